@@ -1,0 +1,2 @@
+//! The fastnode binary.
+fn main() {}
