@@ -1,0 +1,318 @@
+//! Events: the only thing that leaves the engine. Progress bars, plain lines, JSON lines, journal and the
+//! final report are folds over them. Ticks are events too.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Zone};
+use crate::plan::{ActionReason, Block, InHand, Outdated, Progress, Verdict, Wait};
+
+/// The schema's version, `v` of each line.
+pub const VERSION: u32 = 1;
+
+/// An event at a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub time: Timestamp,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// The group, instance and Node an event is about; whatever is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+    /// The zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
+    /// The instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// The Node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
+}
+
+/// What happened. Serialised by [`crate::report`] with the contract's names (`rotation.planned`, …).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+pub enum EventKind {
+    /// The plan, before anything is done.
+    #[serde(rename = "rotation.planned")]
+    RotationPlanned {
+        /// The cluster.
+        cluster: Text,
+        /// Counts by group.
+        groups: BTreeMap<GroupName, Progress>,
+        /// What is held, and why.
+        blocks: Vec<Block>,
+        /// Expected duration, seconds.
+        expected_s: f64,
+        /// Lower bound, seconds.
+        lower_bound_s: f64,
+        /// What decides it.
+        bottleneck: Text,
+    },
+    /// It begins, or goes on after a crash (`resumed` true).
+    #[serde(rename = "rotation.started")]
+    RotationStarted {
+        /// A rotation found in progress is continued.
+        resumed: bool,
+        /// Outdated nodes now.
+        outdated: u32,
+    },
+    /// Holds at a safe point.
+    #[serde(rename = "rotation.paused")]
+    RotationPaused,
+    /// Goes on.
+    #[serde(rename = "rotation.resumed")]
+    RotationResumed,
+    /// It ended.
+    #[serde(rename = "rotation.finished")]
+    RotationFinished(Box<Report>),
+    /// An old node was chosen and is being cordoned.
+    #[serde(rename = "node.selected")]
+    NodeSelected {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+        /// Why it is outdated.
+        outdated: Vec<Outdated>,
+    },
+    /// Its pods are being evicted.
+    #[serde(rename = "node.draining")]
+    NodeDraining {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+        /// Evictable pods on it.
+        pods: u32,
+    },
+    /// Nothing evictable is left on it.
+    #[serde(rename = "node.drained")]
+    NodeDrained {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+        /// Since the first eviction, seconds.
+        seconds: f64,
+    },
+    /// Its instance is being terminated.
+    #[serde(rename = "node.terminating")]
+    NodeTerminating {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+        /// With decrement.
+        decrement: bool,
+    },
+    /// Its instance is gone.
+    #[serde(rename = "node.gone")]
+    NodeGone {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+        /// Since the terminate call, seconds.
+        seconds: f64,
+    },
+    /// It was given up.
+    #[serde(rename = "node.skipped")]
+    NodeSkipped {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+        /// Why: names the culprit.
+        why: Text,
+    },
+    /// A replacement is launching.
+    #[serde(rename = "replacement.launching")]
+    ReplacementLaunching {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+    },
+    /// Its instance runs.
+    #[serde(rename = "replacement.running")]
+    ReplacementRunning {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+    },
+    /// Its Node registered.
+    #[serde(rename = "replacement.joined")]
+    ReplacementJoined {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+    },
+    /// Its Node is Ready.
+    #[serde(rename = "replacement.ready")]
+    ReplacementReady {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+        /// Since the Node was created, seconds.
+        seconds: f64,
+    },
+    /// It passed the gate.
+    #[serde(rename = "replacement.functional")]
+    ReplacementFunctional {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+        /// Since the Node was created, seconds, soak excluded.
+        seconds: f64,
+    },
+    /// It failed.
+    #[serde(rename = "replacement.failed")]
+    ReplacementFailed {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+        /// Why.
+        diagnosis: Text,
+    },
+    /// An eviction is being posted.
+    #[serde(rename = "pod.evicting")]
+    PodEvicting {
+        /// The pod.
+        pod: ObjectKey,
+        /// Its node.
+        node: NodeName,
+    },
+    /// The eviction was accepted.
+    #[serde(rename = "pod.evicted")]
+    PodEvicted {
+        /// The pod.
+        pod: ObjectKey,
+        /// Its node.
+        node: NodeName,
+    },
+    /// The eviction was refused.
+    #[serde(rename = "pod.blocked")]
+    PodBlocked {
+        /// The pod.
+        pod: ObjectKey,
+        /// Its node.
+        node: NodeName,
+        /// By what: the budget, or what the server said.
+        by: Text,
+    },
+    /// The pod is gone.
+    #[serde(rename = "pod.gone")]
+    PodGone {
+        /// The pod.
+        pod: ObjectKey,
+        /// Its node.
+        node: NodeName,
+    },
+    /// Something is waited for; sent when it begins and when its culprit changes.
+    #[serde(rename = "wait")]
+    Wait(Wait),
+    /// An action is handed to the executor, with its reason (log level debug).
+    #[serde(rename = "action")]
+    Action {
+        /// In words.
+        what: String,
+        /// Why.
+        reason: ActionReason,
+    },
+    /// A finding about a node.
+    #[serde(rename = "diagnosis")]
+    Diagnosis {
+        /// Who.
+        #[serde(flatten)]
+        about: About,
+        /// The finding.
+        finding: Text,
+    },
+    /// Something went wrong; the rotation goes on unless `fatal`.
+    #[serde(rename = "error")]
+    Error {
+        /// What.
+        message: String,
+        /// It ends the rotation.
+        fatal: bool,
+    },
+    /// Where everything stands; for bars, never written as a line.
+    #[serde(rename = "progress")]
+    Progress {
+        /// Counts by group.
+        groups: BTreeMap<GroupName, Progress>,
+        /// Nodes in hand.
+        in_hand: Vec<InHand>,
+        /// Waits.
+        waits: Vec<Wait>,
+    },
+    /// Time passed; for bars, never written as a line.
+    #[serde(rename = "tick")]
+    Tick,
+}
+
+/// Percentiles of a stage, seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Median.
+    pub p50: f64,
+    /// 90th.
+    pub p90: f64,
+    /// 99th.
+    pub p99: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+/// Time between the lower bound and the run, and who spent it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeLost {
+    /// To what.
+    pub what: Text,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// The report of a rotation: what `rotation.finished` carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Verdict,
+    /// Old nodes terminated after a full drain.
+    pub nodes_rotated: u32,
+    /// Nodes given up, and why.
+    pub nodes_skipped: BTreeMap<NodeName, Text>,
+    /// From the first action to the last thing put back.
+    pub duration_s: f64,
+    /// The bound by the run's own means.
+    pub lower_bound_s: f64,
+    /// What decides it.
+    pub bottleneck: Text,
+    /// Evictions accepted.
+    pub evictions: u64,
+    /// Workload pods that moved.
+    pub pods_moved: u64,
+    /// Of these, more than once.
+    pub pods_moved_twice: u64,
+    /// AWS requests by operation.
+    pub aws_calls: BTreeMap<Text, u64>,
+    /// Kubernetes requests by `verb resource`.
+    pub kube_requests: BTreeMap<Text, u64>,
+    /// Stage times.
+    pub stages: BTreeMap<Text, Percentiles>,
+    /// The stages (or DaemonSets) on the critical path of a new node.
+    pub critical_path: Vec<Text>,
+    /// Fixes proposed or applied.
+    pub fixes: Vec<Text>,
+    /// Where time over the bound went.
+    pub time_lost: Vec<TimeLost>,
+    /// What could not be put back, and how to.
+    pub left_behind: Vec<Text>,
+}
+
+/// Where the engine sends its events: bounded, and closed when the reporter is gone.
+pub type Sink = mpsc::Sender<Event>;

@@ -1,0 +1,139 @@
+//! An Auto Scaling group, the target it launches from, and its activities.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{GroupName, InstanceId, Text, Zone};
+
+/// A launch template as a group names it, and what that resolves to now.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TemplateRef {
+    /// `lt-…`; the resolved id where the group names the template by its name.
+    pub id: Text,
+    /// What the group says: a number, `$Latest` or `$Default`.
+    pub version: Text,
+    /// The number it resolves to; `None` until EC2 was asked.
+    pub resolved: Option<Text>,
+    /// The image of that version, `resolve:ssm:` resolved; `None` where it names none or was not asked.
+    pub image: Option<Text>,
+}
+
+/// One override of a mixed-instances policy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Override {
+    /// The instance type it is for; `None` for attribute-based selection.
+    pub instance_type: Option<Text>,
+    /// Its own template, where it has one; else the policy's.
+    pub template: Option<TemplateRef>,
+}
+
+/// What a group launches.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Target {
+    /// One launch template.
+    Template(TemplateRef),
+    /// A mixed-instances policy.
+    Mixed {
+        /// The policy's template.
+        base: TemplateRef,
+        /// Its overrides, in order.
+        overrides: Vec<Override>,
+    },
+    /// A launch configuration.
+    Configuration(Text),
+    /// Nothing: an EKS Hybrid or a broken group; never rotated.
+    None,
+}
+
+/// A process of a group that can be suspended.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Process(pub Text);
+
+impl Process {
+    /// `AZRebalance`.
+    pub const AZ_REBALANCE: &'static str = "AZRebalance";
+    /// `Launch`.
+    pub const LAUNCH: &'static str = "Launch";
+    /// `Terminate`.
+    pub const TERMINATE: &'static str = "Terminate";
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeGroup {
+    /// Its name.
+    pub name: GroupName,
+    /// `MinSize`.
+    pub min: u32,
+    /// `MaxSize`.
+    pub max: u32,
+    /// `DesiredCapacity`, our surge included.
+    pub desired: u32,
+    /// `AvailabilityZones`, sorted.
+    pub zones: Vec<Zone>,
+    /// What it launches.
+    pub target: Target,
+    /// Suspended processes.
+    pub suspended: BTreeSet<Process>,
+    /// Its tags, ours included.
+    pub tags: BTreeMap<Text, Text>,
+    /// `NewInstancesProtectedFromScaleIn`.
+    pub new_instances_protected: bool,
+    /// The EKS managed node group that owns it (tag `eks:nodegroup-name`): never mutated.
+    pub managed_by: Option<Text>,
+    /// `AutoScalingGroup.operator`: only that service may mutate it.
+    pub operator: Option<Text>,
+    /// An instance refresh is in progress.
+    pub refreshing: bool,
+    /// It has a warm pool.
+    pub warm_pool: bool,
+    /// Target groups and classic load balancers are attached.
+    pub load_balanced: bool,
+    /// Instance weights are in use (a mixed policy with `WeightedCapacity`): capacity is not a node count.
+    pub weighted: bool,
+}
+
+impl NodeGroup {
+    /// Whether `process` is suspended.
+    pub fn is_suspended(&self, process: &str) -> bool {
+        self.suspended.iter().any(|p| &*p.0 == process)
+    }
+}
+
+/// How a scaling activity stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActivityStatus {
+    /// Pending, waiting, or in progress.
+    InProgress,
+    /// `Successful`.
+    Successful,
+    /// `Failed`.
+    Failed,
+    /// `Cancelled`.
+    Cancelled,
+}
+
+/// A scaling activity of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// Its id.
+    pub id: Text,
+    /// Its group.
+    pub group: GroupName,
+    /// The instance named in its description, where one is.
+    pub instance: Option<InstanceId>,
+    /// `Description`, e.g. `Launching a new EC2 instance: i-…`.
+    pub description: Text,
+    /// `Cause`.
+    pub cause: Text,
+    /// `StatusMessage`: why it failed.
+    pub message: Option<Text>,
+    /// How it stands.
+    pub status: ActivityStatus,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+}

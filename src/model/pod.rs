@@ -1,0 +1,144 @@
+//! A Pod, slim: what the drain filters, the gate and the budgets read.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Labels, NodeName, ObjectKey, Text, Toleration, Uid};
+
+/// A pod's phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Not all containers have started.
+    Pending,
+    /// Bound, and at least one container runs or restarts.
+    Running,
+    /// All containers ended well; such a pod bypasses budgets.
+    Succeeded,
+    /// All containers ended, one badly; such a pod bypasses budgets.
+    Failed,
+    /// Not known, or a word this version does not know.
+    Unknown,
+}
+
+/// The controller that owns a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Owner {
+    /// `ReplicaSet`, `DaemonSet`, `StatefulSet`, `Job`, `Node`, …
+    pub kind: Text,
+    /// Its name.
+    pub name: Text,
+    /// Its UID.
+    pub uid: Uid,
+}
+
+/// What a container is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerState {
+    /// Not started, or waiting to start again; the reason (`CrashLoopBackOff`, `PodInitializing`, …).
+    Waiting(Text),
+    /// Running since.
+    Running(Option<Timestamp>),
+    /// Ended with this exit code.
+    Terminated(i32),
+}
+
+/// A container's status. Kept for pods of DaemonSets only: nothing else is gated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its name.
+    pub name: Text,
+    /// An init container (restartable "sidecars" included).
+    pub init: bool,
+    /// How often it was restarted.
+    pub restarts: u32,
+    /// Its `ready`.
+    pub ready: bool,
+    /// Its state.
+    pub state: ContainerState,
+    /// Exit code of its previous run, where there was one.
+    pub last_exit: Option<i32>,
+}
+
+/// Facts about a pod that are yes or no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodFlags {
+    /// A mirror of a static pod (annotation `kubernetes.io/config.mirror`).
+    pub mirror: bool,
+    /// Uses an `emptyDir`.
+    pub empty_dir: bool,
+    /// On the host's network.
+    pub host_network: bool,
+    /// Uses a PersistentVolumeClaim (its volume may be bound to a zone).
+    pub claims: bool,
+    /// Has a spread constraint over zones with `DoNotSchedule`.
+    pub hard_zone_spread: bool,
+    /// `cluster-autoscaler.kubernetes.io/safe-to-evict: "false"`.
+    pub not_safe_to_evict: bool,
+    /// `karpenter.sh/do-not-disrupt`.
+    pub do_not_disrupt: bool,
+    /// Its `Ready` condition is `True`.
+    pub ready: bool,
+    /// Its priority class is `system-node-critical` or `system-cluster-critical`.
+    pub critical: bool,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its UID.
+    pub uid: Uid,
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// The node it is bound to.
+    pub node: Option<NodeName>,
+    /// Its phase.
+    pub phase: Phase,
+    /// When its deletion is due (`deletionTimestamp`).
+    pub deleting: Option<Timestamp>,
+    /// The owner with `controller: true`.
+    pub owner: Option<Owner>,
+    /// Its labels; pods of one template share one set.
+    pub labels: Arc<Labels>,
+    /// Yes-or-no facts.
+    pub flags: PodFlags,
+    /// Container statuses; empty for pods that are not a DaemonSet's.
+    pub containers: Vec<Container>,
+    /// Label `controller-revision-hash`.
+    pub revision: Option<Text>,
+    /// CPU requested, in millicores.
+    pub cpu: u64,
+    /// Memory requested, in bytes.
+    pub memory: u64,
+    /// Tolerations that matter to a drain: those that tolerate `node.kubernetes.io/unschedulable`.
+    pub tolerates_cordon: bool,
+    /// Why it cannot be scheduled, where the scheduler said so.
+    pub unschedulable: Option<Text>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When its `Ready` condition last changed.
+    pub ready_since: Option<Timestamp>,
+}
+
+impl Pod {
+    /// Whether a DaemonSet owns it.
+    pub fn is_daemon(&self) -> bool {
+        self.owner.as_ref().is_some_and(|o| &*o.kind == "DaemonSet")
+    }
+
+    /// Whether it ended, well or badly: such a pod needs no eviction and bypasses budgets.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Succeeded | Phase::Failed)
+    }
+}
+
+/// Whether any of `tolerations` tolerates the cordon's taint.
+pub fn tolerates_cordon(tolerations: &[Toleration]) -> bool {
+    let taint = super::Taint {
+        key: "node.kubernetes.io/unschedulable".into(),
+        value: None,
+        effect: super::TaintEffect::NoSchedule,
+    };
+    tolerations.iter().any(|t| t.tolerates(&taint))
+}
