@@ -20,6 +20,7 @@ mod reason;
 mod surge;
 mod terminate;
 mod tokens;
+mod words;
 mod zones;
 
 pub use action::{Action, ActionKey, NodePurpose, Planned};
