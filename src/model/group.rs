@@ -47,6 +47,36 @@ pub enum Target {
     None,
 }
 
+impl TemplateRef {
+    fn keeping_resolution(mut self, old: &Self) -> Self {
+        // `$Latest` and `$Default` are read anew in time; until then the last answer stands.
+        if self.resolved.is_none() && self.id == old.id && self.version == old.version {
+            self.resolved = old.resolved.clone();
+            self.image = old.image.clone();
+        }
+        self
+    }
+}
+
+impl Target {
+    /// This target with what `old` had resolved, wherever both name the same template and version.
+    pub fn keeping_resolution(self, old: &Self) -> Self {
+        match (self, old) {
+            (Self::Template(new), Self::Template(old)) => Self::Template(new.keeping_resolution(old)),
+            (Self::Mixed { base, mut overrides }, Self::Mixed { base: old_base, overrides: old_overrides }) => {
+                for (new, old) in overrides.iter_mut().zip(old_overrides) {
+                    new.template = match (new.template.take(), &old.template) {
+                        (Some(template), Some(old)) => Some(template.keeping_resolution(old)),
+                        (template, _) => template,
+                    };
+                }
+                Self::Mixed { base: base.keeping_resolution(old_base), overrides }
+            }
+            (new, _) => new,
+        }
+    }
+}
+
 /// A process of a group that can be suspended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Process(pub Text);

@@ -1,5 +1,6 @@
 //! What AWS and Kubernetes say, joined into one [`Snapshot`].
 
+mod index;
 mod snapshot;
 pub mod source;
 

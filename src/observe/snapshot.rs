@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{ErrorKind, Kind};
+use crate::cloud::GroupState;
+use crate::cluster::{ErrorKind, Fact, Kind};
 use crate::model::{
     Activity, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName, ObjectKey, Pod,
     Revision, Target, Text, Uid, VolumeAttachment,
 };
 use crate::plan::ActionKey;
+
+use super::index::{Index, Relist};
 
 /// The rotation's own record, as its ConfigMap keeps it: fixed when it began, the same after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,4 +105,202 @@ pub struct Snapshot {
     pub own_node: Option<NodeName>,
     /// What has been heard in full.
     pub synced: Synced,
+    #[serde(skip)]
+    index: Index,
+}
+
+impl Snapshot {
+    /// Takes in one fact of a watch.
+    pub fn apply(&mut self, fact: Fact) {
+        match fact {
+            Fact::Relisting(kind) => {
+                self.index.relists.retain(|r| r.kind != kind);
+                self.index.relists.push(Relist::begin(kind));
+            }
+            Fact::Synced(kind) => self.finish_list(kind),
+            Fact::Node(node) => {
+                self.index.seen(Kind::Node, &node.name.0);
+                if let Some(old) = self.nodes.get(&node.name).and_then(|n| n.instance.as_ref()) {
+                    self.index.node_of_instance.remove(old);
+                }
+                if let Some(instance) = &node.instance {
+                    self.index.node_of_instance.insert(instance.clone(), node.name.clone());
+                }
+                self.nodes.insert(node.name.clone(), node);
+            }
+            Fact::NodeGone(name) => self.drop_node(&name),
+            Fact::Pod(pod) => {
+                self.index.seen(Kind::Pod, &pod.uid.0);
+                if let Some(old) = self.pods.get(&pod.uid) {
+                    if old.node != pod.node {
+                        self.index.unbind(old);
+                        self.index.bind(&pod);
+                    }
+                } else {
+                    self.index.bind(&pod);
+                }
+                self.pods.insert(pod.uid.clone(), pod);
+            }
+            Fact::PodGone(uid) => self.drop_pod(&uid),
+            Fact::DaemonSet(set) => {
+                self.index.seen(Kind::DaemonSet, &set.uid.0);
+                self.daemonsets.insert(set.uid.clone(), set);
+            }
+            Fact::DaemonSetGone(uid) => {
+                self.daemonsets.remove(&uid);
+            }
+            Fact::Revision(revision) => {
+                self.index.seen(Kind::Revision, &revision.uid.0);
+                let newest = self.revisions.get(&revision.owner);
+                if newest.is_none_or(|n| n.number <= revision.number || n.uid == revision.uid) {
+                    self.revisions.insert(revision.owner.clone(), revision);
+                }
+            }
+            // The newest revision goes only with its DaemonSet, or when the controller trims history, which
+            // never takes the newest: an older one is not kept here at all.
+            Fact::RevisionGone(uid) => self.revisions.retain(|_, r| r.uid != uid),
+            Fact::Budget(budget) => {
+                self.index.seen(Kind::Budget, &budget.key.to_string());
+                self.budgets.insert(budget.key.clone(), budget);
+            }
+            Fact::BudgetGone(key) => {
+                self.budgets.remove(&key);
+            }
+            Fact::CsiNode(csi) => {
+                self.index.seen(Kind::CsiNode, &csi.node.0);
+                self.csi_nodes.insert(csi.node.clone(), csi);
+            }
+            Fact::CsiNodeGone(name) => {
+                self.csi_nodes.remove(&name);
+            }
+            Fact::VolumeAttachment(attachment) => {
+                self.index.seen(Kind::VolumeAttachment, &attachment.name);
+                self.attachments.insert(attachment.name.clone(), attachment);
+            }
+            Fact::VolumeAttachmentGone(name) => {
+                self.attachments.remove(&name);
+            }
+            Fact::WatchFailed(..) => {}
+        }
+    }
+
+    /// Takes in a full reading of the cluster's groups. Targets stay as they were resolved last where the
+    /// group still names the same thing; details EC2 gave of an instance are kept.
+    pub fn apply_groups(&mut self, states: Vec<GroupState>, now: Timestamp) {
+        let mut instances = BTreeMap::new();
+        let mut groups = BTreeMap::new();
+        self.index.instances_of_group.clear();
+        for mut state in states {
+            if let Some(old) = self.groups.get(&state.group.name) {
+                state.group.target = state.group.target.keeping_resolution(&old.target);
+            }
+            let members = self.index.instances_of_group.entry(state.group.name.clone()).or_default();
+            for mut instance in state.instances {
+                if let Some(old) = self.instances.get(&instance.id) {
+                    instance.launched_at = instance.launched_at.or(old.launched_at);
+                    instance.image = instance.image.take().or_else(|| old.image.clone());
+                }
+                members.insert(instance.id.clone());
+                instances.insert(instance.id.clone(), instance);
+            }
+            groups.insert(state.group.name.clone(), state.group);
+        }
+        self.groups = groups;
+        self.instances = instances;
+        self.groups_read = Some(now);
+        self.synced.groups = true;
+    }
+
+    /// Whether every source has been heard in full; before that nothing may be planned.
+    pub fn is_synced(&self) -> bool {
+        self.synced.groups && Kind::ALL.iter().all(|k| self.synced.kinds.contains(k))
+    }
+
+    /// The Node of an instance, joined by `providerID`.
+    pub fn node_of(&self, instance: &InstanceId) -> Option<&Node> {
+        self.nodes.get(self.index.node_of_instance.get(instance)?)
+    }
+
+    /// The instances of a group, by id.
+    pub fn instances_of<'a>(&'a self, group: &GroupName) -> impl Iterator<Item = &'a Instance> + use<'a> {
+        let members = self.index.instances_of_group.get(group);
+        members.into_iter().flatten().filter_map(|id| self.instances.get(id))
+    }
+
+    /// The pods bound to a node, by UID.
+    pub fn pods_on<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = &'a Pod> + use<'a> {
+        self.index.pods_of_node.get(node).into_iter().flatten().filter_map(|uid| self.pods.get(uid))
+    }
+
+    /// The budgets that cover a pod (`k8s.io/kubernetes` pkg/registry/core/pod/storage/eviction.go).
+    pub fn budgets_over<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a Budget> {
+        let first = ObjectKey { namespace: pod.key.namespace.clone(), name: "".into() };
+        self.budgets
+            .range(first..)
+            .take_while(|(key, _)| key.namespace == pod.key.namespace)
+            .map(|(_, budget)| budget)
+            .filter(|b| b.selector.as_ref().is_some_and(|s| s.matches(&pod.labels)))
+    }
+
+    /// The volumes attached to, or being attached to, a node.
+    pub fn attachments_on<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a VolumeAttachment> {
+        self.attachments.values().filter(move |a| a.node == *node)
+    }
+
+    /// Makes the indices anew: after reading a snapshot from a file, and to prove that the kept ones are right.
+    pub fn reindex(&mut self) {
+        let relists = std::mem::take(&mut self.index.relists);
+        self.index = Index { relists, ..Index::default() };
+        for node in self.nodes.values() {
+            if let Some(instance) = &node.instance {
+                self.index.node_of_instance.insert(instance.clone(), node.name.clone());
+            }
+        }
+        for pod in self.pods.values() {
+            self.index.bind(pod);
+        }
+        for group in self.groups.keys() {
+            self.index.instances_of_group.insert(group.clone(), BTreeSet::new());
+        }
+        for instance in self.instances.values() {
+            self.index.instances_of_group.entry(instance.group.clone()).or_default().insert(instance.id.clone());
+        }
+    }
+
+    fn finish_list(&mut self, kind: Kind) {
+        self.synced.kinds.insert(kind);
+        let Some(at) = self.index.relists.iter().position(|r| r.kind == kind) else { return };
+        let seen = self.index.relists.swap_remove(at).seen;
+        match kind {
+            Kind::Node => {
+                let gone: Vec<_> = self.nodes.keys().filter(|n| !seen.contains(&n.0)).cloned().collect();
+                gone.iter().for_each(|n| self.drop_node(n));
+            }
+            Kind::Pod => {
+                let gone: Vec<_> = self.pods.keys().filter(|u| !seen.contains(&u.0)).cloned().collect();
+                gone.iter().for_each(|u| self.drop_pod(u));
+            }
+            Kind::DaemonSet => self.daemonsets.retain(|uid, _| seen.contains(&uid.0)),
+            Kind::Revision => self.revisions.retain(|_, r| seen.contains(&r.uid.0)),
+            Kind::Budget => self.budgets.retain(|key, _| seen.contains(&*key.to_string())),
+            Kind::CsiNode => self.csi_nodes.retain(|node, _| seen.contains(&node.0)),
+            Kind::VolumeAttachment => self.attachments.retain(|name, _| seen.contains(name)),
+        }
+    }
+
+    fn drop_node(&mut self, name: &NodeName) {
+        let Some(node) = self.nodes.remove(name) else { return };
+        if let Some(instance) = &node.instance
+            && self.index.node_of_instance.get(instance) == Some(name)
+        {
+            self.index.node_of_instance.remove(instance);
+        }
+    }
+
+    fn drop_pod(&mut self, uid: &Uid) {
+        if let Some(pod) = self.pods.remove(uid) {
+            self.index.unbind(&pod);
+        }
+        self.refusals.remove(uid);
+    }
 }

@@ -1,0 +1,53 @@
+//! The snapshot's indices, kept up a fact at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cluster::Kind;
+use crate::model::{GroupName, InstanceId, NodeName, Pod, Text, Uid};
+
+/// Look-ups that would otherwise walk everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Index {
+    pub(super) node_of_instance: BTreeMap<InstanceId, NodeName>,
+    pub(super) instances_of_group: BTreeMap<GroupName, BTreeSet<InstanceId>>,
+    pub(super) pods_of_node: BTreeMap<NodeName, BTreeSet<Uid>>,
+    pub(super) relists: Vec<Relist>,
+}
+
+/// A full list in progress: what it has named so far.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Relist {
+    pub(super) kind: Kind,
+    pub(super) seen: BTreeSet<Text>,
+}
+
+impl Relist {
+    pub(super) fn begin(kind: Kind) -> Self {
+        Self { kind, seen: BTreeSet::new() }
+    }
+}
+
+impl Index {
+    /// Notes that a list in progress has named this object.
+    pub(super) fn seen(&mut self, kind: Kind, id: &str) {
+        if let Some(list) = self.relists.iter_mut().find(|r| r.kind == kind) {
+            list.seen.insert(id.into());
+        }
+    }
+
+    pub(super) fn bind(&mut self, pod: &Pod) {
+        if let Some(node) = &pod.node {
+            self.pods_of_node.entry(node.clone()).or_default().insert(pod.uid.clone());
+        }
+    }
+
+    pub(super) fn unbind(&mut self, pod: &Pod) {
+        let Some(node) = &pod.node else { return };
+        if let Some(pods) = self.pods_of_node.get_mut(node) {
+            pods.remove(&pod.uid);
+            if pods.is_empty() {
+                self.pods_of_node.remove(node);
+            }
+        }
+    }
+}
