@@ -21,6 +21,7 @@
 //! - [`plan`]: the pure planner
 //! - [`invariants`]: the independent checker
 //! - [`execute`]: actions to port calls
+//! - [`lock`]: one rotation a cluster
 //! - [`controller`]: the loop
 //! - [`event`], [`report`]: everything that is shown
 //! - [`sim`]: both ports on virtual time
@@ -36,6 +37,7 @@ pub mod controller;
 pub mod event;
 pub mod execute;
 pub mod invariants;
+pub mod lock;
 pub mod model;
 pub mod observe;
 pub mod plan;
