@@ -104,6 +104,10 @@ pub trait Cloud {
     /// the target's `$Latest`/`$Default` are left unresolved.
     async fn groups(&self, cluster: &str) -> Result<Vec<GroupState>>;
 
+    /// Those of `groups` that an instance refresh is under way in. One `autoscaling:DescribeInstanceRefreshes`
+    /// a group: for the preflight, not for a poll. [`Cloud::groups`] leaves `NodeGroup::refreshing` false.
+    async fn refreshing(&self, groups: &[GroupName]) -> Result<BTreeSet<GroupName>>;
+
     /// Resolves every `TemplateRef` of `target` (`$Latest`, `$Default`, `resolve:ssm:` images) as of now.
     async fn resolve(&self, target: &Target) -> Result<Target>;
 

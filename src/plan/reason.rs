@@ -192,6 +192,11 @@ pub enum WaitReason {
         /// What is unmet, a sentence.
         why: Text,
     },
+    /// Something that every healthy old node of its group has.
+    NodeLacks {
+        /// `CSI driver ebs.csi.aws.com`, `extended resource nvidia.com/gpu`.
+        what: Text,
+    },
     /// The node to stay functional.
     Soak {
         /// How much longer.
