@@ -37,6 +37,8 @@ pub struct Limits {
     pub unavailable: u32,
     /// Old nodes draining at once.
     pub drains: u32,
+    /// Canary nodes; 0 is none.
+    pub canary: u32,
 }
 
 /// What only the controller knows at the end.
@@ -252,6 +254,9 @@ impl Summary {
         let load = |(name, limits): (&GroupName, &Limits)| {
             let means = self.groups.get(name).filter(|m| m.rotated > 0)?;
             Some(GroupLoad {
+                group: name.clone(),
+                canary: limits.canary,
+                chain: None,
                 nodes: means.rotated,
                 surge: limits.surge,
                 unavailable: limits.unavailable,
