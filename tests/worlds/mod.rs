@@ -3,7 +3,11 @@
 //! Group `workers`, three zones, six nodes of its own (`old-0` to `old-5`, two a zone, launched from version 1)
 //! and one functional replacement (`new-0`, zone a, version 2): the surge of 1 is confirmed. Every node runs
 //! aws-node and kube-proxy; every old one a pod `shop/web-<n>`.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses its own part; what is missing is the test's own fault"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
