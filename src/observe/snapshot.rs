@@ -14,7 +14,7 @@ use crate::model::{
     Activity, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName, ObjectKey, Pod,
     Revision, Target, Text, Uid, VolumeAttachment,
 };
-use crate::plan::ActionKey;
+use crate::plan::{ActionKey, Verdict};
 
 use super::index::{Index, Relist};
 
@@ -33,6 +33,9 @@ pub struct RotationRecord {
     pub skipped: BTreeMap<NodeName, Text>,
     /// Failed replacements so far, with the reason.
     pub failed: BTreeMap<InstanceId, Text>,
+    /// The rotation is ending early, with this verdict: nothing new is begun, after a crash neither.
+    #[serde(default)]
+    pub ending: Option<Verdict>,
 }
 
 /// An action that was handed to the executor and has not come back.
