@@ -183,12 +183,7 @@ impl Ec2 {
         }
     }
 
-    fn sign(
-        &self,
-        credentials: &Credentials,
-        now: Timestamp,
-        body: String,
-    ) -> std::result::Result<Query, BoxError> {
+    fn sign(&self, credentials: &Credentials, now: Timestamp, body: String) -> std::result::Result<Query, BoxError> {
         let identity = credentials.clone().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
@@ -229,7 +224,11 @@ fn serialize(query: Query) -> std::result::Result<HttpRequest, BoxError> {
 fn deserialize(response: &HttpResponse) -> std::result::Result<String, OrchestratorError<ErrorMetadata>> {
     let body = response.body().bytes().unwrap_or_default();
     let body = std::str::from_utf8(body).map_err(|cause| OrchestratorError::response(cause.into()))?;
-    if response.status().is_success() { Ok(body.to_owned()) } else { Err(OrchestratorError::operation(read_error(body))) }
+    if response.status().is_success() {
+        Ok(body.to_owned())
+    } else {
+        Err(OrchestratorError::operation(read_error(body)))
+    }
 }
 
 /// `application/x-www-form-urlencoded`, with everything outside RFC 3986's unreserved characters escaped.
@@ -302,7 +301,9 @@ fn read_versions(body: &str) -> Decoded<Page<TemplateVersion>> {
                 Ok(())
             })?;
             let (Some(id), Some(number)) = (id, number) else {
-                return Err(XmlDecodeError::custom("a launch template version has no launchTemplateId or versionNumber"));
+                return Err(XmlDecodeError::custom(
+                    "a launch template version has no launchTemplateId or versionNumber",
+                ));
             };
             // An alias left unresolved says nothing about the image.
             let image = image.filter(|image| !image.starts_with("resolve:")).map(Text::from);
@@ -429,7 +430,10 @@ mod tests {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Response><Errors><Error><Code>UnauthorizedOperation</Code>\
              <Message>You are not authorized &amp; so on</Message></Error></Errors><RequestID>1</RequestID></Response>",
         );
-        assert_eq!((error.code(), error.message()), (Some("UnauthorizedOperation"), Some("You are not authorized & so on")));
+        assert_eq!(
+            (error.code(), error.message()),
+            (Some("UnauthorizedOperation"), Some("You are not authorized & so on"))
+        );
         let error = read_error("upstream connect error");
         assert_eq!((error.code(), error.message()), (None, Some("upstream connect error")));
         let error = read_error("");

@@ -91,7 +91,10 @@ impl Failure {
             ),
             CredentialsError::InvalidConfiguration(_) => (
                 Fault::Final(ErrorKind::Credentials),
-                format!("failed to load AWS credentials: {}: correct ~/.aws/config or name another --profile", chain(error)),
+                format!(
+                    "failed to load AWS credentials: {}: correct ~/.aws/config or name another --profile",
+                    chain(error)
+                ),
             ),
             _ => (
                 Fault::Final(ErrorKind::Credentials),
@@ -206,11 +209,9 @@ fn fault(status: u16, code: Option<&str>, message: &str) -> Fault {
         | "SignatureDoesNotMatch"
         | "RequestTimeTooSkewed"
         | "OptInRequired" => Fault::Final(Credentials),
-        "AccessDenied"
-        | "AccessDeniedException"
-        | "UnauthorizedOperation"
-        | "UnauthorizedAccess"
-        | "NotAuthorized" => Fault::Final(Denied),
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "UnauthorizedAccess" | "NotAuthorized" => {
+            Fault::Final(Denied)
+        }
         "ResourceNotFoundException" => Fault::Final(NotFound),
         "ValidationError" | "ValidationException" => validation(message),
         "LimitExceeded" | "LimitExceededFault" => Fault::Final(Refused),
@@ -227,8 +228,13 @@ fn fault(status: u16, code: Option<&str>, message: &str) -> Fault {
 
 /// `ValidationError` is one code for many things; the message tells which.
 fn validation(message: &str) -> Fault {
-    const LIMITS: [&str; 5] =
-        ["above max value", "below min value", "violate group's min size", "desiredSize equals minSize", "is not in InService"];
+    const LIMITS: [&str; 5] = [
+        "above max value",
+        "below min value",
+        "violate group's min size",
+        "desiredSize equals minSize",
+        "is not in InService",
+    ];
     let lower = message.to_ascii_lowercase();
     let kind = if lower.contains("not found") || lower.contains("does not exist") {
         ErrorKind::NotFound
@@ -250,7 +256,9 @@ fn remedy(code: &str) -> &'static str {
             "check AWS_SECRET_ACCESS_KEY, and that this machine's clock is right"
         }
         "OptInRequired" => "the account is not subscribed to this service, or the region is not enabled for it",
-        _ => "AWS does not accept these credentials, check AWS_PROFILE or AWS_ACCESS_KEY_ID, and that the region is enabled for the account",
+        _ => {
+            "AWS does not accept these credentials, check AWS_PROFILE or AWS_ACCESS_KEY_ID, and that the region is enabled for the account"
+        }
     }
 }
 
@@ -337,7 +345,10 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::Denied);
         assert_eq!(&*error.operation, "ssm:GetParameters");
         assert!(error.to_string().contains("allow ssm:GetParameters"), "{error}");
-        assert_eq!(&*denied("You are not authorized to perform this operation.").operation, "ec2:DescribeLaunchTemplateVersions");
+        assert_eq!(
+            &*denied("You are not authorized to perform this operation.").operation,
+            "ec2:DescribeLaunchTemplateVersions"
+        );
     }
 
     #[test]

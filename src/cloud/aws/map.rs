@@ -109,11 +109,12 @@ fn template(specification: &types::LaunchTemplateSpecification) -> Option<Templa
 
 fn instance(group: &GroupName, instance: &types::Instance) -> Option<Instance> {
     let source = match (instance.launch_template(), instance.launch_configuration_name()) {
-        (Some(launched), _) => match (launched.launch_template_id().or(launched.launch_template_name()), launched.version())
-        {
-            (Some(id), Some(version)) => LaunchSource::Template { id: id.into(), version: version.into() },
-            _ => LaunchSource::Unknown,
-        },
+        (Some(launched), _) => {
+            match (launched.launch_template_id().or(launched.launch_template_name()), launched.version()) {
+                (Some(id), Some(version)) => LaunchSource::Template { id: id.into(), version: version.into() },
+                _ => LaunchSource::Unknown,
+            }
+        }
         (None, Some(name)) => LaunchSource::Configuration(name.into()),
         (None, None) => LaunchSource::Unknown,
     };

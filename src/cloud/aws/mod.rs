@@ -120,9 +120,9 @@ impl AwsCloud {
     pub fn from_config(config: &SdkConfig, clock: Clock) -> Result<Self> {
         let missing =
             |message: &str| Error { kind: ErrorKind::Credentials, operation: "AWS".into(), message: message.into() };
-        let region = config
-            .region()
-            .ok_or_else(|| missing("no AWS region is set: name it with --region, or set AWS_REGION, for example us-west-2"))?;
+        let region = config.region().ok_or_else(|| {
+            missing("no AWS region is set: name it with --region, or set AWS_REGION, for example us-west-2")
+        })?;
         let provider = config
             .credentials_provider()
             .ok_or_else(|| missing("no AWS credentials provider is set: set AWS_PROFILE or AWS_ACCESS_KEY_ID"))?;
@@ -227,8 +227,7 @@ impl Cloud for AwsCloud {
     }
 
     async fn groups(&self, cluster: &str) -> Result<Vec<GroupState>> {
-        let tagged =
-            types::Filter::builder().name("tag-key").set_values(Some(map::cluster_tag_keys(cluster))).build();
+        let tagged = types::Filter::builder().name("tag-key").set_values(Some(map::cluster_tag_keys(cluster))).build();
         let mut request = self.autoscaling.describe_auto_scaling_groups().max_records(PAGE).filters(tagged);
         let mut groups = Vec::new();
         loop {
@@ -245,8 +244,11 @@ impl Cloud for AwsCloud {
     async fn refreshing(&self, groups: &[GroupName]) -> Result<BTreeSet<GroupName>> {
         stream::iter(groups)
             .map(|group| async move {
-                let request =
-                    self.autoscaling.describe_instance_refreshes().auto_scaling_group_name(group.as_str()).max_records(5);
+                let request = self
+                    .autoscaling
+                    .describe_instance_refreshes()
+                    .auto_scaling_group_name(group.as_str())
+                    .max_records(5);
                 let page = self.caller.repeatable("autoscaling:DescribeInstanceRefreshes", send!(request)).await?;
                 let running = page.instance_refreshes().iter().any(|refresh| map::is_running(refresh.status()));
                 Ok(running.then(|| group.clone()))
@@ -357,8 +359,11 @@ impl Cloud for AwsCloud {
     }
 
     async fn set_max(&self, group: &GroupName, max: u32) -> Result<()> {
-        let request =
-            self.autoscaling.update_auto_scaling_group().auto_scaling_group_name(group.as_str()).max_size(capacity(max));
+        let request = self
+            .autoscaling
+            .update_auto_scaling_group()
+            .auto_scaling_group_name(group.as_str())
+            .max_size(capacity(max));
         self.caller.repeatable("autoscaling:UpdateAutoScalingGroup", send!(request)).await.map(drop)
     }
 
@@ -366,7 +371,8 @@ impl Cloud for AwsCloud {
         if tags.is_empty() {
             return Ok(());
         }
-        let tags = tags.iter().map(|(key, value)| map::tag(group, key).value(&**value).propagate_at_launch(false).build());
+        let tags =
+            tags.iter().map(|(key, value)| map::tag(group, key).value(&**value).propagate_at_launch(false).build());
         let request = self.autoscaling.create_or_update_tags().set_tags(Some(tags.collect()));
         self.caller.repeatable("autoscaling:CreateOrUpdateTags", send!(request)).await.map(drop)
     }
