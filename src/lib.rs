@@ -18,6 +18,7 @@
 //! - [`cloud`], [`cluster`]: the two ports and their real adapters
 //! - [`observe`]: the joined, indexed [`observe::Snapshot`]
 //! - [`readiness`]: when a node is functional
+//! - [`preflight`]: what speaks against a rotation before it begins
 //! - [`plan`]: the pure planner
 //! - [`invariants`]: the independent checker
 //! - [`execute`]: actions to port calls
@@ -42,6 +43,7 @@ pub mod model;
 pub mod observe;
 pub mod plan;
 pub mod policy;
+pub mod preflight;
 pub mod readiness;
 pub mod report;
 pub mod sim;

@@ -1,5 +1,12 @@
 //! What people and programs get to see: folds over [`crate::event`], and the plan as a table.
 
+pub mod json;
+pub mod output;
+pub mod plain;
+pub mod progress;
 pub mod summary;
+pub mod text;
+pub mod view;
+pub mod words;
 
 pub use summary::{Closing, Limits, Summary};

@@ -37,6 +37,8 @@ pub struct Limits {
     pub unavailable: u32,
     /// Old nodes draining at once.
     pub drains: u32,
+    /// Canary nodes; 0 is none.
+    pub canary: u32,
 }
 
 /// What only the controller knows at the end.
@@ -252,13 +254,17 @@ impl Summary {
         let load = |(name, limits): (&GroupName, &Limits)| {
             let means = self.groups.get(name).filter(|m| m.rotated > 0)?;
             Some(GroupLoad {
+                group: name.clone(),
                 nodes: means.rotated,
                 surge: limits.surge,
                 unavailable: limits.unavailable,
                 drains: limits.drains,
+                canary: limits.canary,
                 b: means.arrive.get().unwrap_or_default(),
                 d: means.drain.get().unwrap_or_default(),
                 x: means.terminate.get().unwrap_or_default(),
+                // How long budgets made evictions wait is told under the time lost; it bounds nothing.
+                chain: None,
             })
         };
         closing.limits.iter().filter_map(load).collect()
