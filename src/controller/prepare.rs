@@ -34,11 +34,9 @@ where
 {
     let mut source = Source::start(ports.cloud.clone(), ports.cluster.clone(), &settings.cluster);
     source.read_groups();
-    let snapshot = Snapshot {
-        cluster: settings.cluster.clone(),
-        own_node: settings.own_node.clone(),
-        ..Snapshot::default()
-    };
+    let mut snapshot = Snapshot::default();
+    snapshot.cluster = settings.cluster.clone();
+    snapshot.own_node = settings.own_node.clone();
     let listed = listed(&mut source, snapshot, ports);
     let version = async { Ok(ports.cluster.version().await?) };
     let configs = async { Ok(ports.cluster.configs(&settings.namespace).await?) };

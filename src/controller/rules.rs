@@ -14,12 +14,10 @@ pub(super) use crate::report::summary::Summary;
 
 pub struct Preview { pub progress: BTreeMap<GroupName, Progress>, pub blocks: Vec<Block>, pub expected_s: f64, pub lower_bound_s: f64, pub bottleneck: Text }
 impl Preview { pub fn has_work(&self) -> bool { self.progress.values().any(|p| p.outdated > 0) } }
-#[derive(Debug)]
-pub struct Preflight { pub faults: Vec<String> }
+pub use crate::preflight::{Preflight, check as preflight};
 #[derive(Debug)]
 pub struct Violation { pub rule: &'static str, pub subject: String, pub detail: String }
 pub fn preview(_: &Policy, _: &Snapshot, _: Timestamp) -> Preview { Preview { progress: BTreeMap::new(), blocks: vec![], expected_s: 0.0, lower_bound_s: 0.0, bottleneck: "".into() } }
-pub fn preflight(_: &Policy, _: &Snapshot, _: Timestamp) -> Preflight { Preflight { faults: vec![] } }
 pub fn plan(_: &Policy, _: &Snapshot, _: Timestamp) -> Plan { Plan { verdict: Some(Verdict::Done), ..Plan::default() } }
 pub fn check(_: &Policy, _: &Snapshot, _: &Plan, _: Timestamp) -> Result<(), Violation> { Ok(()) }
 impl Snapshot { pub fn refresh(&mut self, _: &Policy) -> bool { true } }
