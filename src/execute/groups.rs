@@ -72,7 +72,7 @@ pub(super) async fn set_max<C: Cloud, K: Cluster>(
     Ok(())
 }
 
-/// Writes who was protected into the rotation's record before the first change, then changes it.
+/// Changes scale-in protection, never before the record says how it was.
 pub(super) async fn protect<C: Cloud, K: Cluster>(
     tools: &Tools<C, K>,
     group: &GroupName,
@@ -81,18 +81,7 @@ pub(super) async fn protect<C: Cloud, K: Cluster>(
     effects: &mut Vec<Effect>,
 ) -> Result<(), Fault> {
     if tools.record.lacks_protection(ids) {
-        let states = tools.cloud.groups(&tools.name).await?;
-        let former: BTreeMap<InstanceId, bool> = states
-            .iter()
-            .flat_map(|s| &s.instances)
-            .filter(|i| ids.contains(&i.id))
-            .map(|i| (i.id.clone(), i.protected))
-            .collect();
-        tools
-            .record
-            .update(|r| former.iter().for_each(|(id, was)| _ = r.protection.entry(id.clone()).or_insert(*was)))
-            .await?;
-        effects.push(Effect::Record);
+        return Err(Fault::Changed(format!("the former protection of an instance of {group} is not recorded yet")));
     }
     retry::repeat(&tools.jitter, || tools.locked(), || tools.cloud.protect(group, ids, protected)).await?;
     effects.push(Effect::Protection(ids.to_vec(), protected));

@@ -228,8 +228,8 @@ async fn act<C: Cloud, K: Cluster>(
                 .update(|r| {
                     r.skipped.extend(skipped.clone());
                     r.failed.extend(failed.clone());
-                    r.protection.extend(protection.clone());
-                    r.ending = ending.or(r.ending);
+                    protection.iter().for_each(|(id, was)| _ = r.protection.entry(id.clone()).or_insert(*was));
+                    r.ending = r.ending.or(*ending);
                 })
                 .await?;
             effects.push(Effect::Record);
