@@ -82,6 +82,12 @@ impl TokenSource {
         *held = Some(Held { token: token.clone(), renew_at: until.checked_sub(MARGIN).unwrap_or(Timestamp::MIN) });
         Ok(token)
     }
+
+    /// Forgets the token at hand, because the API server refused it: the next is signed anew, with what the
+    /// provider gives by then.
+    pub async fn forget(&self) {
+        *self.held.lock().await = None;
+    }
 }
 
 fn presign(
