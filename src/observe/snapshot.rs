@@ -140,13 +140,11 @@ impl Snapshot {
             Fact::Synced(kind) => self.finish_list(kind),
             Fact::Node(node) => {
                 self.index.seen(Kind::Node, &node.name.0);
-                if let Some(old) = self.nodes.get(&node.name).and_then(|n| n.instance.as_ref()) {
-                    self.index.node_of_instance.remove(old);
-                    self.dirty.instances.insert(old.clone());
+                if let Some(old) = self.nodes.get(&node.name) {
+                    self.index.part(old);
+                    self.dirty.instances.extend(old.instance.clone());
                 }
-                if let Some(instance) = &node.instance {
-                    self.index.node_of_instance.insert(instance.clone(), node.name.clone());
-                }
+                self.index.join(&node);
                 self.dirty.nodes.insert(node.name.clone());
                 self.nodes.insert(node.name.clone(), node);
             }
@@ -304,7 +302,8 @@ impl Snapshot {
 
     /// The Node of an instance, joined by `providerID`.
     pub fn node_of(&self, instance: &InstanceId) -> Option<&Node> {
-        self.nodes.get(self.index.node_of_instance.get(instance)?)
+        let (_, newest) = self.index.nodes_of_instance.get(instance)?.last()?;
+        self.nodes.get(newest)
     }
 
     /// The instances of a group, by id.
@@ -343,9 +342,7 @@ impl Snapshot {
             self.index.attach(attachment);
         }
         for node in self.nodes.values() {
-            if let Some(instance) = &node.instance {
-                self.index.node_of_instance.insert(instance.clone(), node.name.clone());
-            }
+            self.index.join(node);
         }
         for pod in self.pods.values() {
             self.index.bind(pod);
@@ -412,7 +409,7 @@ impl Snapshot {
     }
 
     fn mark_watched(&mut self, node: &NodeName) {
-        if self.derived.watched.contains(node) {
+        if self.derived.watched.contains_key(node) {
             self.dirty.nodes.insert(node.clone());
         }
     }
@@ -436,12 +433,8 @@ impl Snapshot {
 
     fn drop_node(&mut self, name: &NodeName) {
         let Some(node) = self.nodes.remove(name) else { return };
-        self.dirty.instances.extend(node.instance.clone());
-        if let Some(instance) = &node.instance
-            && self.index.node_of_instance.get(instance) == Some(name)
-        {
-            self.index.node_of_instance.remove(instance);
-        }
+        self.index.part(&node);
+        self.dirty.instances.extend(node.instance);
     }
 
     fn drop_pod(&mut self, uid: &Uid) {
@@ -457,7 +450,7 @@ impl Snapshot {
 /// A pod concerns its node's derived state where the node is watched, or where it could hold the node.
 fn mark_pod(derived: &Derived, dirty: &mut Dirty, pod: &Pod) {
     if let Some(node) = &pod.node
-        && (derived.watched.contains(node) || filters::may_hold(pod, &derived.hard))
+        && (derived.watched.contains_key(node) || filters::may_hold(pod, &derived.hard))
     {
         dirty.nodes.insert(node.clone());
     }
