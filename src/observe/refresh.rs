@@ -243,16 +243,7 @@ mod tests {
                 let (desired, expected) = (some(rng, 3) as i32, some(rng, 3) as i32);
                 let (allowed, healthy) = (some(rng, 2) as i32, 2);
                 let (observed, unhealthy_always) = (true, false);
-                Fact::Budget(Budget {
-                    key,
-                    selector,
-                    allowed,
-                    healthy,
-                    desired,
-                    expected,
-                    observed,
-                    unhealthy_always,
-                })
+                Fact::Budget(Budget { key, selector, allowed, healthy, desired, expected, observed, unhealthy_always })
             }
             11 => Fact::BudgetGone(ObjectKey::new("default", &format!("b{}", some(rng, 3)))),
             12 => Fact::VolumeAttachment(VolumeAttachment {
@@ -322,8 +313,7 @@ mod tests {
 
     fn reading(rng: &mut ChaCha8Rng) -> Vec<GroupState> {
         let version = if rng.random_bool(0.8) { "4" } else { "5" };
-        let template =
-            TemplateRef { id: "lt".into(), version: version.into(), resolved: None, image: None };
+        let template = TemplateRef { id: "lt".into(), version: version.into(), resolved: None, image: None };
         let group = |name: &str, protected: bool| NodeGroup {
             name: name.into(),
             min: 0,
