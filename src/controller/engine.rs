@@ -343,7 +343,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             }
             Answer::Details(details) => prepare::detail(&mut self.snapshot, details),
             Answer::Activities(group, activities) => {
-                self.snapshot.activities.insert(group, activities);
+                self.snapshot.apply_activities(&group, activities);
                 self.again = true;
             }
             Answer::GroupsFailed(e) => {

@@ -139,7 +139,7 @@ async fn read_steps<C: Cloud, K>(snapshot: &mut Snapshot, ports: &Ports<C, K>) -
     let steps: Vec<_> = snapshot.groups.values().filter_map(|g| Some((g.name.clone(), step_since(g)?))).collect();
     for (group, since) in steps {
         let activities = ports.cloud.activities(&group, since).await?;
-        snapshot.activities.insert(group, activities);
+        snapshot.apply_activities(&group, activities);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::model::{GroupName, Text};
 use crate::observe::Snapshot;
-use crate::plan::{Block, Plan, Progress, Verdict};
+use crate::plan::{Block, Progress, Verdict};
 use crate::policy::Policy;
 use crate::report::summary::Closing;
 pub(super) use crate::report::summary::Summary;
@@ -25,26 +25,11 @@ impl Preview {
     }
 }
 pub use crate::preflight::{Preflight, check as preflight};
-#[derive(Debug)]
-pub struct Violation {
-    pub rule: &'static str,
-    pub subject: String,
-    pub detail: String,
-}
 pub fn preview(_: &Policy, _: &Snapshot, _: Timestamp) -> Preview {
     Preview { progress: BTreeMap::new(), blocks: vec![], expected_s: 0.0, lower_bound_s: 0.0, bottleneck: "".into() }
 }
-pub fn plan(_: &Policy, _: &Snapshot, _: Timestamp) -> Plan {
-    Plan { verdict: Some(Verdict::Done), ..Plan::default() }
-}
-pub fn check(_: &Policy, _: &Snapshot, _: &Plan, _: Timestamp) -> Result<(), Violation> {
-    Ok(())
-}
-impl Snapshot {
-    pub fn refresh(&mut self, _: &Policy) -> bool {
-        true
-    }
-}
+pub use crate::invariants::{Violation, check};
+pub use crate::plan::plan;
 pub fn closing<C: Cloud, K: Cluster>(
     outcome: Verdict,
     finished: Timestamp,
