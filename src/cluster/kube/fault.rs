@@ -140,3 +140,37 @@ fn message(code: u16, status: &Status) -> String {
     }
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        Fault::from_transport("list nodes", "https://api.test", &::kube::Error::Service(error.into())).error
+    }
+
+    #[test]
+    fn a_certificate_of_another_ca_is_told_from_a_broken_connection_however_deep_it_is_wrapped() {
+        let wrong = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let wrapped = seen(std::io::Error::other(std::io::Error::other(wrong)));
+        assert_eq!(wrapped.kind, ErrorKind::Certificate);
+        assert_eq!(
+            wrapped.to_string(),
+            "failed to list nodes: the certificate of https://api.test is not one the given CA vouches for \
+             (UnknownIssuer); check the CA and the address"
+        );
+        assert_eq!(seen(std::io::Error::other(rustls::Error::HandshakeNotComplete)).kind, ErrorKind::Unavailable);
+        let reset = seen(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert_eq!(
+            (reset.kind, &*reset.message),
+            (ErrorKind::Unavailable, "cannot reach https://api.test: connection reset")
+        );
+    }
+
+    #[test]
+    fn a_credential_plugin_that_fails_is_no_fault_of_the_server() {
+        let error = seen(::kube::client::AuthError::AuthExec("aws: command not found".into()));
+        assert_eq!(error.kind, ErrorKind::Unauthorized);
+        assert!(error.message.contains("aws: command not found"), "{error}");
+    }
+}
