@@ -307,7 +307,6 @@ impl Watcher {
                 }
                 self.change(object).await?;
             }
-            Event::Error(410, _) => return Err(Stop::Expired),
             Event::Error(code, message) => {
                 return Err(Fault::from_answer(self.source.watch, code, None, message.as_bytes()).into());
             }
