@@ -335,7 +335,6 @@ impl Watcher {
     }
 
     fn broken(&self, verb: &str, error: &std::io::Error) -> Fault {
-        let message = format!("the connection to {} broke: {error}", self.shared.wire.host);
-        Fault::new(ErrorKind::Unavailable, verb, message)
+        Fault::from_transport(verb, &self.shared.wire.host, error)
     }
 }
