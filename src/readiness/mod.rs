@@ -13,6 +13,7 @@ mod taints;
 
 pub use expected::should_run;
 pub use gate::gated;
+pub(crate) use pods::restarted;
 pub use taints::{is_startup_taint, serves};
 
 use std::fmt;
@@ -89,14 +90,13 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot, node: &Node) -> Judgement {
     judgement
 }
 
-/// The Running and Ready pod of `set` on a node that has run for a while, its revision and restarts left aside;
-/// what preflight judges old nodes by.
+/// The Running and Ready pod of `set` among the DaemonSet pods of a node that has run for a while, its revision
+/// and restarts left aside; what preflight judges old nodes by.
 ///
 /// # Errors
 /// What is wrong, a sentence.
-pub fn runs_on<'a>(snapshot: &'a Snapshot, set: &DaemonSet, node: &Node) -> Result<&'a Pod, String> {
-    let daemons: Vec<&Pod> = snapshot.pods_on(&node.name).filter(|p| p.is_daemon()).collect();
-    pods::pod_of(set, snapshot.revisions.get(&set.uid), &daemons, Clauses::Old)
+pub(crate) fn standing_pod<'a>(set: &DaemonSet, pods: &[&'a Pod]) -> Result<&'a Pod, String> {
+    pods::pod_of(set, None, pods, Clauses::Old)
 }
 
 /// Judges the Node itself; when it became Ready.

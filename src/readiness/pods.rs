@@ -100,7 +100,7 @@ fn not_ready(container: &Container) -> String {
 }
 
 /// The containers of `pod` that were restarted, init containers included, a waiter that started over aside.
-pub(super) fn restarted(pod: &Pod) -> impl Iterator<Item = &Container> {
+pub(crate) fn restarted(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.containers.iter().filter(|c| c.restarts > 0 && !is_waiter_at_work(c))
 }
 
