@@ -18,9 +18,11 @@
 //! - [`cloud`], [`cluster`]: the two ports and their real adapters
 //! - [`observe`]: the joined, indexed [`observe::Snapshot`]
 //! - [`readiness`]: when a node is functional
+//! - [`preflight`]: what speaks against a rotation before it begins
 //! - [`plan`]: the pure planner
 //! - [`invariants`]: the independent checker
 //! - [`execute`]: actions to port calls
+//! - [`lock`]: one rotation a cluster
 //! - [`controller`]: the loop
 //! - [`event`], [`report`]: everything that is shown
 //! - [`sim`]: both ports on virtual time
@@ -36,10 +38,12 @@ pub mod controller;
 pub mod event;
 pub mod execute;
 pub mod invariants;
+pub mod lock;
 pub mod model;
 pub mod observe;
 pub mod plan;
 pub mod policy;
+pub mod preflight;
 pub mod readiness;
 pub mod report;
 pub mod sim;

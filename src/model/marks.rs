@@ -8,6 +8,8 @@ pub const STATE: &str = "fastnode.dev/state";
 pub const REASON: &str = "fastnode.dev/reason";
 /// Annotation: since when it stands there, RFC 3339.
 pub const SINCE: &str = "fastnode.dev/since";
+/// Annotation: somebody else had cordoned the node before us, so the cordon stays when we let go of it.
+pub const CORDONED_BEFORE: &str = "fastnode.dev/cordoned-before";
 /// Soft taint (PreferNoSchedule) on outdated nodes once the canary has passed.
 pub const OUTDATED_TAINT: &str = "fastnode.dev/outdated";
 /// Annotation on the Lease: what a user asked of the running rotation, `pause`, `resume` or `abort`.

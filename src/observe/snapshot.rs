@@ -14,7 +14,7 @@ use crate::model::{
     Activity, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName, ObjectKey, Pod,
     Revision, Target, Text, Uid, VolumeAttachment,
 };
-use crate::plan::ActionKey;
+use crate::plan::{ActionKey, Verdict};
 
 use super::index::{Index, Relist};
 
@@ -33,6 +33,9 @@ pub struct RotationRecord {
     pub skipped: BTreeMap<NodeName, Text>,
     /// Failed replacements so far, with the reason.
     pub failed: BTreeMap<InstanceId, Text>,
+    /// The rotation is ending early, with this verdict: nothing new is begun, after a crash neither.
+    #[serde(default)]
+    pub ending: Option<Verdict>,
 }
 
 /// An action that was handed to the executor and has not come back.
@@ -209,6 +212,20 @@ impl Snapshot {
         self.instances = instances;
         self.groups_read = Some(now);
         self.synced.groups = true;
+    }
+
+    /// Changes a group, by what our own call is known to have done or what its target resolves to.
+    pub fn change_group(&mut self, name: &GroupName, change: impl FnOnce(&mut NodeGroup)) {
+        if let Some(group) = self.groups.get_mut(name) {
+            change(group);
+        }
+    }
+
+    /// Changes an instance, by what our own call is known to have done or what EC2 says of it.
+    pub fn change_instance(&mut self, id: &InstanceId, change: impl FnOnce(&mut Instance)) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            change(instance);
+        }
     }
 
     /// Whether every source has been heard in full; before that nothing may be planned.

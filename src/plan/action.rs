@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ActionReason;
+use super::{ActionReason, Verdict};
 use crate::cluster::NodeChange;
 use crate::model::{GroupName, InstanceId, Ledger, NodeName, ObjectKey, Process, Text, Uid};
 
@@ -149,6 +149,10 @@ pub enum Action {
         skipped: BTreeMap<NodeName, Text>,
         /// Replacements failed since it was last written, with the reason.
         failed: BTreeMap<InstanceId, Text>,
+        /// Former scale-in protection of instances that are about to be protected.
+        protection: BTreeMap<InstanceId, bool>,
+        /// The rotation ends from now on, with this verdict.
+        ending: Option<Verdict>,
     },
 }
 

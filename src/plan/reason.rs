@@ -9,6 +9,7 @@ use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Zone};
 
 /// Who an action, wait or block is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "name")]
 pub enum Subject {
     /// The whole rotation.
     Rotation,
@@ -190,6 +191,11 @@ pub enum WaitReason {
         daemonset: ObjectKey,
         /// What is unmet, a sentence.
         why: Text,
+    },
+    /// Something that every healthy old node of its group has.
+    NodeLacks {
+        /// `CSI driver ebs.csi.aws.com`, `extended resource nvidia.com/gpu`.
+        what: Text,
     },
     /// The node to stay functional.
     Soak {

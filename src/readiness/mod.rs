@@ -1,1 +1,165 @@
-//! (being written)
+//! When a node is functional, and what it still lacks.
+//!
+//! Ready is not usable. A node is functional when it is Ready, open for pods, rid of its startup taints, has
+//! the CSI drivers and extended resources of its group, and when each gated DaemonSet that should run there
+//! has a current pod, Running and Ready, that was never restarted. Everything missing or unknown counts as
+//! unmet: it fails closed. Nothing here reads a clock: how long it must have stayed so is the planner's.
+
+mod expected;
+mod gate;
+mod peers;
+mod pods;
+mod taints;
+
+pub use expected::should_run;
+pub use gate::gated;
+pub(crate) use pods::restarted;
+pub use taints::{is_startup_taint, serves};
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use crate::model::{ConditionStatus, DaemonSet, Node, Pod, Text};
+use crate::observe::Snapshot;
+use crate::plan::WaitReason;
+use crate::policy::{Policy, Restarts};
+
+use peers::Lack;
+use pods::Clauses;
+
+/// One thing a node lacks to be functional. Displays as one sentence, without the node's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// What is waited for; names the culprit.
+    pub reason: WaitReason,
+    /// The same as one sentence: `aws-node: container aws-node restarted 1x, last exit code 1`.
+    pub sentence: Text,
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+/// What a node lacks, and since when it lacks nothing.
+#[must_use]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// What is unmet; empty where nothing is.
+    pub unmet: Vec<Unmet>,
+    /// When the last condition that has a transition time (the node's, and each gated pod's) became true; the
+    /// soak runs from here. `None` where something is unmet. The end of a startup taint and the registration
+    /// of a CSI driver leave no time behind and are not in it.
+    pub since: Option<Timestamp>,
+    /// Restarts that the policy lets pass, to be reported.
+    pub tolerated: Vec<Unmet>,
+}
+
+impl Judgement {
+    /// Whether nothing is unmet. The soak is not in it.
+    pub fn is_met(&self) -> bool {
+        self.unmet.is_empty()
+    }
+}
+
+/// Judges one new node by `policy`. The same snapshot gives the same judgement at any time.
+pub fn judge(policy: &Policy, snapshot: &Snapshot, node: &Node) -> Judgement {
+    let mut judgement = Judgement::default();
+    let mut since = judge_node(node, &mut judgement.unmet);
+
+    let daemons: Vec<&Pod> = snapshot.pods_on(&node.name).filter(|p| p.is_daemon()).collect();
+    for set in snapshot.daemonsets.values().filter(|set| gated(policy, set) && should_run(set, node)) {
+        match pods::pod_of(set, snapshot.revisions.get(&set.uid), &daemons, Clauses::New) {
+            Ok(pod) => {
+                since = since.max(pod.ready_since);
+                judge_restarts(policy, snapshot, node, set, pod, &mut judgement);
+            }
+            Err(why) => judgement.unmet.push(lacking_daemonset(set, why.into())),
+        }
+    }
+
+    // Drivers and devices register last: asked only once all else is met.
+    if judgement.is_met()
+        && let Some(lack) = peers::lacks(snapshot, node)
+    {
+        judgement.unmet.push(lacking_feature(lack));
+    }
+    judgement.since = if judgement.is_met() { since } else { None };
+    judgement
+}
+
+/// The Running and Ready pod of `set` among the DaemonSet pods of a node that has run for a while, its revision
+/// and restarts left aside; what preflight judges old nodes by.
+///
+/// # Errors
+/// What is wrong, a sentence.
+pub(crate) fn standing_pod<'a>(set: &DaemonSet, pods: &[&'a Pod]) -> Result<&'a Pod, String> {
+    pods::pod_of(set, None, pods, Clauses::Old)
+}
+
+/// Judges the Node itself; when it became Ready.
+fn judge_node(node: &Node, unmet: &mut Vec<Unmet>) -> Option<Timestamp> {
+    let mut not_ready = |why: Text| unmet.push(Unmet { sentence: why.clone(), reason: WaitReason::NodeReady { why } });
+    let ready = node.conditions.get("Ready");
+    match ready {
+        Some(c) if c.status == ConditionStatus::True && c.since.is_none() => {
+            not_ready("Ready, but it does not say since when".into());
+        }
+        Some(c) if c.status == ConditionStatus::True => {}
+        Some(c) => not_ready(match &c.message {
+            Some(message) => format!("not Ready: {}: {message}", c.reason).into(),
+            None => format!("not Ready: {}", c.reason).into(),
+        }),
+        None => not_ready("not Ready: it has no Ready condition yet".into()),
+    }
+    if node.deleting {
+        not_ready("the Node is being deleted".into());
+    }
+    if node.unschedulable {
+        not_ready("the Node is cordoned".into());
+    }
+    for taint in node.taints.iter().filter(|t| is_startup_taint(t)) {
+        unmet.push(Unmet {
+            sentence: format!("startup taint {} is still on", taint.key).into(),
+            reason: WaitReason::StartupTaint { taint: taint.key.clone() },
+        });
+    }
+    ready.and_then(|c| c.since)
+}
+
+fn judge_restarts(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    node: &Node,
+    set: &DaemonSet,
+    pod: &Pod,
+    judgement: &mut Judgement,
+) {
+    for container in pods::restarted(pod) {
+        let allowed = match policy.restarts {
+            Restarts::Zero => 0,
+            Restarts::Baseline => peers::restarts_when_new(policy, snapshot, node, set, container),
+            Restarts::Warn => u32::MAX,
+        };
+        let fault = lacking_daemonset(set, pods::restart_sentence(set, container));
+        let list = if container.restarts > allowed { &mut judgement.unmet } else { &mut judgement.tolerated };
+        list.push(fault);
+    }
+}
+
+fn lacking_daemonset(set: &DaemonSet, why: Text) -> Unmet {
+    Unmet { sentence: why.clone(), reason: WaitReason::DaemonSet { daemonset: set.key.clone(), why } }
+}
+
+fn lacking_feature(lack: Lack<'_>) -> Unmet {
+    let what: Text = match lack {
+        Lack::Driver(name) => format!("CSI driver {name}").into(),
+        Lack::Resource(name) => format!("extended resource {name}").into(),
+    };
+    Unmet {
+        sentence: format!("{what} is on every healthy old node of its group, not here").into(),
+        reason: WaitReason::NodeLacks { what },
+    }
+}

@@ -1,0 +1,116 @@
+//! Whether a gated DaemonSet's pod on a node is what it should be, restarts aside from policy.
+
+use crate::model::{Container, ContainerState, DaemonSet, Phase, Pod, Revision, Text, UpdateStrategy};
+
+/// The exit code by which a waiter asks to be started over; such a restart is the waiter at work.
+const STARTED_OVER: i32 = 75;
+
+/// What a waiter's init container is called, or begins with.
+const WAITER: &str = "fastnode-wait";
+
+/// Which of the gate's clauses apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clauses {
+    /// All of them but restarts, which the caller weighs by the policy.
+    New,
+    /// A node that has run for months: its pod's revision is left out.
+    Old,
+}
+
+/// The pod that stands for `set` among `pods` (those of DaemonSets on one node), or what is wrong.
+///
+/// With `maxSurge` two pods coexist for a while: one good pod is enough. Of several bad ones the last made
+/// is named.
+pub(super) fn pod_of<'a>(
+    set: &DaemonSet,
+    revision: Option<&Revision>,
+    pods: &[&'a Pod],
+    clauses: Clauses,
+) -> Result<&'a Pod, String> {
+    let mut worst: Option<(&Pod, String)> = None;
+    for pod in pods.iter().filter(|p| p.owner.as_ref().is_some_and(|o| o.uid == set.uid)) {
+        match fault(set, revision, pod, clauses) {
+            None => return Ok(pod),
+            Some(why) if worst.as_ref().is_none_or(|(other, _)| other.created <= pod.created) => {
+                worst = Some((pod, why));
+            }
+            Some(_) => {}
+        }
+    }
+    Err(worst.map_or_else(|| format!("{}: it has no pod here", set.key.name), |(_, why)| why))
+}
+
+fn fault(set: &DaemonSet, revision: Option<&Revision>, pod: &Pod, clauses: Clauses) -> Option<String> {
+    let name = &set.key.name;
+    if pod.deleting.is_some() {
+        return Some(format!("{name}: its pod is being deleted"));
+    }
+    if clauses == Clauses::New && set.strategy == UpdateStrategy::RollingUpdate {
+        // A pod of an OnDelete set is made from the newest revision and stays at that one: only a pod
+        // made before a later change differs, and no wait would cure it.
+        match revision {
+            None => return Some(format!("{name}: its newest revision is not known yet")),
+            Some(newest) if pod.revision.as_ref() != Some(&newest.hash) => {
+                return Some(format!("{name}: its pod is of an older revision, an update is in progress"));
+            }
+            Some(_) => {}
+        }
+    }
+    if pod.phase != Phase::Running {
+        return Some(format!("{name}: {}", not_running(pod)));
+    }
+    let mut main = pod.containers.iter().filter(|c| !c.init).peekable();
+    if main.peek().is_none() {
+        return Some(format!("{name}: its pod shows no container status yet"));
+    }
+    if let Some(container) = main.find(|c| !c.ready || !matches!(c.state, ContainerState::Running(_))) {
+        return Some(format!("{name}: {}", not_ready(container)));
+    }
+    if !pod.flags.ready {
+        return Some(format!("{name}: its pod is not Ready"));
+    }
+    if pod.ready_since.is_none() {
+        return Some(format!("{name}: its pod does not say since when it is Ready"));
+    }
+    None
+}
+
+fn not_running(pod: &Pod) -> String {
+    let busy = |c: &&Container| !matches!(c.state, ContainerState::Running(_) | ContainerState::Terminated(0));
+    match pod.containers.iter().find(busy) {
+        Some(container) => not_ready(container),
+        None => match &pod.unschedulable {
+            Some(why) => format!("its pod cannot be scheduled: {why}"),
+            None => format!("its pod is {:?}", pod.phase),
+        },
+    }
+}
+
+fn not_ready(container: &Container) -> String {
+    let kind = if container.init { "init container" } else { "container" };
+    let restarts = match container.restarts {
+        0 => String::new(),
+        n => format!(", restarted {n}x"),
+    };
+    match &container.state {
+        ContainerState::Waiting(why) => format!("{kind} {} is waiting: {why}{restarts}", container.name),
+        ContainerState::Running(_) => format!("{kind} {} is running, not ready{restarts}", container.name),
+        ContainerState::Terminated(code) => format!("{kind} {} ended with exit code {code}{restarts}", container.name),
+    }
+}
+
+/// The containers of `pod` that were restarted, init containers included, a waiter that started over aside.
+pub(crate) fn restarted(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.containers.iter().filter(|c| c.restarts > 0 && !is_waiter_at_work(c))
+}
+
+fn is_waiter_at_work(container: &Container) -> bool {
+    container.init && container.name.starts_with(WAITER) && container.last_exit == Some(STARTED_OVER)
+}
+
+/// `aws-node: container aws-node restarted 1x`
+pub(super) fn restart_sentence(set: &DaemonSet, container: &Container) -> Text {
+    let kind = if container.init { "init container" } else { "container" };
+    let exit = container.last_exit.map_or_else(String::new, |code| format!(", last exit code {code}"));
+    format!("{}: {kind} {} restarted {}x{exit}", set.key.name, container.name, container.restarts).into()
+}

@@ -1,0 +1,190 @@
+//! What is refused before anything is touched, and what is only said.
+
+mod worlds;
+
+use fastnode::model::*;
+use fastnode::observe::Snapshot;
+use fastnode::policy::{Amount, Gate, Policy, Surge};
+use fastnode::preflight::{Fault, Preflight, Warning, check};
+use worlds::*;
+
+/// A cluster before its first rotation: six outdated nodes, nothing of ours.
+fn before() -> Snapshot {
+    let mut snapshot = world();
+    snapshot.rotation = None;
+    snapshot.nodes.remove(&NodeName::from("new-0"));
+    snapshot.instances.remove(&InstanceId::from("i-new-0"));
+    snapshot.pods.retain(|_, p| p.node != Some("new-0".into()));
+    let group = group_mut(&mut snapshot);
+    group.desired = 6;
+    group.tags.retain(|key, _| !key.starts_with("fastnode:"));
+    group.suspended.clear();
+    snapshot.reindex();
+    snapshot
+}
+
+fn with(policy: Policy, change: impl FnOnce(&mut Snapshot)) -> Preflight {
+    let mut snapshot = before();
+    change(&mut snapshot);
+    snapshot.reindex();
+    check(&policy, &snapshot, now())
+}
+
+fn faults(policy: Policy, change: impl FnOnce(&mut Snapshot)) -> Vec<String> {
+    with(policy, change).faults.iter().map(ToString::to_string).collect()
+}
+
+fn surge(n: u32) -> Policy {
+    Policy { surge: Surge::Fixed(Amount::Count(n)), ..Policy::default() }
+}
+
+#[test]
+fn a_sound_cluster_passes_without_a_word() {
+    assert_eq!(with(Policy::default(), |_| {}), Preflight::default());
+}
+
+#[test]
+fn names_that_mean_nothing_are_named() {
+    let mut policy = Policy::default();
+    policy.scope.groups = ["wrokers".into()].into();
+    assert_eq!(faults(policy, |_| {}), ["group wrokers is not one of this cluster's: workers"]);
+    let mut policy = Policy::default();
+    policy.scope.nodes = ["old-9".into()].into();
+    assert_eq!(faults(policy, |_| {}), ["node old-9 does not exist"]);
+    let mut policy = Policy::default();
+    policy.scope.nodes = ["old-1".into()].into();
+    assert_eq!(faults(policy, |s| node_mut(s, "old-1").instance = None), ["node old-1 belongs to no group in scope"]);
+    let gate = Gate::Named(["kube-proxy".to_owned(), "aws-nod".to_owned()].into());
+    assert_eq!(
+        faults(Policy { gate, ..Policy::default() }, |_| {}),
+        ["DaemonSet aws-nod, named in the gate, does not exist"]
+    );
+    assert_eq!(with(Policy::default(), |s| s.groups.clear()).faults, [Fault::NoGroup]);
+}
+
+#[test]
+fn a_daemonset_down_on_more_than_a_tenth_of_the_nodes_is_the_clusters_fault() {
+    let down = faults(Policy::default(), |s| pod_mut(s, "pod-aws-node-old-2").flags.ready = false);
+    assert_eq!(
+        down,
+        ["DaemonSet kube-system/aws-node has no Running and Ready pod on 1 of 6 healthy nodes, so no new node would \
+          be functional (old-2: aws-node: its pod is not Ready); --gate kube-proxy leaves it out"]
+    );
+    let of_ten = |missing: usize| {
+        with(Policy::default(), |s| {
+            (6..10).for_each(|n| add_node(s, &old_name(n), zone_of(n), "1", long_ago()));
+            (0..missing).for_each(|n| drop(s.pods.remove(&Uid::from(format!("pod-aws-node-old-{n}")))));
+        })
+    };
+    assert_eq!(of_ten(1).faults, []);
+    let daemonset = ObjectKey::new("kube-system", "aws-node");
+    assert_eq!(of_ten(1).warnings, [Warning::DaemonSetMissing { daemonset, missing: 1, expected: 10 }]);
+    assert_eq!(of_ten(2).faults.len(), 1);
+    let elsewhere = with(Policy::default(), |s| {
+        pod_mut(s, "pod-aws-node-old-2").flags.ready = false;
+        node_mut(s, "old-2").conditions.clear();
+    });
+    assert_eq!(elsewhere.faults, [], "a node that is not healthy is no witness");
+}
+
+#[test]
+fn restarts_and_old_revisions_of_old_nodes_are_said_and_do_not_refuse() {
+    let found = with(Policy::default(), |s| {
+        pod_mut(s, "pod-aws-node-old-2").containers[1].restarts = 7;
+        pod_mut(s, "pod-kube-proxy-old-3").revision = Some("hash-0".into());
+    });
+    assert_eq!(found.faults, []);
+    let said: Vec<_> = found.warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        said[0].contains("container aws-node of DaemonSet kube-system/aws-node was restarted on 1 of 6"),
+        "{said:?}"
+    );
+    assert!(said[1].contains("kube-proxy has pods of an older revision on 1 of 6"), "{said:?}");
+}
+
+#[test]
+fn a_maximum_in_the_way_is_refused_with_the_number_it_needs() {
+    let tight = |policy, max| faults(policy, |s| group_mut(s).max = max);
+    assert_eq!(
+        tight(surge(3), 8),
+        ["group workers has a maximum of 8, and the surge needs 9: raise it, or allow --raise-max"]
+    );
+    assert_eq!(tight(surge(3), 9), [""; 0]);
+    assert_eq!(tight(Policy { raise_max: true, ..surge(3) }, 8), [""; 0]);
+    assert_eq!(tight(Policy::default(), 6).len(), 1, "auto needs one");
+    let unavailable = Policy { unavailable: Amount::Count(1), ..Policy::default() };
+    assert_eq!(tight(unavailable, 6), [""; 0], "auto can do without where something may be unavailable");
+    let ours = faults(surge(3), |s| {
+        let group = group_mut(s);
+        group.max = 9;
+        group.desired = 9;
+        group.tags.insert(marks::TAG_SURGE.into(), Ledger::settled(3).to_tag().into());
+    });
+    assert_eq!(ours, [""; 0], "our own surge is not counted twice");
+}
+
+#[test]
+fn neither_surge_nor_unavailable_is_no_room() {
+    assert!(faults(surge(0), |_| {})[0].contains("neither a surge nor an unavailable node"));
+    let rounded = Policy { unavailable: Amount::Percent(10), ..surge(0) };
+    assert_eq!(faults(rounded, |_| {}).len(), 1, "10% of 6, rounded down, is none");
+}
+
+#[test]
+fn nothing_to_do_is_never_refused() {
+    let current = |s: &mut Snapshot| {
+        for instance in s.instances.values_mut() {
+            instance.source = LaunchSource::Template { id: "lt-1".into(), version: "2".into() };
+        }
+        group_mut(s).max = 6;
+    };
+    assert_eq!(faults(surge(3), current), [""; 0]);
+    let managed = faults(surge(3), |s| {
+        current(s);
+        group_mut(s).managed_by = Some("apps".into());
+    });
+    assert_eq!(managed, [""; 0]);
+}
+
+#[test]
+fn held_groups_are_said_and_refused_only_where_nothing_else_is_to_be_done() {
+    let managed = |s: &mut Snapshot| group_mut(s).managed_by = Some("apps".into());
+    let all = faults(Policy::default(), managed);
+    assert!(all[0].starts_with("every group with outdated nodes is held: workers: it belongs to EKS"), "{all:?}");
+    let one = with(Policy::default(), |s| {
+        managed(s);
+        let other = NodeGroup { name: "batch".into(), managed_by: None, ..s.groups[&GroupName::from(GROUP)].clone() };
+        s.instances.get_mut(&InstanceId::from("i-old-5")).unwrap().group = "batch".into();
+        s.groups.insert(other.name.clone(), other);
+    });
+    assert_eq!(one.faults, []);
+    assert!(matches!(one.warnings.as_slice(), [Warning::Held { .. }]), "{one:?}");
+}
+
+#[test]
+fn a_budget_that_never_frees_is_named_where_it_covers_a_pod_to_move() {
+    let budget = |app: &str| Budget {
+        key: ObjectKey::new("shop", "web"),
+        selector: Some(Selector(vec![Requirement {
+            key: "app".into(),
+            operator: Operator::In,
+            values: vec![app.into()],
+        }])),
+        allowed: 0,
+        healthy: 1,
+        desired: 1,
+        expected: 1,
+        observed: true,
+        unhealthy_always: false,
+    };
+    let found = |app: &str| {
+        with(Policy::default(), |s| {
+            pod_mut(s, "pod-web-0").labels = std::sync::Arc::new(labels(&[("app", "web")]));
+            s.budgets.insert(ObjectKey::new("shop", "web"), budget(app));
+        })
+        .warnings
+    };
+    let web = ObjectKey::new("shop", "web");
+    assert_eq!(found("web"), [Warning::NeverFrees { budget: web, desired: 1, expected: 1 }]);
+    assert_eq!(found("other"), []);
+}
