@@ -102,6 +102,7 @@ fn find_group(world: &World, group: &GroupName, operation: &str) -> Result<usize
 
 const DESCRIBE_CLUSTER: &str = "eks:DescribeCluster";
 const DESCRIBE_GROUPS: &str = "autoscaling:DescribeAutoScalingGroups";
+const DESCRIBE_REFRESHES: &str = "autoscaling:DescribeInstanceRefreshes";
 const DESCRIBE_VERSIONS: &str = "ec2:DescribeLaunchTemplateVersions";
 const DESCRIBE_INSTANCES: &str = "ec2:DescribeInstances";
 const DESCRIBE_ACTIVITIES: &str = "autoscaling:DescribeScalingActivities";
@@ -152,6 +153,21 @@ impl Cloud for SimCloud {
         });
         *self.last.borrow_mut() = Some(states.clone());
         Ok(states)
+    }
+
+    async fn refreshing(&self, groups: &[GroupName]) -> Result<BTreeSet<GroupName>> {
+        let mut refreshing = BTreeSet::new();
+        for group in groups {
+            self.send(DESCRIBE_REFRESHES, false).await?;
+            let found = self.handle.with(|world| {
+                let at = find_group(world, group, DESCRIBE_REFRESHES)?;
+                Ok(world.groups[at].spec.refreshing)
+            });
+            if found? {
+                refreshing.insert(group.clone());
+            }
+        }
+        Ok(refreshing)
     }
 
     async fn resolve(&self, target: &Target) -> Result<Target> {

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     Activity, ActivityStatus, GroupName, Instance, InstanceId, LaunchSource, Lifecycle, NodeGroup, Override, Process,
-    Target, TemplateRef, Text, Zone,
+    Target, TemplateRef, Text,
 };
 
 use super::scenario::GroupSpec;

@@ -197,7 +197,11 @@ impl WorkloadSpec {
                 (Some(min), None) => min.check(&key("min_available"))?,
                 (None, Some(max)) => max.check(&key("max_unavailable"))?,
                 _ => {
-                    return Err(wrong(&format!("budgets[{at}]"), "both or neither", "min_available or max_unavailable"));
+                    return Err(wrong(
+                        &format!("budgets[{at}]"),
+                        "both or neither",
+                        "min_available or max_unavailable",
+                    ));
                 }
             }
         }
