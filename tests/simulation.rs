@@ -1,7 +1,5 @@
 //! The simulated world: what its two ports answer, and what a rotation leaves behind on it.
 
-#[path = "simulation/churn_tmp.rs"]
-mod churn_tmp;
 #[path = "simulation/harness.rs"]
 mod harness;
 #[path = "simulation/ports.rs"]
