@@ -353,8 +353,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         ending
     }
 
-    fn hear(&mut self, mut fact: Fact, events: &mut Vec<EventKind>) {
-        self.own.amend(&mut fact);
+    fn hear(&mut self, fact: Fact, events: &mut Vec<EventKind>) {
         match &fact {
             Fact::Node(node) => {
                 let known = self.snapshot.nodes.get(&node.name).is_some_and(|n| n.instance == node.instance);
@@ -399,18 +398,11 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             }
             Answer::Targets(targets) => {
                 for (group, target) in targets {
-                    self.snapshot.change_group(&group, |g| {
-                        if g.target != target {
-                            g.target = target;
-                        }
-                    });
+                    self.snapshot.apply_target(&group, target);
                 }
             }
-            Answer::Details(details) => prepare::detail(&mut self.snapshot, details),
-            Answer::Activities(group, activities) => {
-                self.snapshot.activities.insert(group, activities);
-                self.again = true;
-            }
+            Answer::Details(details) => self.snapshot.apply_details(details),
+            Answer::Activities(group, activities) => self.snapshot.apply_activities(&group, activities),
             Answer::GroupsFailed(e) => {
                 self.source.pace.end(Instant::now(), false);
                 if std::mem::take(&mut self.held) {
@@ -459,7 +451,6 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         self.again = true;
         if let (Action::Evict { pod, uid, node }, Ok(())) = (&action, &result) {
             self.pauses.accepted(&self.snapshot, uid);
-            self.snapshot.refusals.remove(uid);
             let started = self.snapshot.rotation.as_ref().map(|r| r.started);
             let record = self.snapshot.pods.get(uid);
             let moved_before = record.zip(started).is_some_and(|(p, started)| p.created > started);
@@ -469,7 +460,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             events.push(EventKind::PodEvicted { pod: pod.clone(), node: node.clone(), moved_before });
         }
         for effect in effects {
-            self.own.take(&mut self.snapshot, effect, &self.record, now);
+            self.own.take(&mut self.snapshot, (&action, effect), &self.record, now);
         }
         match (&action, result) {
             (_, Ok(())) => {

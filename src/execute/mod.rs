@@ -56,7 +56,9 @@ pub enum Effect {
     Node(Box<Node>),
     /// The Node is gone.
     NodeGone(NodeName),
-    /// The pod is being deleted, or gone.
+    /// The pod's eviction or deletion was accepted.
+    PodAccepted,
+    /// The pod goes, or is gone, by itself.
     PodLeaving(Uid),
     /// Tags of a group were set (`Some`) or removed.
     Tags(GroupName, BTreeMap<Text, Option<Text>>),
