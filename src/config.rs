@@ -20,7 +20,7 @@ use std::str::FromStr;
 use toml::{Spanned, Table, Value};
 
 pub use error::ConfigError;
-pub use policy::{PastBudgets, Speed};
+pub use policy::{ASK, PastBudgets, Speed};
 
 /// The defaults, as shipped: every key with its comment.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");

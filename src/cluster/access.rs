@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::{Error, ErrorKind, Result};
 use crate::cloud::EksCluster;
+use crate::cloud::token::TokenSource;
 
 /// How long a connection may take to open, TLS included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -26,6 +27,17 @@ pub trait Tokens {
     /// A token that is valid for at least the next minute; `fresh` asks for a new one because the last was
     /// refused. The error says what to do about it.
     fn token(&self, fresh: bool) -> LocalBoxFuture<'_, std::result::Result<String, String>>;
+}
+
+impl Tokens for TokenSource {
+    fn token(&self, fresh: bool) -> LocalBoxFuture<'_, std::result::Result<String, String>> {
+        Box::pin(async move {
+            if fresh {
+                self.forget().await;
+            }
+            self.token().await.map_err(|error| error.to_string())
+        })
+    }
 }
 
 /// Which way is taken.

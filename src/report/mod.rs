@@ -4,6 +4,7 @@ pub mod json;
 pub mod output;
 pub mod plain;
 pub mod progress;
+pub mod reporter;
 pub mod summary;
 pub mod text;
 pub mod view;

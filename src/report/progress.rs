@@ -31,19 +31,20 @@ struct State {
 #[derive(Debug)]
 pub struct Progress {
     state: Arc<Mutex<State>>,
-    screen: Screen,
     stop: Sender<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Writes whole lines above the bars, or where they would be.
+/// A way to print whole lines above the bars.
 #[derive(Clone, Debug)]
-pub struct Screen(ProgressBar);
+pub struct Screen(Arc<Mutex<State>>);
 
 impl Screen {
-    /// Prints lines above the bars.
-    pub fn print(&self, text: &str) {
-        self.0.println(text);
+    /// Prints a line with the next frame. Never blocks.
+    pub fn print(&self, line: &str) {
+        let mut state = lock(&self.0);
+        state.lines.push(line.to_owned());
+        state.dirty = true;
     }
 }
 
@@ -61,7 +62,7 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term(term.clone(), 100));
         bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
         let (stop, stopped) = channel();
-        let (shared, screen) = (Arc::clone(&state), Screen(bar.clone()));
+        let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
             let mut size = term.size();
             loop {
@@ -74,7 +75,7 @@ impl Progress {
                 }
             }
         })?;
-        Ok(Self { state, screen, stop, thread: Some(thread) })
+        Ok(Self { state, stop, thread: Some(thread) })
     }
 
     /// Takes in one event; drawn with the next frame.
@@ -88,7 +89,7 @@ impl Progress {
 
     /// A way to print above the bars.
     pub fn screen(&self) -> Screen {
-        self.screen.clone()
+        Screen(Arc::clone(&self.state))
     }
 
     /// Draws what is left to print, and takes the bars away.
@@ -108,10 +109,10 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 fn draw(state: &Mutex<State>, bar: &ProgressBar, size: (u16, u16), resized: bool, paint: Paint) {
     let (above, lines) = {
         let mut state = lock(state);
-        let above = std::mem::take(&mut state.lines);
         if !std::mem::take(&mut state.dirty) && !resized {
             return;
         }
+        let above = std::mem::take(&mut state.lines);
         let (height, width) = (usize::from(size.0), usize::from(size.1));
         // The last column is left alone: some terminals wrap on it.
         (above, state.view.lines(width.saturating_sub(1), height, paint))
