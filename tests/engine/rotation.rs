@@ -26,7 +26,7 @@ pub async fn play(sim: &Simulation, scenario: &Scenario, interrupt: watch::Recei
         own_node: None,
         seed: 1,
     };
-    let (sink, mut events) = mpsc::channel(256);
+    let (sink, mut events) = mpsc::channel::<Event>(256);
     let told = async {
         let mut told = Vec::new();
         while let Some(event) = events.recv().await {
