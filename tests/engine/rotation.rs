@@ -60,3 +60,21 @@ fn the_small_cluster_is_rotated_end_to_end_and_a_second_time_nothing_is_done() {
         assert_eq!(sim.outdated(), []);
     });
 }
+
+#[test]
+#[ignore = "a measurement, not a claim"]
+fn demo() {
+    on_virtual_time(async {
+        let name = std::env::var("SCENARIO").unwrap_or("demo".into());
+        let scenario = Scenario::load(&name).unwrap();
+        let sim = World::start(&scenario, 7);
+        let (_keep, interrupt) = watch::channel(None);
+        let played = play(&sim, &scenario, interrupt.clone()).await;
+        eprintln!("{} events, {:?}", played.events.len(), sim.elapsed());
+        match played.result {
+            Ok(report) => eprintln!("{}", serde_json::to_string_pretty(&report).unwrap()),
+            Err(e) => eprintln!("{e}"),
+        }
+        eprintln!("{:#?} {:#?} {:?} {:?}", sim.verdict(), sim.left_behind(), sim.outdated().len(), sim.counts());
+    });
+}
