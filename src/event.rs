@@ -62,6 +62,8 @@ pub enum EventKind {
     /// It begins, or goes on after a crash (`resumed` true).
     #[serde(rename = "rotation.started")]
     RotationStarted {
+        /// Its id; `rotation` of every line from here on.
+        rotation: Text,
         /// A rotation found in progress is continued.
         resumed: bool,
         /// Outdated nodes now.
@@ -193,6 +195,8 @@ pub enum EventKind {
         pod: ObjectKey,
         /// Its node.
         node: NodeName,
+        /// It was created after the rotation began: most likely it has moved before.
+        moved_before: bool,
     },
     /// The eviction was refused.
     #[serde(rename = "pod.blocked")]

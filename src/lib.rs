@@ -22,6 +22,7 @@
 //! - [`plan`]: the pure planner
 //! - [`invariants`]: the independent checker
 //! - [`execute`]: actions to port calls
+//! - [`lock`]: one rotation a cluster
 //! - [`controller`]: the loop
 //! - [`event`], [`report`]: everything that is shown
 //! - [`sim`]: both ports on virtual time
@@ -37,6 +38,7 @@ pub mod controller;
 pub mod event;
 pub mod execute;
 pub mod invariants;
+pub mod lock;
 pub mod model;
 pub mod observe;
 pub mod plan;

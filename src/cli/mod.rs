@@ -1,1 +1,2 @@
-//! (being written)
+//! What the user types.
+pub mod args;

@@ -214,6 +214,20 @@ impl Snapshot {
         self.synced.groups = true;
     }
 
+    /// Changes a group, by what our own call is known to have done or what its target resolves to.
+    pub fn change_group(&mut self, name: &GroupName, change: impl FnOnce(&mut NodeGroup)) {
+        if let Some(group) = self.groups.get_mut(name) {
+            change(group);
+        }
+    }
+
+    /// Changes an instance, by what our own call is known to have done or what EC2 says of it.
+    pub fn change_instance(&mut self, id: &InstanceId, change: impl FnOnce(&mut Instance)) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            change(instance);
+        }
+    }
+
     /// Whether every source has been heard in full; before that nothing may be planned.
     pub fn is_synced(&self) -> bool {
         self.synced.groups && Kind::ALL.iter().all(|k| self.synced.kinds.contains(k))

@@ -1,1 +1,343 @@
-//! (being written)
+//! Where the snapshot's facts come from: the cluster's watches, and AWS read at a pace of its own.
+//!
+//! Kubernetes is never polled. AWS has nothing to watch, so the groups are read (one call for all of them)
+//! when something makes a reading worth its call, and at a slow beat otherwise; [`Pace`] holds the rules.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::cloud::{self, Cloud, GroupState, InstanceDetail};
+use crate::cluster::{self, Cluster, Fact};
+use crate::model::{Activity, GroupName, InstanceId, Target, Text};
+
+/// Facts on their way to the loop. A first list of 15,000 pods passes through it a page at a time; the
+/// watches wait while it is full.
+const FACTS: usize = 1024;
+/// Answers of AWS on their way to the loop; there are never more than a few questions open.
+const ANSWERS: usize = 64;
+
+/// What AWS, or a watch that could not begin, has to say.
+#[derive(Debug)]
+pub enum Answer {
+    /// All groups, as of some time after `began`.
+    Groups {
+        /// The groups.
+        states: Vec<GroupState>,
+        /// When the call was begun: what was done after that may be missing from it.
+        began: Instant,
+    },
+    /// What the groups' targets resolve to now.
+    Targets(BTreeMap<GroupName, Target>),
+    /// EC2's view of some instances.
+    Details(Vec<InstanceDetail>),
+    /// A group's activities.
+    Activities(GroupName, Vec<Activity>),
+    /// The reading of the groups failed.
+    GroupsFailed(cloud::Error),
+    /// Another call failed.
+    Failed(cloud::Error),
+    /// A watch was refused.
+    WatchRefused(cluster::Error),
+}
+
+/// When to read the groups.
+///
+/// A reading is due soon after a Node of an unknown instance registers or a Node of ours disappears, a little
+/// after desired was changed, at once when a destructive call needs fresh values, and else at a beat: from 30 s,
+/// doubling while nothing comes of it, to 60 s while something is expected and to 120 s when nothing is.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    due: Instant,
+    began: Option<Instant>,
+    beat: Duration,
+    expecting: bool,
+    reading: bool,
+    again: bool,
+}
+
+impl Pace {
+    const FIRST_BEAT: Duration = Duration::from_secs(30);
+    const EXPECTING_BEAT: Duration = Duration::from_secs(60);
+    const IDLE_BEAT: Duration = Duration::from_secs(120);
+    /// What happens within it shares a reading.
+    const GATHER: Duration = Duration::from_millis(50);
+    /// Readings that a watch asks for are at least so far apart.
+    const APART: Duration = Duration::from_secs(1);
+    /// A launch shows in the group this long after desired was raised.
+    const AFTER_RESIZE: Duration = Duration::from_secs(5);
+
+    /// A pace whose first reading is due at once.
+    pub fn new(now: Instant) -> Self {
+        Self { due: now, began: None, beat: Self::FIRST_BEAT, expecting: false, reading: false, again: false }
+    }
+
+    /// When the next reading is due; `None` while one is under way.
+    pub fn due(&self) -> Option<Instant> {
+        (!self.reading).then_some(self.due)
+    }
+
+    /// Whether the groups were read, beginning no longer than `age` ago, and the answer is here.
+    pub fn is_fresh(&self, now: Instant, age: Duration) -> bool {
+        !self.reading && self.began.is_some_and(|b| now.saturating_duration_since(b) <= age)
+    }
+
+    /// A watch saw a Node come or go whose instance the groups say otherwise of.
+    pub fn on_node(&mut self, now: Instant) {
+        let apart = self.began.map_or(now, |b| b + Self::APART);
+        self.hasten(apart.max(now + Self::GATHER));
+    }
+
+    /// Desired was changed.
+    pub fn on_resize(&mut self, now: Instant) {
+        self.beat = Self::FIRST_BEAT;
+        self.hasten(now + Self::AFTER_RESIZE);
+    }
+
+    /// An instance was terminated: its group will launch another, or shrink.
+    pub fn on_terminate(&mut self, now: Instant) {
+        self.beat = Self::FIRST_BEAT;
+        self.hasten(now + Self::FIRST_BEAT);
+    }
+
+    /// Fresh values are needed now.
+    pub fn now(&mut self, now: Instant) {
+        self.hasten(now);
+    }
+
+    /// Whether launches or terminations are expected to show.
+    pub fn expect(&mut self, expecting: bool) {
+        self.expecting = expecting;
+    }
+
+    /// A reading begins.
+    pub fn begin(&mut self, now: Instant) {
+        self.reading = true;
+        self.again = false;
+        self.began = Some(now);
+    }
+
+    /// The reading that was begun has come back, with news or without.
+    pub fn end(&mut self, now: Instant, news: bool) {
+        self.reading = false;
+        let slowest = if self.expecting { Self::EXPECTING_BEAT } else { Self::IDLE_BEAT };
+        self.beat = if news { Self::FIRST_BEAT } else { (self.beat * 2).min(slowest) };
+        if !self.again {
+            self.due = now + self.beat;
+        }
+    }
+
+    fn hasten(&mut self, at: Instant) {
+        // What is asked for while a reading is under way may be missing from it.
+        if self.reading {
+            self.due = if self.again { self.due.min(at) } else { at };
+            self.again = true;
+        } else {
+            self.due = self.due.min(at);
+        }
+    }
+}
+
+/// Everything the loop hears.
+pub struct Source<C> {
+    cloud: Rc<C>,
+    name: Text,
+    facts: mpsc::Receiver<Fact>,
+    answers: mpsc::Receiver<Answer>,
+    tell: mpsc::Sender<Answer>,
+    watches: AbortHandle,
+    ended: bool,
+    /// When to read the groups.
+    pub pace: Pace,
+}
+
+impl<C> Drop for Source<C> {
+    fn drop(&mut self) {
+        self.watches.abort();
+    }
+}
+
+/// What [`Source::hear`] came back with.
+#[derive(Debug)]
+pub enum Heard {
+    /// Facts are in the buffer.
+    Facts,
+    /// AWS answered.
+    Answer(Box<Answer>),
+}
+
+impl<C: Cloud + 'static> Source<C> {
+    /// Starts every watch. Must be called inside a `LocalSet`.
+    pub fn start<K: Cluster + 'static>(cloud: Rc<C>, cluster: Rc<K>, name: &Text) -> Self {
+        let (sink, facts) = mpsc::channel(FACTS);
+        let (tell, answers) = mpsc::channel(ANSWERS);
+        let refused = tell.clone();
+        let watches = tokio::task::spawn_local(async move {
+            if let Err(e) = cluster.watch(sink).await {
+                // The loop that would have read it is gone: nothing is lost.
+                let _ = refused.send(Answer::WatchRefused(e)).await;
+            }
+        });
+        let watches = watches.abort_handle();
+        Self { cloud, name: name.clone(), facts, answers, tell, watches, ended: false, pace: Pace::new(Instant::now()) }
+    }
+
+    /// Waits for the next facts or answer; facts are appended to `buffer`, all that are ready up to its capacity.
+    /// Cancel safe.
+    pub async fn hear(&mut self, buffer: &mut Vec<Fact>) -> Heard {
+        let room = buffer.capacity().saturating_sub(buffer.len()).max(1);
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = self.answers.recv() => return Heard::Answer(Box::new(answer)),
+                n = self.facts.recv_many(buffer, room), if !self.ended => {
+                    if n > 0 {
+                        return Heard::Facts;
+                    }
+                    // Every watch has ended; the reason comes as an answer.
+                    self.ended = true;
+                }
+            }
+        }
+    }
+
+    /// Takes what is ready without waiting.
+    pub fn ready(&mut self, buffer: &mut Vec<Fact>) -> Option<Answer> {
+        while buffer.len() < buffer.capacity().max(1) {
+            let Ok(fact) = self.facts.try_recv() else { break };
+            buffer.push(fact);
+        }
+        self.answers.try_recv().ok()
+    }
+
+    /// Reads the groups; the answer comes through [`Source::hear`].
+    pub fn read_groups(&mut self) {
+        let began = Instant::now();
+        self.pace.begin(began);
+        let (cloud, name, tell) = (self.cloud.clone(), self.name.clone(), self.tell.clone());
+        tokio::task::spawn_local(async move {
+            let answer = match cloud.groups(&name).await {
+                Ok(states) => Answer::Groups { states, began },
+                Err(e) => Answer::GroupsFailed(e),
+            };
+            // Nobody hears it once the loop has ended.
+            let _ = tell.send(answer).await;
+        });
+    }
+
+    /// Reads a group's activities since `since`.
+    pub fn read_activities(&self, group: GroupName, since: Timestamp) {
+        let cloud = self.cloud.clone();
+        self.ask(async move { Ok(Answer::Activities(group.clone(), cloud.activities(&group, since).await?)) });
+    }
+
+    /// Resolves these targets, each distinct one once.
+    pub fn read_targets(&self, targets: BTreeMap<GroupName, Target>) {
+        let cloud = self.cloud.clone();
+        self.ask(async move { Ok(Answer::Targets(resolve(&*cloud, targets).await?)) });
+    }
+
+    /// Reads what EC2 says of these instances.
+    pub fn read_details(&self, ids: Vec<InstanceId>) {
+        let cloud = self.cloud.clone();
+        self.ask(async move { Ok(Answer::Details(cloud.instances(&ids).await?)) });
+    }
+
+    fn ask(&self, question: impl Future<Output = cloud::Result<Answer>> + 'static) {
+        let tell = self.tell.clone();
+        tokio::task::spawn_local(async move {
+            let _ = tell.send(question.await.unwrap_or_else(Answer::Failed)).await;
+        });
+    }
+}
+
+/// Resolves targets, each distinct one once.
+///
+/// # Errors
+/// What AWS said of the first that could not be resolved.
+pub async fn resolve<C: Cloud>(
+    cloud: &C,
+    targets: BTreeMap<GroupName, Target>,
+) -> cloud::Result<BTreeMap<GroupName, Target>> {
+    let mut answers: BTreeMap<Target, Target> = BTreeMap::new();
+    let mut resolved = BTreeMap::new();
+    for (group, target) in targets {
+        let answer = match answers.get(&target) {
+            Some(answer) => answer.clone(),
+            None => {
+                let answer = cloud.resolve(&target).await?;
+                answers.insert(target, answer.clone());
+                answer
+            }
+        };
+        resolved.insert(group, answer);
+    }
+    Ok(resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    /// A pace that has just been read, at `start`.
+    fn read(start: Instant) -> Pace {
+        let mut pace = Pace::new(start);
+        pace.begin(start);
+        pace.end(start, true);
+        pace
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_beat_slows_down_while_nothing_comes_of_it() {
+        let start = Instant::now();
+        let mut pace = read(start);
+        let mut beats = vec![];
+        let mut now = start;
+        for _ in 0..3 {
+            let due = pace.due().unwrap();
+            beats.push((due - now).as_secs());
+            now = due;
+            pace.begin(now);
+            pace.end(now, false);
+        }
+        assert_eq!(beats, [30, 60, 120]);
+        pace.expect(true);
+        pace.begin(now);
+        pace.end(now, false);
+        assert_eq!((pace.due().unwrap() - now).as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_that_come_together_share_a_reading() {
+        let start = Instant::now();
+        let mut pace = read(start);
+        pace.on_node(after(start, 5000));
+        pace.on_node(after(start, 5020));
+        assert_eq!(pace.due(), Some(after(start, 5050)));
+        pace.begin(after(start, 5050));
+        pace.end(after(start, 5100), true);
+        pace.on_node(after(start, 5200));
+        assert_eq!(pace.due(), Some(after(start, 6050)), "readings are a second apart");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_during_a_reading_asks_for_another() {
+        let start = Instant::now();
+        let mut pace = read(start);
+        pace.begin(after(start, 1000));
+        assert!(!pace.is_fresh(after(start, 1001), Duration::from_secs(5)), "not before its answer is here");
+        pace.on_node(after(start, 1010));
+        pace.end(after(start, 1200), true);
+        assert_eq!(pace.due(), Some(after(start, 2000)));
+        assert!(pace.is_fresh(after(start, 1300), Duration::from_secs(5)));
+    }
+}

@@ -9,6 +9,7 @@ use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Zone};
 
 /// Who an action, wait or block is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "name")]
 pub enum Subject {
     /// The whole rotation.
     Rotation,

@@ -1,1 +1,13 @@
-//! (being written)
+//! What people and programs get to see: folds over [`crate::event`], and the plan as a table.
+
+pub mod json;
+pub mod output;
+pub mod plain;
+pub mod progress;
+pub mod reporter;
+pub mod summary;
+pub mod text;
+pub mod view;
+pub mod words;
+
+pub use summary::{Closing, Limits, Summary};

@@ -1,0 +1,74 @@
+//! The one place that prints, apart from what [`crate::report`] draws and streams.
+//!
+//! A reader that has left (`| head -1`) is no error: what it does not want is not written.
+
+use std::io::{IsTerminal, Write};
+
+use crate::config::{Config, ConfigError};
+use crate::report::text::Paint;
+
+/// What goes to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Bars in a terminal, lines elsewhere.
+    Human,
+    /// Lines.
+    Plain,
+    /// JSON.
+    Json,
+}
+
+/// Where things are printed, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Printer {
+    /// The format of standard output.
+    pub format: Format,
+    /// Colours on standard output.
+    pub paint: Paint,
+    /// Colours on standard error.
+    pub error_paint: Paint,
+    /// Both outputs are terminals: bars can be drawn.
+    pub terminal: bool,
+    /// The width to print for.
+    pub width: usize,
+}
+
+impl Printer {
+    /// By settings and what the outputs are.
+    ///
+    /// # Errors
+    /// If `output` or `color` is none of their words.
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        let format = config
+            .choice("output", &[("human", Format::Human), ("plain", Format::Plain), ("json", Format::Json)])?;
+        let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        let color = config.choice("color", &[("auto", None), ("always", Some(true)), ("never", Some(false))])?;
+        // https://no-color.org: set to anything but nothing.
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let paint = |terminal: bool| Paint { color: color.unwrap_or(terminal && wanted && !dumb) };
+        let width = if out { usize::from(console::Term::stdout().size().1) } else { 80 };
+        Ok(Self {
+            format,
+            paint: paint(out),
+            error_paint: paint(err),
+            terminal: out && err && !dumb,
+            width: width.clamp(40, 120),
+        })
+    }
+
+    /// Writes `text` to standard output.
+    pub fn out(&self, text: &str) {
+        write(&mut std::io::stdout().lock(), text);
+    }
+
+    /// Writes `text` to standard error.
+    pub fn err(&self, text: &str) {
+        write(&mut std::io::stderr().lock(), text);
+    }
+}
+
+fn write(stream: &mut impl Write, text: &str) {
+    // Nobody is left to be told that nobody reads.
+    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+}

@@ -1,0 +1,57 @@
+//! The hosts of a region's services: each partition of AWS has DNS names of its own.
+//!
+//! From the partitions in the SDKs' endpoint rules; a region of no known partition counts as one of the
+//! commercial partition, as there.
+
+/// The DNS suffix of the region's partition, and the one of its dual-stack endpoints.
+fn suffixes(region: &str) -> (&'static str, &'static str) {
+    const KNOWN: [(&str, &str, &str); 7] = [
+        ("cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+        ("us-iso-", "c2s.ic.gov", "api.aws.ic.gov"),
+        ("us-isob-", "sc2s.sgov.gov", "api.aws.scloud"),
+        ("eu-isoe-", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+        ("us-isof-", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
+        ("eusc-", "amazonaws.eu", "api.amazonwebservices.eu"),
+        ("", "amazonaws.com", "api.aws"),
+    ];
+    KNOWN
+        .iter()
+        .find(|(prefix, ..)| region.starts_with(prefix))
+        .map_or(("amazonaws.com", "api.aws"), |(_, plain, dual)| (plain, dual))
+}
+
+/// The regional STS host, the only one EKS accepts in a token.
+pub(in crate::cloud) fn sts_host(region: &str) -> String {
+    format!("sts.{region}.{}", suffixes(region).0)
+}
+
+/// EC2's endpoint, `https://ec2.us-west-2.amazonaws.com`. GovCloud's plain endpoint is its FIPS endpoint.
+pub(in crate::cloud) fn ec2_endpoint(region: &str, fips: bool, dual_stack: bool) -> String {
+    let (plain, dual) = suffixes(region);
+    let suffix = if dual_stack { dual } else { plain };
+    let service = if fips && (dual_stack || !region.starts_with("us-gov-")) { "ec2-fips" } else { "ec2" };
+    format!("https://{service}.{region}.{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_partition_has_its_own_suffix() {
+        assert_eq!(sts_host("us-west-2"), "sts.us-west-2.amazonaws.com");
+        assert_eq!(sts_host("us-gov-west-1"), "sts.us-gov-west-1.amazonaws.com");
+        assert_eq!(sts_host("cn-northwest-1"), "sts.cn-northwest-1.amazonaws.com.cn");
+        assert_eq!(sts_host("us-isob-east-1"), "sts.us-isob-east-1.sc2s.sgov.gov");
+        assert_eq!(sts_host("eusc-de-east-1"), "sts.eusc-de-east-1.amazonaws.eu");
+    }
+
+    #[test]
+    fn ec2_has_fips_and_dual_stack_endpoints() {
+        assert_eq!(ec2_endpoint("eu-west-1", false, false), "https://ec2.eu-west-1.amazonaws.com");
+        assert_eq!(ec2_endpoint("cn-north-1", false, false), "https://ec2.cn-north-1.amazonaws.com.cn");
+        assert_eq!(ec2_endpoint("us-east-1", true, false), "https://ec2-fips.us-east-1.amazonaws.com");
+        assert_eq!(ec2_endpoint("us-gov-west-1", true, false), "https://ec2.us-gov-west-1.amazonaws.com");
+        assert_eq!(ec2_endpoint("us-east-1", false, true), "https://ec2.us-east-1.api.aws");
+    }
+}

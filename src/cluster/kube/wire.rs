@@ -1,0 +1,183 @@
+//! Sends requests: credentials, time limits, counting. Nothing is sent twice, except after a 401, which the
+//! API server answers before it acts.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ::kube::Client;
+use ::kube::client::Body;
+use ::kube::core::Status;
+use futures::io::AsyncBufRead;
+use http::{HeaderValue, Method, Request, Response, header};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::fault::Fault;
+use crate::cluster::access::{Connection, Tokens};
+use crate::cluster::{ErrorKind, Result};
+use crate::model::Text;
+
+/// How long any request but a watch may take, and how long a list may be silent.
+pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// A request to send.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// RBAC's words, `patch nodes`.
+    pub(super) verb: &'static str,
+    method: Method,
+    path: String,
+    body: Option<(&'static str, Vec<u8>)>,
+}
+
+impl Call {
+    /// A GET.
+    pub(super) fn get(verb: &'static str, path: String) -> Self {
+        Self { verb, method: Method::GET, path, body: None }
+    }
+
+    /// A DELETE without options.
+    pub(super) fn delete(verb: &'static str, path: String) -> Self {
+        Self { verb, method: Method::DELETE, path, body: None }
+    }
+
+    /// A request with a JSON body.
+    pub(super) fn json(verb: &'static str, method: Method, path: String, body: &Value) -> Self {
+        Self { verb, method, path, body: Some(("application/json", body.to_string().into_bytes())) }
+    }
+
+    /// A JSON merge patch.
+    pub(super) fn merge(verb: &'static str, path: String, body: &Value) -> Self {
+        let body = Some(("application/merge-patch+json", body.to_string().into_bytes()));
+        Self { verb, method: Method::PATCH, path, body }
+    }
+}
+
+/// The connection and what was sent over it.
+pub(super) struct Wire {
+    client: Client,
+    /// Named in errors.
+    pub(super) host: String,
+    tokens: Option<Rc<dyn Tokens>>,
+    counts: RefCell<BTreeMap<Text, u64>>,
+}
+
+impl Wire {
+    /// Over a connection.
+    pub(super) fn new(connection: Connection) -> Self {
+        let Connection { client, host, tokens } = connection;
+        Self { client, host, tokens, counts: RefCell::default() }
+    }
+
+    /// Requests begun so far.
+    pub(super) fn counts(&self) -> BTreeMap<Text, u64> {
+        self.counts.borrow().clone()
+    }
+
+    /// Counts one request (or one list, or one watch).
+    pub(super) fn count(&self, verb: &str) {
+        let mut counts = self.counts.borrow_mut();
+        match counts.get_mut(verb) {
+            Some(count) => *count += 1,
+            None => {
+                counts.insert(verb.into(), 1);
+            }
+        }
+    }
+
+    /// Sends a request once and returns the body of its success.
+    pub(super) async fn call(&self, call: &Call) -> Result<Vec<u8>> {
+        self.count(call.verb);
+        match timeout(REQUEST_LIMIT, self.exchange(call)).await {
+            Ok(answer) => answer.map_err(|fault| fault.error),
+            Err(_) => Err(self.silence(call.verb).error),
+        }
+    }
+
+    async fn exchange(&self, call: &Call) -> std::result::Result<Vec<u8>, Fault> {
+        let mut response = self.send(call, false).await?;
+        if response.status() == http::StatusCode::UNAUTHORIZED && self.tokens.is_some() {
+            response = self.send(call, true).await?;
+        }
+        let code = response.status();
+        let retry_after = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|seconds| seconds.parse().ok());
+        let body = response
+            .into_body()
+            .collect_bytes()
+            .await
+            .map_err(|error| Fault::from_transport(call.verb, &self.host, &error))?;
+        if !code.is_success() {
+            return Err(Fault::from_answer(call.verb, code.as_u16(), retry_after, &body));
+        }
+        Ok(Vec::from(body))
+    }
+
+    async fn send(&self, call: &Call, fresh: bool) -> std::result::Result<Response<Body>, Fault> {
+        let (media, body) = call.body.clone().map_or((None, Vec::new()), |(media, body)| (Some(media), body));
+        let request = self.request(call, media, fresh, Body::from(body)).await?;
+        self.client.send(request).await.map_err(|error| Fault::from_transport(call.verb, &self.host, &error))
+    }
+
+    /// Begins a list page or a watch: its body as it arrives.
+    pub(super) async fn stream(&self, call: &Call) -> std::result::Result<impl AsyncBufRead + Unpin + use<>, Fault> {
+        let begin = async {
+            let mut fresh = false;
+            loop {
+                let request = self.request(call, None, fresh, Vec::new()).await?;
+                match self.client.request_stream(request).await {
+                    Ok(body) => return Ok(Box::pin(body)),
+                    Err(::kube::Error::Api(status)) if status.code == 401 && self.tokens.is_some() && !fresh => {
+                        fresh = true;
+                    }
+                    Err(error) => return Err(Fault::from_transport(call.verb, &self.host, &error)),
+                }
+            }
+        };
+        timeout(REQUEST_LIMIT, begin).await.unwrap_or_else(|_| Err(self.silence(call.verb)))
+    }
+
+    async fn request<B>(
+        &self,
+        call: &Call,
+        media: Option<&'static str>,
+        fresh: bool,
+        body: B,
+    ) -> std::result::Result<Request<B>, Fault> {
+        let mut builder =
+            Request::builder().method(call.method.clone()).uri(&call.path).header(header::ACCEPT, "application/json");
+        if let Some(media) = media {
+            builder = builder.header(header::CONTENT_TYPE, media);
+        }
+        if let Some(tokens) = &self.tokens {
+            let refuse = |why: String| {
+                Fault::new(ErrorKind::Unauthorized, call.verb, format!("no token for {}: {why}", self.host))
+            };
+            let token = tokens.token(fresh).await.map_err(refuse)?;
+            let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| refuse("it holds characters that no header may".into()))?;
+            value.set_sensitive(true);
+            builder = builder.header(header::AUTHORIZATION, value);
+        }
+        builder.body(body).map_err(|error| Fault::new(ErrorKind::Other, call.verb, error.to_string()))
+    }
+
+    /// The fault of an answer that did not come in time.
+    pub(super) fn silence(&self, verb: &str) -> Fault {
+        let message = format!("cannot reach {}: no answer within {} s", self.host, REQUEST_LIMIT.as_secs());
+        Fault::new(ErrorKind::Unavailable, verb, message)
+    }
+
+    /// An eviction's success can hold a failure: several budgets answer 201 with a Status of code 500.
+    pub(super) fn checked(verb: &str, body: &[u8]) -> Result<()> {
+        match serde_json::from_slice::<Status>(body) {
+            Ok(status) if status.is_failure() => Err(Fault::from_status(verb, status.code, None, &status).error),
+            _ => Ok(()),
+        }
+    }
+}

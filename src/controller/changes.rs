@@ -1,0 +1,239 @@
+//! Events by the difference of two plans: the world tells where everything stands, not what happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
+
+use jiff::Timestamp;
+
+use crate::event::{About, EventKind};
+use crate::model::marks::REASON;
+use crate::model::{GroupName, InstanceId, Lifecycle, NodeName, ObjectKey, Pod, Text, Uid};
+use crate::observe::Snapshot;
+use crate::plan::{Action, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason};
+
+/// What has been told of a node in hand.
+#[derive(Debug)]
+struct Told {
+    stage: Stage,
+    about: About,
+    draining: Timestamp,
+    terminating: Timestamp,
+}
+
+/// Tells events from successive plans. An instance is followed from the first plan that holds it.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    told: BTreeMap<InstanceId, Told>,
+    waits: BTreeSet<(Subject, String)>,
+    last_waits: Vec<Wait>,
+    evicted: BTreeMap<Uid, (ObjectKey, NodeName)>,
+    chosen: BTreeMap<NodeName, Vec<Outdated>>,
+    decrements: BTreeSet<InstanceId>,
+    /// The first plan of a rotation that goes on says where everything stands, not how it got there.
+    taken_up: bool,
+}
+
+const ARRIVING: [Stage; 5] = [Stage::Launching, Stage::Running, Stage::Joined, Stage::Ready, Stage::Functional];
+const LEAVING: [Stage; 5] =
+    [Stage::Selected, Stage::Draining, Stage::Drained, Stage::Deregistering, Stage::Terminating];
+
+impl Changes {
+    /// Remembers why nodes were chosen and how instances are terminated, for the events about them.
+    pub(super) fn note(&mut self, action: &Planned) {
+        match (&action.action, &action.reason) {
+            (
+                Action::ChangeNode { node, purpose: NodePurpose::Cordon, .. },
+                ActionReason::Drain { outdated, .. } | ActionReason::DrainUnavailable { outdated },
+            ) => _ = self.chosen.insert(node.clone(), outdated.clone()),
+            (Action::Terminate { instance, decrement: Some(_), .. }, _) => _ = self.decrements.insert(instance.clone()),
+            _ => {}
+        }
+    }
+
+    /// The events between the plan before and this one.
+    pub(super) fn compare(&mut self, plan: &Plan, snapshot: &Snapshot, now: Timestamp, out: &mut Vec<EventKind>) {
+        for node in &plan.in_hand {
+            if let Some(id) = &node.instance {
+                self.follow(id, node, plan, snapshot, now, out);
+            }
+        }
+        self.let_go(plan, snapshot, now, out);
+        self.wait(&plan.waits, out);
+        self.taken_up = true;
+    }
+
+    /// A rotation that begins afresh tells of every stage from its first plan on.
+    pub(super) fn afresh(&mut self) {
+        self.taken_up = true;
+    }
+
+    fn follow(
+        &mut self,
+        id: &InstanceId,
+        node: &InHand,
+        plan: &Plan,
+        snapshot: &Snapshot,
+        now: Timestamp,
+        out: &mut Vec<EventKind>,
+    ) {
+        let before = self.told.get(id).map(|t| t.stage);
+        if before == Some(node.stage) {
+            return;
+        }
+        let about = About {
+            group: Some(node.group.clone()),
+            zone: node.zone.clone(),
+            instance: Some(id.clone()),
+            node: node.node.clone(),
+        };
+        let told =
+            self.told.entry(id.clone()).or_insert(Told { stage: node.stage, about, draining: now, terminating: now });
+        told.stage = node.stage;
+        told.about.node = node.node.clone().or(told.about.node.take());
+        let way = [&ARRIVING, &LEAVING].into_iter().find(|way| way.contains(&node.stage));
+        let skips_ahead = before.is_some() || self.taken_up;
+        let from = match way {
+            // What lies between two plans has happened all the same.
+            Some(way) if skips_ahead => {
+                let passed = before.and_then(|b| way.iter().position(|s| *s == b)).map_or(0, |at| at + 1);
+                &way[passed.min(way.len())..]
+            }
+            _ => &[],
+        };
+        let steps: Vec<Stage> = from.iter().copied().take_while(|s| *s != node.stage).chain([node.stage]).collect();
+        for stage in steps {
+            match stage {
+                Stage::Draining => told.draining = now,
+                Stage::Terminating => told.terminating = now,
+                _ => {}
+            }
+            out.extend(step(stage, node, told, &self.chosen, &self.decrements, (plan, snapshot), now));
+        }
+    }
+
+    /// Instances that are no longer in hand: those that left are gone, the others are let go silently.
+    fn let_go(&mut self, plan: &Plan, snapshot: &Snapshot, now: Timestamp, out: &mut Vec<EventKind>) {
+        if self.told.len() == plan.in_hand.len() && plan.in_hand.iter().all(|n| n.instance.is_some()) {
+            return;
+        }
+        let held: BTreeSet<&InstanceId> = plan.in_hand.iter().filter_map(|n| n.instance.as_ref()).collect();
+        let left: Vec<InstanceId> = self.told.keys().filter(|id| !held.contains(id)).cloned().collect();
+        for id in left {
+            let Some(told) = self.told.remove(&id) else { continue };
+            self.decrements.remove(&id);
+            if let Some(node) = &told.about.node {
+                self.chosen.remove(node);
+            }
+            let gone = snapshot.instances.get(&id).is_none_or(|i| i.lifecycle == Lifecycle::Terminated);
+            if gone && LEAVING.contains(&told.stage) {
+                out.push(EventKind::NodeGone { about: told.about, seconds: seconds(told.terminating, now) });
+            }
+        }
+    }
+
+    fn wait(&mut self, waits: &[Wait], out: &mut Vec<EventKind>) {
+        if self.last_waits == waits {
+            return;
+        }
+        let before = std::mem::take(&mut self.waits);
+        for wait in waits {
+            let key = (wait.subject.clone(), culprit(&wait.reason));
+            if !before.contains(&key) && !self.waits.contains(&key) {
+                out.push(EventKind::Wait(wait.clone()));
+            }
+            self.waits.insert(key);
+        }
+        self.last_waits = waits.to_vec();
+    }
+
+    /// A pod's eviction was accepted.
+    pub(super) fn evicted(&mut self, pod: &Pod, node: &NodeName) {
+        self.evicted.insert(pod.uid.clone(), (pod.key.clone(), node.clone()));
+    }
+
+    /// A pod is gone.
+    pub(super) fn pod_gone(&mut self, uid: &Uid) -> Option<EventKind> {
+        self.evicted.remove(uid).map(|(pod, node)| EventKind::PodGone { pod, node })
+    }
+
+    /// After a full list, which names those that are gone by leaving them out.
+    pub(super) fn pods_listed(&mut self, snapshot: &Snapshot) -> Vec<EventKind> {
+        let gone: Vec<Uid> = self.evicted.keys().filter(|uid| !snapshot.pods.contains_key(uid)).cloned().collect();
+        gone.iter().filter_map(|uid| self.pod_gone(uid)).collect()
+    }
+}
+
+fn step(
+    stage: Stage,
+    node: &InHand,
+    told: &Told,
+    chosen: &BTreeMap<NodeName, Vec<Outdated>>,
+    decrements: &BTreeSet<InstanceId>,
+    (plan, snapshot): (&Plan, &Snapshot),
+    now: Timestamp,
+) -> Option<EventKind> {
+    let about = told.about.clone();
+    let id = node.instance.as_ref()?;
+    let record = snapshot.rotation.as_ref();
+    // What is given up in this very plan is on its way into the record.
+    let recording = plan.actions.iter().find_map(|p| match &p.action {
+        Action::Record { skipped, failed, .. } => Some((skipped, failed)),
+        _ => None,
+    });
+    let marked = || snapshot.node_of(id).and_then(|n| n.annotation(REASON)).map(Text::from);
+    let created = snapshot.node_of(id).map_or(now, |n| n.created);
+    Some(match stage {
+        Stage::Launching => EventKind::ReplacementLaunching { about },
+        Stage::Running => EventKind::ReplacementRunning { about },
+        Stage::Joined => EventKind::ReplacementJoined { about },
+        Stage::Ready => EventKind::ReplacementReady { about, seconds: seconds(created, now) },
+        Stage::Functional => {
+            let since = node.since.filter(|_| node.stage == Stage::Functional).unwrap_or(now);
+            EventKind::ReplacementFunctional { about, seconds: seconds(created, since) }
+        }
+        Stage::Failed => {
+            let diagnosis = record.and_then(|r| r.failed.get(id)).or_else(|| recording?.1.get(id)).cloned();
+            EventKind::ReplacementFailed { about, diagnosis: diagnosis.or_else(marked).unwrap_or_default() }
+        }
+        Stage::Selected => {
+            let outdated = about.node.as_ref().and_then(|n| chosen.get(n)).cloned().unwrap_or_default();
+            EventKind::NodeSelected { about, outdated }
+        }
+        Stage::Draining => EventKind::NodeDraining { about, pods: node.pods_left },
+        Stage::Drained => EventKind::NodeDrained { about, seconds: seconds(told.draining, now) },
+        // A pause between two events, shown by the bars alone.
+        Stage::Deregistering => return None,
+        Stage::Terminating => EventKind::NodeTerminating { about, decrement: decrements.contains(id) },
+        Stage::Skipped => {
+            let name = about.node.as_ref();
+            let why = name.and_then(|n| record.and_then(|r| r.skipped.get(n)).or_else(|| recording?.0.get(n))).cloned();
+            EventKind::NodeSkipped { about, why: why.or_else(marked).unwrap_or_default() }
+        }
+    })
+}
+
+/// Who is to blame: two waits of a subject with the same one are the same wait, however its numbers move.
+fn culprit(reason: &WaitReason) -> String {
+    let who: Option<String> = match reason {
+        WaitReason::StartupTaint { taint } => Some(taint.to_string()),
+        WaitReason::DaemonSet { daemonset, .. } => Some(daemonset.to_string()),
+        WaitReason::Budget { budget, .. } => Some(budget.to_string()),
+        WaitReason::ZoneBalance { zone } => Some(zone.to_string()),
+        WaitReason::AwsBusy { what } => Some(what.to_string()),
+        WaitReason::Launch { failure, .. } => failure.as_ref().map(ToString::to_string),
+        _ => None,
+    };
+    format!("{:?} {}", discriminant(reason), who.unwrap_or_default())
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64().max(0.0)
+}
+
+/// The subject's group, where the wait is a group's.
+pub(super) fn group_of(wait: &Wait) -> Option<&GroupName> {
+    match &wait.subject {
+        Subject::Group(group) => Some(group),
+        _ => None,
+    }
+}

@@ -1,0 +1,82 @@
+//! Why a run ended without a report.
+
+use jiff::Timestamp;
+
+use super::{Interrupt, rules};
+use crate::{cloud, cluster, lock};
+
+/// Why a run ended without a report. [`Error::kind`] is what exit codes are made of.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// AWS cannot be reached or refused.
+    #[error(transparent)]
+    Cloud(#[from] cloud::Error),
+    /// Kubernetes cannot be reached or refused.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// Permissions are missing, found before anything was changed.
+    #[error("failed to start: not allowed to {}", .0.join(", "))]
+    NotAllowed(Vec<String>),
+    /// Something in the cluster forbids it, found before anything was changed.
+    #[error("refused before anything was changed")]
+    Preflight(rules::Preflight),
+    /// The user said no.
+    #[error("declined: nothing was changed")]
+    Declined,
+    /// Another rotation holds the lock.
+    #[error("failed to lock the cluster: {holder} holds it")]
+    Locked {
+        /// Its identity.
+        holder: String,
+        /// Since when, by its own word.
+        since: Option<Timestamp>,
+        /// The rotation it runs, by its own word.
+        rotation: Option<String>,
+    },
+    /// The plan was about to break a rule that must hold.
+    #[error("stopped before {} was broken: {}: {}", .0.rule, .0.subject, .0.detail)]
+    Invariant(rules::Violation),
+    /// A signal; everything is left so that the next run continues.
+    #[error("interrupted")]
+    Interrupted(Interrupt),
+}
+
+/// What kind of end it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Credentials, a permission, or unreachable.
+    Access,
+    /// Refused before acting.
+    Preflight,
+    /// The user said no.
+    Declined,
+    /// Another holds the lock.
+    Locked,
+    /// An invariant stopped it.
+    Invariant,
+    /// A signal.
+    Interrupted(Interrupt),
+}
+
+impl Error {
+    /// What kind of end it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Cloud(_) | Self::Cluster(_) | Self::NotAllowed(_) => ErrorKind::Access,
+            Self::Preflight(_) => ErrorKind::Preflight,
+            Self::Declined => ErrorKind::Declined,
+            Self::Locked { .. } => ErrorKind::Locked,
+            Self::Invariant(_) => ErrorKind::Invariant,
+            Self::Interrupted(signal) => ErrorKind::Interrupted(*signal),
+        }
+    }
+}
+
+impl From<lock::Error> for Error {
+    fn from(e: lock::Error) -> Self {
+        match e {
+            lock::Error::Held { holder, since, rotation } => Self::Locked { holder, since, rotation },
+            lock::Error::Cluster(e) => Self::Cluster(e),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! When what failed or was refused may be tried again.
+//!
+//! An action that failed keeps its place among those in flight until its pause is over, so that the planner
+//! leaves it out; an eviction that was refused gets a [`Refusal`], with one pause for all pods of a budget.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::cluster::{Error, ErrorKind};
+use crate::model::{ObjectKey, Uid};
+use crate::observe::{Refusal, Snapshot};
+use crate::plan::ActionKey;
+
+const FIRST: f64 = 1.0;
+const LONGEST: f64 = 30.0;
+/// What the API server asks for while a budget has not been observed (eviction.go).
+const UNOBSERVED_SECONDS: u32 = 10;
+
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    attempts: u32,
+    until: Timestamp,
+}
+
+/// Pauses by action and by budget.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    failed: BTreeMap<ActionKey, Round>,
+    due: BTreeSet<(Timestamp, ActionKey)>,
+    budgets: BTreeMap<ObjectKey, Round>,
+    jitter: ChaCha8Rng,
+}
+
+impl Pauses {
+    /// No pauses; jitter by this seed.
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self {
+            failed: BTreeMap::new(),
+            due: BTreeSet::new(),
+            budgets: BTreeMap::new(),
+            jitter: ChaCha8Rng::seed_from_u64(seed),
+        }
+    }
+
+    /// An action failed: so many times in a row now. It is due again after its pause.
+    pub(super) fn failed(&mut self, key: &ActionKey, now: Timestamp) -> u32 {
+        let attempts = self.failed.get(key).map_or(1, |r| r.attempts.saturating_add(1));
+        let until = self.after(attempts, now);
+        self.failed.insert(key.clone(), Round { attempts, until });
+        self.due.insert((until, key.clone()));
+        attempts
+    }
+
+    /// An action succeeded.
+    pub(super) fn succeeded(&mut self, key: &ActionKey) {
+        if !self.failed.is_empty() {
+            self.failed.remove(key);
+        }
+    }
+
+    /// The actions whose pause is over.
+    pub(super) fn over(&mut self, now: Timestamp) -> Vec<ActionKey> {
+        let mut over = Vec::new();
+        while self.due.first().is_some_and(|(at, _)| *at <= now) {
+            over.extend(self.due.pop_first().map(|(_, key)| key));
+        }
+        over
+    }
+
+    /// The actions whose pause is not over, with when it will be.
+    pub(super) fn pending(&self) -> impl Iterator<Item = (Timestamp, ActionKey)> + '_ {
+        self.due.iter().cloned()
+    }
+
+    /// When the next pause is over.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Budgets that cover a pod whose eviction was accepted start over.
+    pub(super) fn accepted(&mut self, snapshot: &Snapshot, pod: &Uid) {
+        if self.budgets.is_empty() {
+            return;
+        }
+        if let Some(pod) = snapshot.pods.get(pod) {
+            for budget in snapshot.budgets_over(pod) {
+                self.budgets.remove(&budget.key);
+            }
+        }
+    }
+
+    /// An eviction was refused: how often in a row, and when it may be posted again.
+    pub(super) fn refused(&mut self, snapshot: &Snapshot, pod: &Uid, error: Error, now: Timestamp) -> Refusal {
+        let attempts = snapshot.refusals.get(pod).map_or(1, |r| r.attempts.saturating_add(1));
+        let retry_at = match error.kind {
+            ErrorKind::BudgetExhausted => self.exhausted(snapshot, pod, attempts, now),
+            ErrorKind::BudgetUnobserved => {
+                let seconds = error.retry_after.unwrap_or(UNOBSERVED_SECONDS).max(1);
+                now + SignedDuration::from_secs(seconds.into())
+            }
+            ErrorKind::SeveralBudgets => Timestamp::MAX,
+            _ => {
+                let asked = SignedDuration::from_secs(error.retry_after.unwrap_or(0).into());
+                self.after(attempts, now).max(now + asked)
+            }
+        };
+        Refusal { kind: error.kind, message: error.message, at: now, attempts, retry_at }
+    }
+
+    /// The pods of a budget share its pause, which grows once a round and not once a pod.
+    fn exhausted(&mut self, snapshot: &Snapshot, pod: &Uid, attempts: u32, now: Timestamp) -> Timestamp {
+        let budget = snapshot.pods.get(pod).and_then(|p| snapshot.budgets_over(p).next()).map(|b| b.key.clone());
+        let Some(budget) = budget else { return self.after(attempts, now) };
+        let round = match self.budgets.get(&budget) {
+            Some(round) if now < round.until => *round,
+            round => {
+                let attempts = round.map_or(1, |r| r.attempts.saturating_add(1));
+                Round { attempts, until: self.after(attempts, now) }
+            }
+        };
+        self.budgets.insert(budget, round);
+        round.until
+    }
+
+    /// 1 s, 2 s, … 30 s after `now`, and up to half of it more.
+    fn after(&mut self, attempts: u32, now: Timestamp) -> Timestamp {
+        let pause = (FIRST * 2f64.powi(attempts.saturating_sub(1).min(16) as i32)).min(LONGEST);
+        let pause = pause * (1.0 + self.jitter.random_range(0.0..0.5));
+        now + SignedDuration::from_secs_f64(pause)
+    }
+}

@@ -1,0 +1,195 @@
+//! From nothing to a snapshot that may be planned on.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Error, Ports, Settings, history, rules};
+use crate::cloud::{self, Cloud, ErrorKind};
+use crate::cluster::{Cluster, ConfigRecord};
+use crate::event::EventKind;
+use crate::model::marks::{OUTDATED_TAINT, ROTATION, STATE, TAG_SURGE};
+use crate::model::{Ledger, Target, Text};
+use crate::observe::source::{Answer, Heard, Source, resolve};
+use crate::observe::{RotationRecord, Snapshot};
+use crate::policy::Policy;
+
+/// Facts taken in at once.
+pub(super) const BATCH: usize = 1024;
+/// An activity is stamped by AWS's clock, a ledger's step by ours.
+const SKEW: SignedDuration = SignedDuration::from_mins(2);
+
+/// A snapshot, the source that keeps it up, and the rotation found in progress.
+pub(super) struct World<C> {
+    pub(super) snapshot: Snapshot,
+    pub(super) source: Source<C>,
+    pub(super) open: Option<(RotationRecord, ConfigRecord)>,
+}
+
+/// Starts every source and waits until each has been heard in full.
+pub(super) async fn observe<C, K>(ports: &Ports<C, K>, settings: &Settings) -> Result<World<C>, Error>
+where
+    C: Cloud + 'static,
+    K: Cluster + 'static,
+{
+    let mut source = Source::start(ports.cloud.clone(), ports.cluster.clone(), &settings.cluster);
+    source.read_groups();
+    let mut snapshot = Snapshot::default();
+    snapshot.cluster = settings.cluster.clone();
+    snapshot.own_node = settings.own_node.clone();
+    let listed = listed(&mut source, snapshot, ports);
+    let version = async { Ok(ports.cluster.version().await?) };
+    let configs = async { Ok(ports.cluster.configs(&settings.namespace).await?) };
+    let (mut snapshot, version, configs) = tokio::try_join!(listed, version, configs)?;
+    snapshot.version = version;
+    resolve_targets(&mut snapshot, ports).await?;
+    if details_matter(&settings.policy, &snapshot) {
+        let ids: Vec<_> = snapshot.instances.keys().cloned().collect();
+        detail(&mut snapshot, ports.cloud.instances(&ids).await?);
+    }
+    let names: Vec<_> = snapshot.groups.values().filter(|g| g.managed_by.is_none()).map(|g| g.name.clone()).collect();
+    for name in ports.cloud.refreshing(&names).await? {
+        snapshot.change_group(&name, |g| g.refreshing = true);
+    }
+    read_steps(&mut snapshot, ports).await?;
+    let open = history::open(&configs, &settings.cluster);
+    snapshot.rotation = open.as_ref().map(|(record, _)| record.clone());
+    Ok(World { snapshot, source, open })
+}
+
+/// Applies facts until every first list is complete.
+async fn listed<C, K>(source: &mut Source<C>, mut snapshot: Snapshot, ports: &Ports<C, K>) -> Result<Snapshot, Error>
+where
+    C: Cloud + 'static,
+{
+    let mut facts = Vec::with_capacity(BATCH);
+    while !snapshot.is_synced() {
+        match source.hear(&mut facts).await {
+            Heard::Facts => facts.drain(..).for_each(|fact| snapshot.apply(fact)),
+            Heard::Answer(answer) => match *answer {
+                Answer::Groups { states, .. } => {
+                    let now = ports.clock.now();
+                    source.pace.end(tokio::time::Instant::now(), true);
+                    snapshot.apply_groups(states, now);
+                }
+                Answer::GroupsFailed(e) | Answer::Failed(e) => return Err(e.into()),
+                Answer::WatchRefused(e) => return Err(e.into()),
+                Answer::Targets(_) | Answer::Details(_) | Answer::Activities(..) => {}
+            },
+        }
+    }
+    Ok(snapshot)
+}
+
+/// The targets of the groups that may be rotated; a managed node group's is its owner's business.
+pub(super) fn targets(snapshot: &Snapshot) -> BTreeMap<crate::model::GroupName, Target> {
+    let ours = snapshot.groups.values().filter(|g| g.managed_by.is_none() && g.operator.is_none());
+    ours.map(|g| (g.name.clone(), unresolved(&g.target))).collect()
+}
+
+/// The target as the group names it, so that equal ones are asked for once.
+fn unresolved(target: &Target) -> Target {
+    let plain = |t: &crate::model::TemplateRef| crate::model::TemplateRef { resolved: None, image: None, ..t.clone() };
+    match target {
+        Target::Template(t) => Target::Template(plain(t)),
+        Target::Mixed { base, overrides } => Target::Mixed {
+            base: plain(base),
+            overrides: overrides
+                .iter()
+                .map(|o| crate::model::Override {
+                    instance_type: o.instance_type.clone(),
+                    template: o.template.as_ref().map(plain),
+                })
+                .collect(),
+        },
+        other => other.clone(),
+    }
+}
+
+async fn resolve_targets<C: Cloud, K>(snapshot: &mut Snapshot, ports: &Ports<C, K>) -> Result<(), Error> {
+    for (group, target) in resolve(&*ports.cloud, targets(snapshot)).await? {
+        snapshot.change_group(&group, |g| g.target = target);
+    }
+    Ok(())
+}
+
+/// EC2 is asked about every instance only where a rule reads what it alone knows.
+fn details_matter(policy: &Policy, snapshot: &Snapshot) -> bool {
+    let named = |t: &crate::model::TemplateRef| t.image.is_some();
+    let images = snapshot.groups.values().any(|g| match &g.target {
+        Target::Template(t) => named(t),
+        Target::Mixed { base, overrides } => named(base) || overrides.iter().flat_map(|o| &o.template).any(named),
+        Target::Configuration(_) | Target::None => false,
+    });
+    policy.older_than.is_some() || policy.force || images
+}
+
+/// Takes in what EC2 says of instances.
+pub(super) fn detail(snapshot: &mut Snapshot, details: Vec<cloud::InstanceDetail>) {
+    for detail in details {
+        snapshot.change_instance(&detail.id, |i| {
+            i.launched_at = detail.launched_at.or(i.launched_at);
+            i.image = detail.image.or_else(|| i.image.take());
+        });
+    }
+}
+
+/// Reads the activities of each group whose ledger has a step in hand: they tell whether it took effect.
+async fn read_steps<C: Cloud, K>(snapshot: &mut Snapshot, ports: &Ports<C, K>) -> Result<(), Error> {
+    let steps: Vec<_> = snapshot.groups.values().filter_map(|g| Some((g.name.clone(), step_since(g)?))).collect();
+    for (group, since) in steps {
+        let activities = ports.cloud.activities(&group, since).await?;
+        snapshot.activities.insert(group, activities);
+    }
+    Ok(())
+}
+
+/// From when on the activities of a group tell of the step in its ledger, if it has one.
+pub(super) fn step_since(group: &crate::model::NodeGroup) -> Option<Timestamp> {
+    let step = Ledger::parse(group.tags.get(TAG_SURGE)?).ok()?.step?;
+    step.at.checked_sub(SKEW).ok()
+}
+
+/// Whether the world carries anything of ours that a run would have to put back.
+pub(super) fn is_marked(snapshot: &Snapshot) -> bool {
+    let tagged = snapshot.groups.values().any(|g| g.tags.keys().any(|k| k.starts_with("fastnode:")));
+    let marked = |n: &crate::model::Node| {
+        n.labels.contains_key(ROTATION) || n.annotations.contains_key(STATE) || n.has_taint(OUTDATED_TAINT)
+    };
+    tagged || snapshot.rotation.is_some() || snapshot.nodes.values().any(marked)
+}
+
+/// Asks the API server whether we may do all that a rotation needs, before anything is changed.
+pub(super) async fn permitted<C, K: Cluster>(ports: &Ports<C, K>, namespace: &str) -> Result<(), Error> {
+    let own = Some(namespace);
+    let wanted = [
+        ("patch", "nodes", None),
+        ("create", "pods/eviction", None),
+        ("get", "leases", own),
+        ("create", "leases", own),
+        ("update", "leases", own),
+        ("list", "configmaps", own),
+        ("create", "configmaps", own),
+        ("update", "configmaps", own),
+        ("delete", "configmaps", own),
+    ];
+    let refused = ports.cluster.refused(&wanted).await?;
+    if refused.is_empty() { Ok(()) } else { Err(Error::NotAllowed(refused)) }
+}
+
+/// The event that shows the plan.
+pub(super) fn planned(cluster: &Text, _snapshot: &Snapshot, preview: &rules::Preview) -> EventKind {
+    EventKind::RotationPlanned {
+        cluster: cluster.clone(),
+        groups: preview.progress.clone(),
+        blocks: preview.blocks.clone(),
+        expected_s: preview.expected_s,
+        lower_bound_s: preview.lower_bound_s,
+        bottleneck: preview.bottleneck.clone(),
+    }
+}
+
+/// Whether asking again later cannot help.
+pub(super) fn is_denied(e: &cloud::Error) -> bool {
+    e.kind == ErrorKind::Denied
+}

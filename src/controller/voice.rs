@@ -1,0 +1,76 @@
+//! Events on their way out: folded into the report's summary first, so that no reporter can lose one.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Ports, rules};
+use crate::cloud::Cloud;
+use crate::cluster::Cluster;
+use crate::event::{Event, EventKind, Report, Sink};
+use crate::model::Text;
+use crate::plan::{Plan, Verdict};
+use crate::policy::Policy;
+
+/// Bars are told where everything stands no more often than this.
+const PROGRESS_EVERY: SignedDuration = SignedDuration::from_millis(250);
+
+pub(super) struct Voice {
+    sink: Sink,
+    summary: rules::Summary,
+    told: Timestamp,
+    stale: bool,
+}
+
+impl Voice {
+    pub(super) fn new(sink: Sink, now: Timestamp) -> Self {
+        Self { sink, summary: rules::Summary::new(now), told: now, stale: false }
+    }
+
+    /// Sends an event; waits while the reporter is behind, and goes on without one that is gone.
+    pub(super) async fn say(&mut self, time: Timestamp, kind: EventKind) {
+        let event = Event { time, kind };
+        self.summary.fold(&event);
+        // The rotation does not end because nobody looks on.
+        let _ = self.sink.send(event).await;
+    }
+
+    /// There is something new to see for the bars.
+    pub(super) fn stir(&mut self) {
+        self.stale = true;
+    }
+
+    /// Shows the bars where everything stands, if that is new to them and not too soon.
+    pub(super) fn show(&mut self, plan: &Plan, now: Timestamp) {
+        if !self.stale || now.duration_since(self.told) < PROGRESS_EVERY {
+            return;
+        }
+        self.stale = false;
+        self.told = now;
+        let (groups, in_hand, waits) = (plan.progress.clone(), plan.in_hand.clone(), plan.waits.clone());
+        self.hint(now, EventKind::Progress { groups, in_hand, waits });
+    }
+
+    /// Time passed.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        self.hint(now, EventKind::Tick);
+    }
+
+    /// What only bars read is dropped when they are behind.
+    fn hint(&mut self, time: Timestamp, kind: EventKind) {
+        let event = Event { time, kind };
+        self.summary.fold(&event);
+        let _ = self.sink.try_send(event);
+    }
+
+    /// The report so far.
+    pub(super) fn report<C: Cloud, K: Cluster>(
+        &self,
+        outcome: Verdict,
+        finished: Timestamp,
+        preview: &rules::Preview,
+        policy: &Policy,
+        ports: &Ports<C, K>,
+        left_behind: Vec<Text>,
+    ) -> Report {
+        self.summary.report(rules::closing(outcome, finished, preview, policy, ports, left_behind))
+    }
+}

@@ -1,0 +1,114 @@
+//! The rotation's record in its ConfigMap, written by one hand at a time.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tokio::sync::Mutex;
+
+use super::{FENCED_DEADLINE, Fault, retry};
+use crate::cluster::{Cluster, ConfigRecord, ErrorKind};
+use crate::model::InstanceId;
+use crate::observe::RotationRecord;
+
+/// The key of the ConfigMap under which the record stands, as JSON.
+pub const RECORD: &str = "record";
+
+/// The record as it stands in the cluster; a clone is the same record.
+pub struct Record<K> {
+    cluster: Rc<K>,
+    namespace: Rc<str>,
+    now: Rc<RefCell<RotationRecord>>,
+    written: Rc<Mutex<ConfigRecord>>,
+}
+
+impl<K> Clone for Record<K> {
+    fn clone(&self) -> Self {
+        Self {
+            cluster: self.cluster.clone(),
+            namespace: self.namespace.clone(),
+            now: self.now.clone(),
+            written: self.written.clone(),
+        }
+    }
+}
+
+impl<K> Record<K> {
+    /// The record as last written.
+    pub fn current(&self) -> RotationRecord {
+        self.now.borrow().clone()
+    }
+
+    /// Whether the former protection of one of these instances is not recorded yet.
+    pub fn lacks_protection(&self, ids: &[InstanceId]) -> bool {
+        let now = self.now.borrow();
+        ids.iter().any(|id| !now.protection.contains_key(id))
+    }
+}
+
+impl<K: Cluster> Record<K> {
+    /// Writes a record for the first time, or anew on resume: `config` holds everything but the record itself.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn begin(
+        cluster: Rc<K>,
+        namespace: &str,
+        record: RotationRecord,
+        mut config: ConfigRecord,
+    ) -> Result<Self, Fault> {
+        config.data.insert(RECORD.to_owned(), to_json(&record));
+        let config = retry::within(FENCED_DEADLINE, cluster.put_config(namespace, &record.id, &config)).await?;
+        Ok(Self {
+            cluster,
+            namespace: namespace.into(),
+            now: Rc::new(RefCell::new(record)),
+            written: Rc::new(Mutex::new(config)),
+        })
+    }
+
+    /// Changes the record and writes it; nothing changes here if it cannot be written.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn update(&self, change: impl Fn(&mut RotationRecord)) -> Result<(), Fault> {
+        self.write(|record, config| {
+            change(record);
+            config.data.insert(RECORD.to_owned(), to_json(record));
+        })
+        .await
+    }
+
+    /// Changes the ConfigMap's data: for its end, when the record gives way to the summary.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn close(&self, change: impl Fn(&mut ConfigRecord)) -> Result<(), Fault> {
+        self.write(|_, config| change(config)).await
+    }
+
+    async fn write(&self, change: impl Fn(&mut RotationRecord, &mut ConfigRecord)) -> Result<(), Fault> {
+        let mut written = self.written.lock().await;
+        let mut record = self.current();
+        let mut config = written.clone();
+        change(&mut record, &mut config);
+        let put = self.cluster.put_config(&self.namespace, &record.id, &config);
+        let put = match retry::within(FENCED_DEADLINE, put).await {
+            // Ours alone by the lock: a conflict is our own write whose reply was lost, or a person's edit.
+            Err(Fault::Cluster(e)) if e.kind == ErrorKind::Conflict => {
+                let all = retry::within(FENCED_DEADLINE, self.cluster.configs(&self.namespace)).await?;
+                let Some(found) = all.into_iter().find(|c| c.name == config.name) else { return Err(e.into()) };
+                config.version = found.version;
+                retry::within(FENCED_DEADLINE, self.cluster.put_config(&self.namespace, &record.id, &config)).await
+            }
+            put => put,
+        };
+        *written = put?;
+        *self.now.borrow_mut() = record;
+        Ok(())
+    }
+}
+
+fn to_json(record: &RotationRecord) -> String {
+    // A record of strings, numbers and maps keyed by strings always serialises.
+    serde_json::to_string(record).unwrap_or_default()
+}

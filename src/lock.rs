@@ -1,0 +1,280 @@
+//! The lock: one Lease a cluster, so that two rotations never run side by side.
+//!
+//! ```text
+//!   free ---------------------------> held --(renewed every 5 s)--+
+//!   held by another -(silent for one    |  ^----------------------+
+//!     whole duration, by our clock)-->  |
+//!   held by another -(it renewed)-> refused, with its name
+//!                                       +--(10 s without a renewal)--> expired: no act is begun
+//!                                       +--(another holder seen)-----> lost
+//!                                       +--release-------------------> free
+//! ```
+//!
+//! Clocks of two machines are never compared: whoever waits judges by whether the Lease *moves*, and the
+//! holder by the time since its own last renewal, both on their own monotonic clock. The numbers keep
+//! `lease >= renew deadline + longest unfenced act + margin`: 15 s, 10 s, 4 s
+//! ([`crate::execute::UNFENCED_DEADLINE`]) and 1 s. The rules follow client-go's
+//! tools/leaderelection/leaderelection.go.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::clock::Clock;
+use crate::cluster::{self, Cluster, ErrorKind, LeaseRecord};
+use crate::model::ObjectKey;
+use crate::model::marks::{REQUEST, ROTATION};
+
+/// The Lease's name.
+pub const NAME: &str = "fastnode";
+/// How long a Lease that is not renewed keeps others out.
+pub const DURATION: Duration = Duration::from_secs(15);
+/// Pause between renewals.
+pub const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// No act is begun this long after the last renewal was sent.
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause after a renewal that failed.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// Pause before a renewal is sent again on the version just read.
+const AFTER_CONFLICT: Duration = Duration::from_millis(50);
+/// How often a Lease of somebody else's is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(2500);
+/// Longest wait for one request about the Lease.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(4);
+/// A foreign Lease may name any duration; this is the longest that is waited out.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// Why the lock could not be had.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Another holder is alive.
+    #[error("failed to lock the cluster: {holder} holds it")]
+    Held {
+        /// Its identity.
+        holder: String,
+        /// Since when, by its own word.
+        since: Option<Timestamp>,
+        /// The rotation it runs, by its own word.
+        rotation: Option<String>,
+    },
+    /// The Lease cannot be read or written.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+}
+
+/// How a lock stands, and what was asked of its holder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Another holder took it: who. Final.
+    pub lost_to: Option<String>,
+    /// The annotation `fastnode.dev/request`, as last read.
+    pub request: Option<String>,
+}
+
+/// Says whether an act may be begun.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    until: Rc<Cell<Option<Instant>>>,
+}
+
+impl Guard {
+    /// A guard that expires at `until`.
+    pub fn until(until: Instant) -> Self {
+        Self { until: Rc::new(Cell::new(Some(until))) }
+    }
+
+    /// Whether the lock is still ours for certain.
+    pub fn may_act(&self) -> bool {
+        self.until.get().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn extend(&self, until: Instant) {
+        self.until.set(Some(until));
+    }
+
+    fn revoke(&self) {
+        self.until.set(None);
+    }
+}
+
+/// A lock that is held; its renewals run in a local task until it is released or dropped.
+pub struct Lock<K> {
+    cluster: Rc<K>,
+    key: ObjectKey,
+    lease: Rc<RefCell<LeaseRecord>>,
+    guard: Guard,
+    state: watch::Receiver<State>,
+    renewals: AbortHandle,
+}
+
+impl<K> Drop for Lock<K> {
+    fn drop(&mut self) {
+        self.guard.revoke();
+        self.renewals.abort();
+    }
+}
+
+impl<K: Cluster + 'static> Lock<K> {
+    /// Takes the lock for `identity`, waiting up to one lease duration for a silent holder.
+    ///
+    /// # Errors
+    /// [`Error::Held`] if the holder renewed meanwhile, or another was faster; else what the API server said.
+    pub async fn acquire(
+        cluster: Rc<K>,
+        clock: Clock,
+        namespace: &str,
+        identity: &str,
+        rotation: &str,
+    ) -> Result<Self, Error> {
+        let key = ObjectKey::new(namespace, NAME);
+        let found = await_free(&*cluster, &key).await?;
+        let now = clock.now();
+        let sent = Instant::now();
+        let taken = LeaseRecord {
+            holder: Some(identity.to_owned()),
+            duration_seconds: DURATION.as_secs() as u32,
+            acquired: Some(now),
+            renewed: Some(now),
+            transitions: found.as_ref().map_or(0, |l| l.transitions.saturating_add(1)),
+            annotations: BTreeMap::from([(ROTATION.into(), rotation.into())]),
+            version: found.and_then(|l| l.version),
+        };
+        let lease = match cluster.put_lease(&key, &taken).await {
+            Ok(lease) => lease,
+            Err(e) if e.kind == ErrorKind::Conflict => {
+                let other = cluster.lease(&key).await?;
+                return Err(other.map_or(Error::Cluster(e), |l| held_by(&l)));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let guard = Guard::until(sent + RENEW_DEADLINE);
+        let (tell, state) = watch::channel(State::default());
+        let lease = Rc::new(RefCell::new(lease));
+        let renewals =
+            tokio::task::spawn_local(renew(cluster.clone(), clock, key.clone(), lease.clone(), guard.clone(), tell))
+                .abort_handle();
+        Ok(Self { cluster, key, lease, guard, state, renewals })
+    }
+
+    /// Says whether an act may be begun; cheap, for the executor.
+    pub fn guard(&self) -> Guard {
+        self.guard.clone()
+    }
+
+    /// How the lock stands, each change once.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Gives the lock back. The Lease stays, without a holder.
+    ///
+    /// # Errors
+    /// If the Lease cannot be written; it then runs out by itself.
+    pub async fn release(self) -> Result<(), cluster::Error> {
+        self.renewals.abort();
+        self.guard.revoke();
+        if self.state.borrow().lost_to.is_some() {
+            return Ok(());
+        }
+        let mut lease = self.lease.borrow().clone();
+        let ours = lease.holder.clone();
+        // A renewal that was cut off, or a request written by a user, may have moved the version: once more.
+        for attempt in 0..2 {
+            lease.holder = None;
+            lease.annotations.clear();
+            match timeout(REQUEST_DEADLINE, self.cluster.put_lease(&self.key, &lease)).await {
+                Ok(Err(e)) if e.kind == ErrorKind::Conflict && attempt == 0 => {
+                    match self.cluster.lease(&self.key).await? {
+                        Some(found) if found.holder == ours => lease = found,
+                        _ => return Ok(()),
+                    }
+                }
+                Ok(Err(e)) => return Err(e),
+                Ok(Ok(_)) | Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn held_by(lease: &LeaseRecord) -> Error {
+    Error::Held {
+        holder: lease.holder.clone().unwrap_or_default(),
+        since: lease.acquired,
+        rotation: lease.annotations.get(ROTATION).map(|r| r.to_string()),
+    }
+}
+
+fn is_free(lease: &LeaseRecord) -> bool {
+    lease.holder.as_deref().is_none_or(str::is_empty)
+}
+
+/// Waits until the Lease is free or has been silent for as long as it says; returns it as last read.
+async fn await_free<K: Cluster>(cluster: &K, key: &ObjectKey) -> Result<Option<LeaseRecord>, Error> {
+    let Some(first) = cluster.lease(key).await? else { return Ok(None) };
+    let seen = Instant::now();
+    let wait = Duration::from_secs(first.duration_seconds.into()).clamp(DURATION, LONGEST_WAIT);
+    let mut lease = first.clone();
+    while !is_free(&lease) && seen.elapsed() < wait {
+        sleep(LOOK_EVERY.min(wait.saturating_sub(seen.elapsed()))).await;
+        let Some(now) = cluster.lease(key).await? else { return Ok(None) };
+        // A user's request for pause or abort moves the version too; only the holder moves these.
+        if !is_free(&now) && (&now.holder, now.renewed, now.acquired) != (&first.holder, first.renewed, first.acquired)
+        {
+            return Err(held_by(&now));
+        }
+        lease = now;
+    }
+    Ok(Some(lease))
+}
+
+async fn renew<K: Cluster>(
+    cluster: Rc<K>,
+    clock: Clock,
+    key: ObjectKey,
+    lease: Rc<RefCell<LeaseRecord>>,
+    guard: Guard,
+    tell: watch::Sender<State>,
+) {
+    let mut next = Instant::now() + RENEW_EVERY;
+    loop {
+        sleep_until(next).await;
+        let sent = Instant::now();
+        let mut wanted = lease.borrow().clone();
+        wanted.renewed = Some(clock.now());
+        let answer = timeout(REQUEST_DEADLINE, cluster.put_lease(&key, &wanted)).await;
+        next = match answer {
+            Ok(Ok(renewed)) => {
+                guard.extend(sent + RENEW_DEADLINE);
+                *lease.borrow_mut() = renewed;
+                sent + RENEW_EVERY
+            }
+            // Somebody wrote it: a user's request, or our own renewal whose reply was lost, or a new holder.
+            Ok(Err(e)) if e.kind == ErrorKind::Conflict || e.kind == ErrorKind::NotFound => {
+                match timeout(REQUEST_DEADLINE, cluster.lease(&key)).await {
+                    Ok(Ok(Some(found))) if found.holder == wanted.holder => {
+                        let request = found.annotations.get(REQUEST).map(|r| r.to_string());
+                        tell.send_if_modified(|s| std::mem::replace(&mut s.request, request.clone()) != request);
+                        *lease.borrow_mut() = found;
+                        Instant::now() + AFTER_CONFLICT
+                    }
+                    Ok(Ok(other)) => {
+                        guard.revoke();
+                        let holder = other.and_then(|l| l.holder).filter(|h| !h.is_empty());
+                        let holder = holder.unwrap_or_else(|| "nobody: the Lease was taken away".to_owned());
+                        tell.send_modify(|s| s.lost_to = Some(holder));
+                        return;
+                    }
+                    Ok(Err(_)) | Err(_) => Instant::now() + RETRY_EVERY,
+                }
+            }
+            Ok(Err(_)) | Err(_) => Instant::now() + RETRY_EVERY,
+        };
+    }
+}

@@ -1,0 +1,1 @@
+"""AWS as far as fastnode sees it: moto for the wire, an engine of our own behind it."""
