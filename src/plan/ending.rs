@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::drain::{self, Standing};
 use super::group::{self, Group};
 use super::pass::Pass;
-use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, changes, terminate};
+use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, changes, terminate};
 use super::zones;
 use crate::model::{InstanceId, Process, marks};
 
