@@ -87,13 +87,6 @@ fn shrink(n: usize) -> Action {
     action
 }
 
-fn ledgers(action: &mut Action) -> &mut (Ledger, Ledger) {
-    match action {
-        Action::Terminate { decrement: Some(ledgers), .. } => ledgers,
-        other => panic!("{other:?} has no ledgers"),
-    }
-}
-
 fn resize(confirmed: u32, from: u32, to: u32) -> Action {
     let after = Ledger::settled(confirmed + to - from);
     Action::Resize { group: GROUP.into(), from, to, before: announced(confirmed, step(from, to, None)), after }
@@ -121,10 +114,6 @@ fn ready_to_shrink() -> Snapshot {
     changed(ready_to_terminate(), |s| {
         s.instances.values_mut().filter(|i| i.id.as_str() != "i-old-0").for_each(|i| i.protected = true);
     })
-}
-
-fn instance_mut<'a>(snapshot: &'a mut Snapshot, id: &str) -> &'a mut Instance {
-    snapshot.instances.get_mut(&InstanceId::from(id)).unwrap()
 }
 
 fn surge_is(snapshot: &mut Snapshot, ledger: &Ledger) {
@@ -446,7 +435,9 @@ fn ledger_a_decrement_takes_our_surge_by_an_announced_step() {
     let good = ready_to_shrink;
     let mutated = |change: fn(&mut (Ledger, Ledger))| {
         let mut action = shrink(0);
-        change(ledgers(&mut action));
+        if let Action::Terminate { decrement: Some(ledgers), .. } = &mut action {
+            change(ledgers);
+        }
         judged(&good(), action)
     };
     assert_eq!(mutated(|_| {}), NOTHING);
