@@ -259,6 +259,22 @@ impl Snapshot {
         self.synced.groups = true;
     }
 
+    /// Changes a group, by what our own call is known to have done.
+    pub fn change_group(&mut self, name: &GroupName, change: impl FnOnce(&mut NodeGroup)) {
+        let Some(mut changed) = self.groups.get(name).cloned() else { return };
+        change(&mut changed);
+        self.note_group(&changed);
+        self.groups.insert(name.clone(), changed);
+    }
+
+    /// Changes an instance, by what our own call is known to have done.
+    pub fn change_instance(&mut self, id: &InstanceId, change: impl FnOnce(&mut Instance)) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            change(instance);
+            self.dirty.instances.insert(id.clone());
+        }
+    }
+
     /// Takes in what a group's target resolves to now.
     pub fn apply_target(&mut self, group: &GroupName, target: Target) {
         let Some(mut changed) = self.groups.get(group).cloned() else { return };
