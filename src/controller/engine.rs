@@ -559,6 +559,11 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
         if self.tick <= instant {
             self.tick = instant + TICK;
+            let mut events = Vec::new();
+            self.changes.waits(&self.plan, clock, &mut events);
+            for event in events {
+                self.voice.say(clock, event).await;
+            }
             self.voice.tick(clock);
         }
         self.voice.show(&self.plan, clock);

@@ -34,7 +34,7 @@ pub enum Error {
         rotation: Option<String>,
     },
     /// The plan was about to break a rule that must hold.
-    #[error("stopped before {} was broken: {}: {}", .0.rule, .0.subject, .0.detail)]
+    #[error("stopped before a rule was broken: {0}")]
     Invariant(rules::Violation),
     /// A signal; everything is left so that the next run continues.
     #[error("interrupted")]

@@ -3,11 +3,12 @@
 use super::Ports;
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
+pub use crate::invariants::{Violation, check};
 use crate::model::{GroupName, Text};
 use crate::observe::Snapshot;
-use crate::plan::{Block, Plan, Progress, Verdict};
-use crate::policy::Policy;
 pub use crate::plan::plan;
+use crate::plan::{Block, Progress, Verdict};
+use crate::policy::Policy;
 pub use crate::preflight::{Preflight, check as preflight};
 use crate::report::summary::Closing;
 pub(super) use crate::report::summary::Summary;
@@ -26,24 +27,9 @@ impl Preview {
         self.progress.values().any(|p| p.outdated > 0)
     }
 }
-#[derive(Debug)]
-pub struct Violation {
-    pub rule: &'static str,
-    pub subject: String,
-    pub detail: String,
-}
 pub fn preview(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Preview {
     let plan = crate::plan::plan(policy, snapshot, now);
-    Preview {
-        progress: plan.progress,
-        blocks: plan.blocks,
-        expected_s: 0.0,
-        lower_bound_s: 0.0,
-        bottleneck: "".into(),
-    }
-}
-pub fn check(_: &Policy, _: &Snapshot, _: &Plan, _: Timestamp) -> Result<(), Violation> {
-    Ok(())
+    Preview { progress: plan.progress, blocks: plan.blocks, expected_s: 0.0, lower_bound_s: 0.0, bottleneck: "".into() }
 }
 pub fn closing<C: Cloud, K: Cluster>(
     outcome: Verdict,

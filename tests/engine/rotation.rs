@@ -30,7 +30,9 @@ pub async fn play(sim: &Simulation, scenario: &Scenario, interrupt: watch::Recei
     let told = async {
         let mut told = Vec::new();
         while let Some(event) = events.recv().await {
-            if std::env::var_os("FASTNODE_TEST_EVENTS").is_some() && !matches!(event.kind, EventKind::Tick | EventKind::Progress{..}) {
+            if std::env::var_os("FASTNODE_TEST_EVENTS").is_some()
+                && !matches!(event.kind, EventKind::Tick | EventKind::Progress { .. })
+            {
                 eprintln!("{}", serde_json::to_string(&event).unwrap());
             }
             told.push(event);
