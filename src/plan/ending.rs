@@ -23,7 +23,11 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     let stays = owed && cannot_give_back(pass, group);
     if stays {
         let surge = group.ledger.confirmed;
-        let why = format!("{surge} of the surge cannot be given back: {} serve, {} are promised", group.serving(), group.promised());
+        let why = format!(
+            "{surge} of the surge cannot be given back: {} serve, {} are promised",
+            group.serving(),
+            group.promised()
+        );
         pass.incomplete = true;
         pass.block(group.subject(), BlockReason::Ledger { why: why.into() });
     }

@@ -139,7 +139,9 @@ impl fmt::Display for Action {
             Self::TagGroup { group, tags } => {
                 write!(f, "tag {group}: {}", names(&mut tags.iter().map(|(k, v)| format!("{k}={v}"))))
             }
-            Self::UntagGroup { group, keys } => write!(f, "untag {group}: {}", names(&mut keys.iter().map(|k| k.to_string()))),
+            Self::UntagGroup { group, keys } => {
+                write!(f, "untag {group}: {}", names(&mut keys.iter().map(|k| k.to_string())))
+            }
             Self::Suspend { group, processes } => {
                 write!(f, "suspend {} of {group}", names(&mut processes.iter().map(|p| p.0.to_string())))
             }
