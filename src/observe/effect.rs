@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::{GroupName, Ledger, Lifecycle, Text, Uid, marks};
+use crate::model::{GroupName, InstanceId, Ledger, Lifecycle, NodeGroup, Text, Uid, marks};
 use crate::plan::Action;
 
 use super::Snapshot;
@@ -78,5 +78,21 @@ impl Snapshot {
         self.change_group(group, |g| {
             g.tags.insert(marks::TAG_SURGE.into(), ledger.to_tag().into());
         });
+    }
+
+    /// Changes a group, by what our own call is known to have done.
+    pub fn change_group(&mut self, name: &GroupName, change: impl FnOnce(&mut NodeGroup)) {
+        if let Some(group) = self.groups.get_mut(name) {
+            change(group);
+            self.dirty.groups = true;
+        }
+    }
+
+    /// Changes an instance, by what our own call is known to have done.
+    pub fn change_instance(&mut self, id: &InstanceId, change: impl FnOnce(&mut crate::model::Instance)) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            change(instance);
+            self.dirty.instances.insert(id.clone());
+        }
     }
 }

@@ -224,7 +224,6 @@ pub fn world() -> Snapshot {
         snapshot.pods.insert(web.uid.clone(), web);
     }
     snapshot.rotation = Some(RotationRecord {
-        ending: None,
         id: ROTATION.into(),
         started: began(),
         targets: BTreeMap::from([(GROUP.into(), Target::Template(template("2")))]),
@@ -239,6 +238,10 @@ pub fn world() -> Snapshot {
 
 pub fn node_mut<'a>(snapshot: &'a mut Snapshot, name: &str) -> &'a mut Node {
     snapshot.nodes.get_mut(&NodeName::from(name)).unwrap()
+}
+
+pub fn instance_mut<'a>(snapshot: &'a mut Snapshot, id: &str) -> &'a mut Instance {
+    snapshot.instances.get_mut(&InstanceId::from(id)).unwrap()
 }
 
 pub fn group_mut(snapshot: &mut Snapshot) -> &mut NodeGroup {
