@@ -10,7 +10,7 @@ use crate::model::marks::REASON;
 use crate::model::{GroupName, InstanceId, Lifecycle, NodeName, ObjectKey, Pod, Text, Uid};
 use crate::observe::Snapshot;
 use crate::plan::{
-    Action, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason,
+    Action, ActionKey, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason,
 };
 
 /// What has been told of a node in hand.
@@ -143,6 +143,11 @@ impl Changes {
         let held: BTreeSet<&InstanceId> = plan.in_hand.iter().filter_map(|n| n.instance.as_ref()).collect();
         let left: Vec<InstanceId> = self.told.keys().filter(|id| !held.contains(id)).cloned().collect();
         for id in left {
+            // While its cordon is under way a node is neither chosen any more nor draining yet.
+            let node = self.told.get(&id).and_then(|t| t.about.node.clone());
+            if node.is_some_and(|n| snapshot.in_flight.contains_key(&ActionKey::Node(n))) {
+                continue;
+            }
             let Some(told) = self.told.remove(&id) else { continue };
             self.decrements.remove(&id);
             if let Some(node) = &told.about.node {
@@ -350,6 +355,20 @@ mod tests {
         let plans = [pods(3), pods(2), pods(1), budget("a"), budget("a"), budget("b"), pods(1), pods(1)];
         let mut changes = Changes::default();
         assert_eq!(told(&mut changes, &plans).len(), 3, "budget b is over before it is worth telling");
+    }
+
+    #[test]
+    fn a_node_is_selected_once_though_its_cordon_takes_a_while() {
+        let mut changes = Changes::default();
+        changes.afresh();
+        let mut snapshot = Snapshot::default();
+        let mut out = Vec::new();
+        changes.compare(&plan(Stage::Selected), &snapshot, at(0), &mut out);
+        snapshot.in_flight.insert(ActionKey::Node("n".into()), crate::observe::InFlight { since: at(0) });
+        changes.compare(&Plan::default(), &snapshot, at(1), &mut out);
+        snapshot.in_flight.clear();
+        changes.compare(&plan(Stage::Draining), &snapshot, at(2), &mut out);
+        assert_eq!(out.len(), 2, "{out:?}");
     }
 
     #[test]
