@@ -224,13 +224,13 @@ pub fn world() -> Snapshot {
         snapshot.pods.insert(web.uid.clone(), web);
     }
     snapshot.rotation = Some(RotationRecord {
-        ending: None,
         id: ROTATION.into(),
         started: began(),
         targets: BTreeMap::from([(GROUP.into(), Target::Template(template("2")))]),
         protection: BTreeMap::new(),
         skipped: BTreeMap::new(),
         failed: BTreeMap::new(),
+        ending: None,
     });
     add_node(&mut snapshot, "new-0", "a", "2", minute(2));
     mark(&mut snapshot, "new-0", NodeMark::Replacement);
@@ -239,6 +239,10 @@ pub fn world() -> Snapshot {
 
 pub fn node_mut<'a>(snapshot: &'a mut Snapshot, name: &str) -> &'a mut Node {
     snapshot.nodes.get_mut(&NodeName::from(name)).unwrap()
+}
+
+pub fn instance_mut<'a>(snapshot: &'a mut Snapshot, id: &str) -> &'a mut Instance {
+    snapshot.instances.get_mut(&InstanceId::from(id)).unwrap()
 }
 
 pub fn group_mut(snapshot: &mut Snapshot) -> &mut NodeGroup {
