@@ -9,7 +9,9 @@ use crate::event::{About, EventKind};
 use crate::model::marks::REASON;
 use crate::model::{GroupName, InstanceId, Lifecycle, NodeName, ObjectKey, Pod, Text, Uid};
 use crate::observe::Snapshot;
-use crate::plan::{Action, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason};
+use crate::plan::{
+    Action, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason,
+};
 
 /// What has been told of a node in hand.
 #[derive(Debug)]

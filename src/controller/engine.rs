@@ -269,12 +269,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     }
 
     /// Takes in everything that was heard.
-    async fn take(
-        &mut self,
-        facts: &mut Vec<Fact>,
-        answers: Vec<Answer>,
-        outcomes: Vec<Outcome>,
-    ) -> Option<Ending> {
+    async fn take(&mut self, facts: &mut Vec<Fact>, answers: Vec<Answer>, outcomes: Vec<Outcome>) -> Option<Ending> {
         let now = self.ports.clock.now();
         let mut events = Vec::new();
         for fact in facts.drain(..) {
@@ -437,7 +432,8 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     }
 
     fn blocked_by(&self, uid: &crate::model::Uid, error: &cluster::Error) -> Text {
-        let by_budget = matches!(error.kind, cluster::ErrorKind::BudgetExhausted | cluster::ErrorKind::BudgetUnobserved);
+        let by_budget =
+            matches!(error.kind, cluster::ErrorKind::BudgetExhausted | cluster::ErrorKind::BudgetUnobserved);
         let pod = self.snapshot.pods.get(uid).filter(|_| by_budget);
         match pod.and_then(|p| self.snapshot.budgets_over(p).next()) {
             Some(budget) => budget.key.to_string().into(),

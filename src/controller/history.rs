@@ -16,8 +16,8 @@ use crate::cluster::{Cluster, ConfigRecord};
 use crate::event::Report;
 use crate::execute::record::RECORD;
 use crate::execute::{Fault, Record};
-use crate::model::marks::TAG_ROTATION;
 use crate::model::Text;
+use crate::model::marks::TAG_ROTATION;
 use crate::observe::{RotationRecord, Snapshot};
 
 /// Summaries kept.
@@ -79,9 +79,8 @@ pub(super) async fn begin<C, K: Cluster>(
     found: Option<(RotationRecord, ConfigRecord)>,
     snapshot: &Snapshot,
 ) -> Result<Record<K>, Error> {
-    let (record, mut config) = found.unwrap_or_else(|| {
-        (new_record(id, ports.clock.now(), snapshot), ConfigRecord::default())
-    });
+    let (record, mut config) =
+        found.unwrap_or_else(|| (new_record(id, ports.clock.now(), snapshot), ConfigRecord::default()));
     config.name = name(id);
     config.data.insert(CLUSTER.to_owned(), settings.cluster.to_string());
     let policy = serde_json::to_string(&settings.policy).unwrap_or_default();
@@ -149,10 +148,15 @@ pub(super) async fn close<K: Cluster>(record: &Record<K>, report: &Report, now: 
 
 /// Deletes all but the last ten summaries.
 pub(super) async fn trim<K: Cluster>(cluster: &Rc<K>, namespace: &str, name: &str) -> crate::cluster::Result<()> {
-    let mut closed: Vec<String> = cluster.configs(namespace).await?.into_iter().filter_map(|c| match read(&c, name)? {
-        Chapter::Closed(_) => Some(c.name),
-        Chapter::Open(_) => None,
-    }).collect();
+    let mut closed: Vec<String> = cluster
+        .configs(namespace)
+        .await?
+        .into_iter()
+        .filter_map(|c| match read(&c, name)? {
+            Chapter::Closed(_) => Some(c.name),
+            Chapter::Open(_) => None,
+        })
+        .collect();
     closed.sort_unstable();
     let surplus = closed.len().saturating_sub(KEPT);
     for name in closed.drain(..surplus) {

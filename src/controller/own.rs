@@ -48,13 +48,7 @@ impl OwnWrites {
     }
 
     /// Takes a reading of the groups into the snapshot, and over it whatever it may have been too early for.
-    pub(super) fn read(
-        &mut self,
-        snapshot: &mut Snapshot,
-        states: Vec<GroupState>,
-        began: Instant,
-        now: Timestamp,
-    ) {
+    pub(super) fn read(&mut self, snapshot: &mut Snapshot, states: Vec<GroupState>, began: Instant, now: Timestamp) {
         snapshot.apply_groups(states, now);
         self.groups.retain(|(at, _)| *at + LAG > began);
         for (_, effect) in &self.groups {

@@ -1,7 +1,5 @@
 //! Stand-ins while the rules themselves are being written.
 #![allow(missing_docs)]
-use std::collections::BTreeMap;
-use jiff::Timestamp;
 use super::Ports;
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
@@ -11,17 +9,60 @@ use crate::plan::{Block, Plan, Progress, Verdict};
 use crate::policy::Policy;
 use crate::report::summary::Closing;
 pub(super) use crate::report::summary::Summary;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
 
-pub struct Preview { pub progress: BTreeMap<GroupName, Progress>, pub blocks: Vec<Block>, pub expected_s: f64, pub lower_bound_s: f64, pub bottleneck: Text }
-impl Preview { pub fn has_work(&self) -> bool { self.progress.values().any(|p| p.outdated > 0) } }
+pub struct Preview {
+    pub progress: BTreeMap<GroupName, Progress>,
+    pub blocks: Vec<Block>,
+    pub expected_s: f64,
+    pub lower_bound_s: f64,
+    pub bottleneck: Text,
+}
+impl Preview {
+    pub fn has_work(&self) -> bool {
+        self.progress.values().any(|p| p.outdated > 0)
+    }
+}
 pub use crate::preflight::{Preflight, check as preflight};
 #[derive(Debug)]
-pub struct Violation { pub rule: &'static str, pub subject: String, pub detail: String }
-pub fn preview(_: &Policy, _: &Snapshot, _: Timestamp) -> Preview { Preview { progress: BTreeMap::new(), blocks: vec![], expected_s: 0.0, lower_bound_s: 0.0, bottleneck: "".into() } }
-pub fn plan(_: &Policy, _: &Snapshot, _: Timestamp) -> Plan { Plan { verdict: Some(Verdict::Done), ..Plan::default() } }
-pub fn check(_: &Policy, _: &Snapshot, _: &Plan, _: Timestamp) -> Result<(), Violation> { Ok(()) }
-impl Snapshot { pub fn refresh(&mut self, _: &Policy) -> bool { true } }
-pub fn closing<C: Cloud, K: Cluster>(outcome: Verdict, finished: Timestamp, _: &Preview, policy: &Policy, ports: &Ports<C, K>, left_behind: Vec<Text>) -> Closing {
-    Closing { outcome, finished, limits: BTreeMap::new(), max_drains: policy.max_drains, aws_calls: ports.cloud.calls(), kube_requests: ports.cluster.requests(), left_behind }
+pub struct Violation {
+    pub rule: &'static str,
+    pub subject: String,
+    pub detail: String,
 }
-pub fn left_behind(_: &Block) -> Option<Text> { None }
+pub fn preview(_: &Policy, _: &Snapshot, _: Timestamp) -> Preview {
+    Preview { progress: BTreeMap::new(), blocks: vec![], expected_s: 0.0, lower_bound_s: 0.0, bottleneck: "".into() }
+}
+pub fn plan(_: &Policy, _: &Snapshot, _: Timestamp) -> Plan {
+    Plan { verdict: Some(Verdict::Done), ..Plan::default() }
+}
+pub fn check(_: &Policy, _: &Snapshot, _: &Plan, _: Timestamp) -> Result<(), Violation> {
+    Ok(())
+}
+impl Snapshot {
+    pub fn refresh(&mut self, _: &Policy) -> bool {
+        true
+    }
+}
+pub fn closing<C: Cloud, K: Cluster>(
+    outcome: Verdict,
+    finished: Timestamp,
+    _: &Preview,
+    policy: &Policy,
+    ports: &Ports<C, K>,
+    left_behind: Vec<Text>,
+) -> Closing {
+    Closing {
+        outcome,
+        finished,
+        limits: BTreeMap::new(),
+        max_drains: policy.max_drains,
+        aws_calls: ports.cloud.calls(),
+        kube_requests: ports.cluster.requests(),
+        left_behind,
+    }
+}
+pub fn left_behind(_: &Block) -> Option<Text> {
+    None
+}
