@@ -1,0 +1,156 @@
+//! Random scenarios for property runs: small clusters whose rotation can finish.
+
+use super::scenario::{
+    BudgetSpec, Count, DaemonSpec, Faults, GroupSpec, NoCapacity, PolicyChoice, Scenario, SlowBoots, Times, WorkloadKind,
+    WorkloadSpec, ZoneSpread,
+};
+use super::streams::Stream;
+
+const ZONES: [&str; 3] = ["us-west-2a", "us-west-2b", "us-west-2c"];
+
+impl Scenario {
+    /// The scenario of a seed: 1 to 4 groups of 1 to 12 nodes in 1 to 3 zones, random workloads, budgets and
+    /// policies, in a quarter of the seeds a fault that passes. Nothing in it keeps a rotation from finishing.
+    pub fn random(seed: u64) -> Self {
+        // A stream of its own, apart from those the world draws from.
+        let mut draw = Stream::new(seed, 101);
+        let groups: Vec<GroupSpec> = (0..draw.between(1, 4)).map(|n| random_group(&mut draw, n)).collect();
+        let mut workloads = Vec::new();
+        for (n, group) in groups.iter().enumerate() {
+            for m in 0..draw.between(0, 4) {
+                workloads.push(random_workload(&mut draw, &format!("work-{n}-{m}"), group));
+            }
+        }
+        let daemonsets = random_daemonsets(&mut draw);
+        let faults = random_faults(&mut draw);
+        let text = |n: u32| Some(n.to_string());
+        let surge = if draw.chance(0.4) { None } else { text(draw.between(1, 3)) };
+        let policy = PolicyChoice {
+            unavailable: text(u32::from(draw.chance(0.2))),
+            drains: text(draw.between(1, 3)),
+            canary: Some(u32::from(draw.chance(0.85))),
+            surge,
+            soak: Some(format!("{}s", draw.between(0, 15))),
+            ..PolicyChoice::default()
+        };
+        Self {
+            name: format!("random-{seed}"),
+            about: format!("the random scenario of seed {seed}"),
+            cluster: "random".to_owned(),
+            version: "v1.36.3".to_owned(),
+            policy,
+            times: Times::default(),
+            groups,
+            daemonsets,
+            workloads,
+            faults,
+        }
+    }
+}
+
+fn random_group(draw: &mut Stream, n: u32) -> GroupSpec {
+    let nodes = draw.between(1, 12);
+    let zones = draw.between(1, 3) as usize;
+    let kinds = draw.between(1, 2) as usize;
+    GroupSpec {
+        name: format!("group-{n}"),
+        nodes,
+        min: draw.between(0, nodes),
+        max: Some(nodes + draw.between(3, 8)),
+        zones: ZONES[..zones].iter().map(|z| (*z).to_owned()).collect(),
+        outdated: draw.chance(0.2).then(|| draw.between(0, nodes)),
+        version: ["$Latest", "$Default", "number"][draw.below(3)].to_owned(),
+        instance_types: ["c6a.2xlarge", "c6i.2xlarge"][..kinds].iter().map(|t| (*t).to_owned()).collect(),
+        configuration: draw.chance(0.1),
+        cpu_m: 7_910,
+        memory_mib: 14_800,
+        pods: 58,
+        startup_taints: Vec::new(),
+        // Protected instances are held, by default, and would keep the rotation from finishing.
+        protected: false,
+        warm: 0,
+        standby: 0,
+        managed_by: None,
+        suspended: Vec::new(),
+        balanced_only: true,
+    }
+}
+
+fn random_workload(draw: &mut Stream, name: &str, group: &GroupSpec) -> WorkloadSpec {
+    // At least two, so that a budget can let one go.
+    let replicas = draw.between(2, (group.nodes * 5).max(3));
+    let stateful = draw.chance(0.25);
+    let budget = match draw.below(4) {
+        0 => Some(BudgetSpec {
+            min_available: Some(Count::Number(replicas - draw.between(1, replicas.div_ceil(3)))),
+            max_unavailable: None,
+            unhealthy_always: draw.chance(0.3),
+        }),
+        1 => Some(BudgetSpec {
+            min_available: None,
+            max_unavailable: Some(Count::Number(draw.between(1, 3))),
+            unhealthy_always: false,
+        }),
+        2 => Some(BudgetSpec {
+            min_available: None,
+            max_unavailable: Some(Count::Percent(format!("{}%", draw.between(10, 50)))),
+            unhealthy_always: false,
+        }),
+        _ => None,
+    };
+    WorkloadSpec {
+        kind: if stateful { WorkloadKind::StatefulSet } else { WorkloadKind::Deployment },
+        cpu_m: u64::from(draw.between(20, 250)),
+        memory_mib: u64::from(draw.between(32, 512)),
+        groups: vec![group.name.clone()],
+        spread: if draw.chance(0.2) { ZoneSpread::None } else { ZoneSpread::Soft },
+        // A volume's zone needs a second node to drain to.
+        volume: stateful && group.nodes as usize >= group.zones.len() && draw.chance(0.6),
+        budgets: budget.into_iter().collect(),
+        ..WorkloadSpec::deployment(name, replicas)
+    }
+}
+
+fn random_daemonsets(draw: &mut Stream) -> Vec<DaemonSpec> {
+    let agent = |name: &str| DaemonSpec { critical: true, host_network: true, ..DaemonSpec::named(name) };
+    let mut sets = vec![
+        agent("kube-proxy"),
+        DaemonSpec {
+            needs: Some("kube-proxy".to_owned()),
+            waits: true,
+            makes_ready: true,
+            ..agent("aws-node")
+        },
+    ];
+    if draw.chance(0.7) {
+        sets.push(DaemonSpec {
+            csi_driver: Some("ebs.csi.aws.com".to_owned()),
+            after: vec!["aws-node".to_owned()],
+            critical: true,
+            ..DaemonSpec::named("ebs-csi-node")
+        });
+    }
+    if draw.chance(0.5) {
+        sets.push(DaemonSpec { after: vec!["aws-node".to_owned()], ..DaemonSpec::named("fluent-bit") });
+    }
+    sets
+}
+
+fn random_faults(draw: &mut Stream) -> Faults {
+    let mut faults = Faults::default();
+    match draw.below(16) {
+        0 => faults.throttle = 0.05,
+        1 => faults.slow_boots = Some(SlowBoots { share: 0.3, factor: 2.0 }),
+        2 => {
+            faults.no_capacity = vec![NoCapacity {
+                zone: Some(ZONES[draw.below(3)].to_owned()),
+                group: None,
+                from_s: 0.0,
+                until_s: Some(f64::from(draw.between(60, 240))),
+            }];
+        }
+        3 => faults.lost_answers = 0.03,
+        _ => {}
+    }
+    faults
+}
