@@ -108,7 +108,8 @@ pub trait Cloud {
     /// a group: for the preflight, not for a poll. [`Cloud::groups`] leaves `NodeGroup::refreshing` false.
     async fn refreshing(&self, groups: &[GroupName]) -> Result<BTreeSet<GroupName>>;
 
-    /// Resolves every `TemplateRef` of `target` (`$Latest`, `$Default`, `resolve:ssm:` images) as of now.
+    /// Resolves every `TemplateRef` of `target`, which is as [`Cloud::groups`] gave it (`$Latest`, `$Default`,
+    /// `resolve:ssm:` images), as of now. An override's own image stands above its template's.
     async fn resolve(&self, target: &Target) -> Result<Target>;
 
     /// EC2's view of instances; those unknown to EC2 are left out.

@@ -255,16 +255,15 @@ impl Summary {
             let means = self.groups.get(name).filter(|m| m.rotated > 0)?;
             Some(GroupLoad {
                 group: name.clone(),
+                canary: limits.canary,
+                chain: None,
                 nodes: means.rotated,
                 surge: limits.surge,
                 unavailable: limits.unavailable,
                 drains: limits.drains,
-                canary: limits.canary,
                 b: means.arrive.get().unwrap_or_default(),
                 d: means.drain.get().unwrap_or_default(),
                 x: means.terminate.get().unwrap_or_default(),
-                // How long budgets made evictions wait is told under the time lost; it bounds nothing.
-                chain: None,
             })
         };
         closing.limits.iter().filter_map(load).collect()

@@ -45,7 +45,7 @@ pub fn wait(reason: &WaitReason) -> String {
         WaitReason::NodeReady { why } => format!("Ready: {why}"),
         WaitReason::StartupTaint { taint } => format!("startup taint {taint}"),
         WaitReason::DaemonSet { daemonset, why } => format!("DaemonSet {daemonset}: {why}"),
-        WaitReason::NodeLacks { what } => format!("{what}, which the group's old nodes have"),
+        WaitReason::NodeLacks { what } => format!("{what}, which its group's other nodes have"),
         WaitReason::Soak { left } => format!("to stay functional, {} more", clock(*left)),
         WaitReason::Canary { functional, wanted } => format!("the canary, {functional} of {wanted} functional"),
         WaitReason::Capacity { functional, promised } => {

@@ -57,6 +57,11 @@ impl Failure {
             return failure;
         }
         match error {
+            // The SDK calls a success it cannot read an error of the service.
+            SdkError::ServiceError(answer) if answer.raw().status().as_u16() < 400 => local(
+                Fault::Garbled,
+                format!("failed to read the answer (HTTP status {})", answer.raw().status().as_u16()),
+            ),
             SdkError::ServiceError(answer) => {
                 let metadata = answer.err().meta();
                 Self::service(operation, answer.raw().status().as_u16(), metadata.code(), metadata.message())

@@ -286,7 +286,7 @@ impl Cloud for AwsCloud {
                 _ => break,
             }
         }
-        activities.sort_by(|a, b| b.started.cmp(&a.started));
+        activities.sort_by_key(|activity| std::cmp::Reverse(activity.started));
         Ok(activities)
     }
 

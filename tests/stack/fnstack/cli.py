@@ -7,8 +7,10 @@ import signal
 import time
 from pathlib import Path
 
+from . import selftest
 from .aws.model import Timings
 from .fleet import FleetSpec
+from .scenarios import runner
 from .stack import Settings, Stack
 from .workloads import never_frees, standard
 
@@ -75,6 +77,16 @@ def up(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.self_test:
+        return selftest.run()
+    stop_on_signals()
+    try:
+        return runner.run(arguments, settings(arguments))
+    except KeyboardInterrupt:
+        return 130
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="fnstack")
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -95,5 +107,10 @@ def main() -> int:
         help="new nodes carry it until that DaemonSet's pod is Ready",
     )
     parse_up.set_defaults(run=up)
+    parse_run = verbs.add_parser("run", help="run the end-to-end scenarios with a fastnode binary")
+    add_stack_arguments(parse_run)
+    runner.add_arguments(parse_run)
+    parse_run.add_argument("--self-test", action="store_true", help="the harness's own tests instead")
+    parse_run.set_defaults(run=run)
     arguments = parser.parse_args()
     return arguments.run(arguments)

@@ -122,7 +122,8 @@ def standard(nodes: int) -> list[Workload]:
     """Roomy, tight and ordinal workloads, about three pods a node."""
     return [
         Workload("web", nodes, {"maxUnavailable": "20%"}),
-        Workload("api", max(2, nodes // 2), {"minAvailable": "75%"}),
+        # Of four or more, so that 75 % rounded up leaves one to spare.
+        Workload("api", max(4, nodes // 2), {"minAvailable": "75%"}),
         # Tight: one pod at a time may be away.
         Workload("ledger", 3, {"maxUnavailable": 1}),
         Workload("pair", 2, {"minAvailable": 1}),

@@ -1,0 +1,6 @@
+//! The engine's parts on small fakes of both ports: what is sent, in which order, and never twice.
+
+mod executor;
+mod fakes;
+mod lock;
+mod source;
