@@ -14,14 +14,20 @@ use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeSerializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_smithy_xml::decode::{Document, ScopedDecoder, XmlDecodeError, try_data};
 use jiff::Timestamp;
 
-use super::aws::call::Caller;
+use super::aws::call::{Caller, Probe};
 use super::aws::credentials::Held;
 use super::aws::failure::{Failure, Fault};
 use super::{ErrorKind, InstanceDetail, Result};
@@ -58,6 +64,7 @@ pub(in crate::cloud) struct Ec2 {
 
 /// A signed request, ready to go. Its `Debug` leaves the signature and the session token out.
 struct Query {
+    probe: Probe,
     body: String,
     headers: Vec<(&'static str, String)>,
 }
@@ -65,6 +72,40 @@ struct Query {
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Query").field("body", &self.body).finish_non_exhaustive()
+    }
+}
+
+/// Hands the probe that comes with a query on to the moment of sending.
+#[derive(Debug)]
+struct Watch;
+
+impl Intercept for Watch {
+    fn name(&self) -> &'static str {
+        "Watch"
+    }
+
+    fn read_before_serialization(
+        &self,
+        context: &BeforeSerializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        cfg: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        if let Some(query) = context.input().downcast_ref::<Query>() {
+            cfg.interceptor_state().store_put(query.probe.clone());
+        }
+        Ok(())
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        components: &RuntimeComponents,
+        cfg: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        match cfg.load::<Probe>().cloned() {
+            Some(probe) => probe.read_before_transmit(context, components, cfg),
+            None => Ok(()),
+        }
     }
 }
 
@@ -96,6 +137,7 @@ impl Ec2 {
             .no_auth()
             .no_retry()
             .with_connection_poisoning()
+            .interceptor(Watch)
             .timeout_config(timeouts);
         if let Some(http) = http {
             builder = builder.http_client(http);
@@ -154,13 +196,12 @@ impl Ec2 {
                     let now = self.clock.now();
                     let credentials =
                         self.credentials.get(now).await.map_err(|error| Failure::credentials(operation, &error))?;
-                    let query = self.sign(&credentials, now, body.clone()).map_err(|cause| Failure {
+                    let query = self.sign(probe.clone(), &credentials, now, body.clone()).map_err(|cause| Failure {
                         fault: Fault::Final(ErrorKind::Other),
                         action: operation.into(),
                         message: format!("failed to sign the request: {cause}"),
                         reached: false,
                     })?;
-                    probe.sending();
                     let answer = self.operation.invoke(query).await.map_err(|error| {
                         let failure = probe.judge(&error);
                         if failure.fault == Fault::Final(ErrorKind::Credentials) {
@@ -183,7 +224,13 @@ impl Ec2 {
         }
     }
 
-    fn sign(&self, credentials: &Credentials, now: Timestamp, body: String) -> std::result::Result<Query, BoxError> {
+    fn sign(
+        &self,
+        probe: Probe,
+        credentials: &Credentials,
+        now: Timestamp,
+        body: String,
+    ) -> std::result::Result<Query, BoxError> {
         let identity = credentials.clone().into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
@@ -198,7 +245,7 @@ impl Ec2 {
         let request = SignableRequest::new("POST", self.url.as_str(), content_type.into_iter(), signable)?;
         let (headers, _) = sign(request, &params)?.into_parts().0.into_parts();
         let headers = headers.into_iter().map(|header| (header.name(), header.value().to_owned())).collect();
-        Ok(Query { body, headers })
+        Ok(Query { probe, body, headers })
     }
 }
 

@@ -52,7 +52,11 @@ impl SimCloud {
         tokio::time::sleep(Duration::from_micros(there)).await;
         self.handle.alive().await;
         if denied {
-            return Err(error(ErrorKind::Denied, operation, format!("AccessDenied: not authorized to perform: {operation}")));
+            return Err(error(
+                ErrorKind::Denied,
+                operation,
+                format!("AccessDenied: not authorized to perform: {operation}"),
+            ));
         }
         if self.handle.with(|world| world.random.faults.chance(world.faults.throttle)) {
             return Err(error(ErrorKind::Throttled, operation, "Throttling: Rate exceeded".to_owned()));
@@ -100,6 +104,7 @@ const DESCRIBE_CLUSTER: &str = "eks:DescribeCluster";
 const DESCRIBE_GROUPS: &str = "autoscaling:DescribeAutoScalingGroups";
 const DESCRIBE_VERSIONS: &str = "ec2:DescribeLaunchTemplateVersions";
 const DESCRIBE_INSTANCES: &str = "ec2:DescribeInstances";
+const DESCRIBE_REFRESHES: &str = "autoscaling:DescribeInstanceRefreshes";
 const DESCRIBE_ACTIVITIES: &str = "autoscaling:DescribeScalingActivities";
 const SET_DESIRED: &str = "autoscaling:SetDesiredCapacity";
 const TERMINATE: &str = "autoscaling:TerminateInstanceInAutoScalingGroup";
@@ -176,6 +181,20 @@ impl Cloud for SimCloud {
                 other => Ok(other.clone()),
             }
         })
+    }
+
+    async fn refreshing(&self, groups: &[GroupName]) -> Result<BTreeSet<GroupName>> {
+        let mut found = BTreeSet::new();
+        for group in groups {
+            self.send(DESCRIBE_REFRESHES, false).await?;
+            let refreshing = self
+                .handle
+                .with(|world| Ok(world.groups[find_group(world, group, DESCRIBE_REFRESHES)?].record.refreshing))?;
+            if refreshing {
+                found.insert(group.clone());
+            }
+        }
+        Ok(found)
     }
 
     async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<InstanceDetail>> {
@@ -290,12 +309,15 @@ impl Cloud for SimCloud {
                 for id in page {
                     let found = world.instance_index.get(id).copied().filter(|i| world.groups[at].live.contains(i));
                     let Some(instance) = found else {
-                        let message = format!("ValidationError: The instance {id} is not part of Auto Scaling group {group}.");
+                        let message =
+                            format!("ValidationError: The instance {id} is not part of Auto Scaling group {group}.");
                         return Err(error(ErrorKind::NotFound, PROTECT, message));
                     };
                     let record = &world.instances[instance].record;
                     if record.lifecycle != Lifecycle::InService {
-                        let message = format!("ValidationError: The instance {id} is not in InService or EnteringStandby or Standby.");
+                        let message = format!(
+                            "ValidationError: The instance {id} is not in InService or EnteringStandby or Standby."
+                        );
                         return Err(error(ErrorKind::Refused, PROTECT, message));
                     }
                     world.instances[instance].record.protected = protected;
@@ -312,7 +334,10 @@ impl Cloud for SimCloud {
             let at = find_group(world, group, UPDATE)?;
             let record = &mut world.groups[at].record;
             if max < record.min {
-                let message = format!("ValidationError: Max bound, {max}, must be greater than or equal to min bound, {}", record.min);
+                let message = format!(
+                    "ValidationError: Max bound, {max}, must be greater than or equal to min bound, {}",
+                    record.min
+                );
                 return Err(error(ErrorKind::Refused, UPDATE, message));
             }
             record.max = max;

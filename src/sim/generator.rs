@@ -1,8 +1,8 @@
 //! Random scenarios for property runs: small clusters whose rotation can finish.
 
 use super::scenario::{
-    BudgetSpec, Count, DaemonSpec, Faults, GroupSpec, NoCapacity, PolicyChoice, Scenario, SlowBoots, Times, WorkloadKind,
-    WorkloadSpec, ZoneSpread,
+    BudgetSpec, Count, DaemonSpec, Faults, GroupSpec, NoCapacity, PolicyChoice, Scenario, SlowBoots, Times,
+    WorkloadKind, WorkloadSpec, ZoneSpread,
 };
 use super::streams::Stream;
 
@@ -115,12 +115,7 @@ fn random_daemonsets(draw: &mut Stream) -> Vec<DaemonSpec> {
     let agent = |name: &str| DaemonSpec { critical: true, host_network: true, ..DaemonSpec::named(name) };
     let mut sets = vec![
         agent("kube-proxy"),
-        DaemonSpec {
-            needs: Some("kube-proxy".to_owned()),
-            waits: true,
-            makes_ready: true,
-            ..agent("aws-node")
-        },
+        DaemonSpec { needs: Some("kube-proxy".to_owned()), waits: true, makes_ready: true, ..agent("aws-node") },
     ];
     if draw.chance(0.7) {
         sets.push(DaemonSpec {

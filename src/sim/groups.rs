@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
     Activity, ActivityStatus, GroupName, Instance, InstanceId, LaunchSource, Lifecycle, NodeGroup, Override, Process,
-    Target, TemplateRef, Text, Zone,
+    Target, TemplateRef, Text,
 };
 
 use super::scenario::GroupSpec;
@@ -103,8 +103,7 @@ impl Group {
             return Target::Template(base);
         }
         let types = self.spec.instance_types.iter();
-        let overrides =
-            types.map(|t| Override { instance_type: Some(t.as_str().into()), template: None }).collect();
+        let overrides = types.map(|t| Override { instance_type: Some(t.as_str().into()), template: None }).collect();
         Target::Mixed { base, overrides }
     }
 
@@ -434,9 +433,11 @@ impl World {
     /// Takes an instance the way a scale-in does: fullest zone, outdated first, then the oldest.
     fn scale_in(&mut self, group: usize) {
         let zones = self.in_desired(group);
-        let candidates = self.groups[group].live.iter().map(|i| (*i, &self.instances[*i])).filter(|(_, i)| {
-            i.record.lifecycle == Lifecycle::InService && !i.record.protected
-        });
+        let candidates = self.groups[group]
+            .live
+            .iter()
+            .map(|i| (*i, &self.instances[*i]))
+            .filter(|(_, i)| i.record.lifecycle == Lifecycle::InService && !i.record.protected);
         let owner = &self.groups[group];
         let pick = candidates
             .max_by_key(|(_, i)| (zones.get(&i.zone), !owner.is_current(i), std::cmp::Reverse(i.launched)))

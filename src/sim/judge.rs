@@ -61,12 +61,8 @@ impl World {
     pub(super) fn judge_from_now(&mut self, policy: &Policy) {
         self.judge.groups = self.groups.iter().map(|g| g.record.clone()).collect();
         self.judge.by_others = vec![0; self.groups.len()];
-        self.judge.protected = self
-            .instances
-            .iter()
-            .filter(|i| !i.gone)
-            .map(|i| (i.record.id.clone(), i.record.protected))
-            .collect();
+        self.judge.protected =
+            self.instances.iter().filter(|i| !i.gone).map(|i| (i.record.id.clone(), i.record.protected)).collect();
         self.judge_by(policy);
     }
 
@@ -110,7 +106,9 @@ impl World {
         *least = (*least).min(have - promised);
         if have < promised {
             let node = self.nodes[node].record.name.clone();
-            self.violation(format!("{what} {node} left group {name} with {have} functional nodes, {promised} promised"));
+            self.violation(format!(
+                "{what} {node} left group {name} with {have} functional nodes, {promised} promised"
+            ));
         }
     }
 
@@ -262,11 +260,16 @@ impl World {
         }
         for node in self.nodes.iter().filter(|n| !n.gone && !self.instances[n.instance].record.lifecycle.is_leaving()) {
             let record = &node.record;
-            let ours = |key: &str| key.starts_with("fastnode.dev/") || [EXCLUDE_FROM_LB, SCALE_DOWN_DISABLED].contains(&key);
+            let ours =
+                |key: &str| key.starts_with("fastnode.dev/") || [EXCLUDE_FROM_LB, SCALE_DOWN_DISABLED].contains(&key);
             let marks: Vec<_> =
                 record.labels.keys().chain(record.annotations.keys()).filter(|k| ours(k)).map(|k| &**k).collect();
-            let taints: Vec<_> =
-                record.taints.iter().filter(|t| ours(&t.key) || &*t.key == UNSCHEDULABLE_TAINT).map(|t| &*t.key).collect();
+            let taints: Vec<_> = record
+                .taints
+                .iter()
+                .filter(|t| ours(&t.key) || &*t.key == UNSCHEDULABLE_TAINT)
+                .map(|t| &*t.key)
+                .collect();
             if record.unschedulable || !marks.is_empty() || !taints.is_empty() {
                 left.push(format!(
                     "Node {}: cordoned {}, marks {marks:?}, taints {taints:?}",

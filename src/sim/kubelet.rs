@@ -308,7 +308,8 @@ impl World {
         let now = self.timestamp();
         let set = &self.daemons[daemon];
         let lacks = set.needs.is_some_and(|n| !self.nodes[node].ready_daemons.contains(&n));
-        let (ready_s, timeout_s, lookup_fails) = (set.spec.ready_s, set.spec.needs_timeout_s, !set.spec.hostname_override);
+        let (ready_s, timeout_s, lookup_fails) =
+            (set.spec.ready_s, set.spec.needs_timeout_s, !set.spec.hostname_override);
         let Some(state) = self.live_pod(pod) else { return };
         state.record.phase = Phase::Running;
         set_containers(state, ContainerState::Running(Some(now)), false);

@@ -443,7 +443,9 @@ impl PolicyChoice {
             None => Ok(old),
         };
         let timeout = |key: &str, text: &Option<String>, old: Timeout| match text {
-            Some(text) => text.parse().map_err(|_| wrong(key, text, "a duration above 0 such as \"15m\", or \"never\"")),
+            Some(text) => {
+                text.parse().map_err(|_| wrong(key, text, "a duration above 0 such as \"15m\", or \"never\""))
+            }
             None => Ok(old),
         };
         let within = |w: Wrong| w.under("policy");
@@ -457,7 +459,8 @@ impl PolicyChoice {
         policy.max_drains = self.max_drains.or(policy.max_drains);
         policy.canary = self.canary.unwrap_or(policy.canary);
         if let Some(text) = &self.soak {
-            policy.soak = parse_duration(text).map_err(|_| within(wrong("soak", text, "a duration such as \"10s\"")))?;
+            policy.soak =
+                parse_duration(text).map_err(|_| within(wrong("soak", text, "a duration such as \"10s\"")))?;
         }
         policy.drain_timeout = timeout("drain_timeout", &self.drain_timeout, policy.drain_timeout).map_err(within)?;
         policy.join_timeout = timeout("join_timeout", &self.join_timeout, policy.join_timeout).map_err(within)?;

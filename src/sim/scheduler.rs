@@ -148,7 +148,9 @@ impl World {
         groups.iter().flat_map(move |group| {
             let cell = self.cells.at(*group, zone);
             let open = cell.range((soft, i64::MIN, 0, 0)..=(soft, i64::MAX, u32::MAX, usize::MAX));
-            open.filter(move |(_, _, _, n)| self.fits(pod, *n)).take(COMPARED).map(|(_, used, tie, n)| (*used, *tie, *n))
+            open.filter(move |(_, _, _, n)| self.fits(pod, *n))
+                .take(COMPARED)
+                .map(|(_, used, tie, n)| (*used, *tie, *n))
         })
     }
 
@@ -185,9 +187,10 @@ impl World {
         let hard = owner.spec.spread == ZoneSpread::Hard;
         owner.groups.iter().any(|g| {
             let zones = self.groups[*g].zones.iter().filter(|z| bound.is_none_or(|b| b == **z));
-            !hard && zones.flat_map(|z| self.cells.at(*g, *z)).any(|(_, _, _, n)| {
-                self.fits(id, *n) && self.groups[*g].is_current(&self.instances[self.nodes[*n].instance])
-            })
+            !hard
+                && zones.flat_map(|z| self.cells.at(*g, *z)).any(|(_, _, _, n)| {
+                    self.fits(id, *n) && self.groups[*g].is_current(&self.instances[self.nodes[*n].instance])
+                })
         })
     }
 

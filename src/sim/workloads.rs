@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::Fact;
 use crate::model::{
-    Labels, NodeName, ObjectKey, Owner, Phase, Pod, PodFlags, Requirement, Operator, Selector, Text, Uid,
+    Labels, NodeName, ObjectKey, Operator, Owner, Phase, Pod, PodFlags, Requirement, Selector, Text, Uid,
     VolumeAttachment,
 };
 
@@ -109,13 +109,11 @@ impl World {
             WorkloadKind::Bare => ("", name.to_owned()),
         };
         let uid = Uid::from(format!("30000000-0000-4000-8000-{at:012x}"));
-        let owner =
-            (!kind.is_empty()).then(|| Owner { kind: kind.into(), name: owner_name.as_str().into(), uid });
+        let owner = (!kind.is_empty()).then(|| Owner { kind: kind.into(), name: owner_name.as_str().into(), uid });
         let mut budgets = Vec::new();
         for (n, budget) in spec.budgets.iter().enumerate() {
             let budget_name = if n == 0 { name.to_owned() } else { format!("{name}-{n}") };
-            let requirement =
-                Requirement { key: "app".into(), operator: Operator::In, values: vec![name.into()] };
+            let requirement = Requirement { key: "app".into(), operator: Operator::In, values: vec![name.into()] };
             let key = ObjectKey::new(&spec.namespace, &budget_name);
             budgets.push(self.budgets.len());
             self.budgets.push(BudgetState::new(key, Selector(vec![requirement]), budget.clone(), at));

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::cluster::{ConfigRecord, Fact, LeaseRecord};
 use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Zone};
 
+use super::Faults;
 use super::budgets::BudgetState;
 use super::groups::{Group, InstanceState};
 use super::judge::Judge;
@@ -22,7 +23,6 @@ use super::scenario::{Scenario, Times};
 use super::scheduler::Cells;
 use super::streams::Streams;
 use super::workloads::{PodState, VolumeState, Workload};
-use super::Faults;
 
 /// Microseconds of virtual time since the scenario began.
 pub(super) type Micros = u64;

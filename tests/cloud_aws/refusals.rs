@@ -129,18 +129,25 @@ async fn sending_again_ends_within_its_time() {
     let failure = wire.cloud().groups("demo").await.unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Throttled);
     let elapsed = started.elapsed();
-    assert!(elapsed > Duration::from_secs(45) && elapsed < Duration::from_secs(80), "{elapsed:?}");
+    assert!(elapsed > Duration::from_secs(40) && elapsed <= Duration::from_secs(60), "{elapsed:?}");
     assert!(wire.left() > 80, "the pause between two sends grows");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_nobody_answers_at_is_told_soon() {
     let wire = Wire::new((0..100).map(|_| Reply::Refused));
+    let cloud = wire.cloud();
+    told_soon(&cloud, "eks:DescribeCluster", async |cloud| cloud.cluster("demo").await.map(drop)).await;
+    told_soon(&cloud, "ec2:DescribeInstances", async |cloud| cloud.instances(&["i-0a1".into()]).await.map(drop)).await;
+    assert_eq!(cloud.calls().values().sum::<u64>(), wire.sent().len() as u64);
+}
+
+async fn told_soon(cloud: &AwsCloud, operation: &str, ask: impl AsyncFn(&AwsCloud) -> Result<(), Error>) {
     let started = Instant::now();
-    let failure = wire.cloud().cluster("demo").await.unwrap_err();
+    let failure = ask(cloud).await.unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Unavailable);
-    assert_eq!(failure.to_string(), "failed to call eks:DescribeCluster: connection refused");
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert_eq!(failure.to_string(), format!("failed to call {operation}: connection refused"));
+    assert!(started.elapsed() <= Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +156,7 @@ async fn a_silent_service_is_given_up_on() {
     let started = Instant::now();
     let failure = wire.cloud().groups("demo").await.unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Unavailable);
-    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
+    assert!(started.elapsed() <= Duration::from_secs(100), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +250,10 @@ async fn without_credentials_nothing_is_sent() {
         cloud.instances(&["i-0a1".into()]).await.unwrap_err(),
     ] {
         assert_eq!(failure.kind, ErrorKind::Credentials, "{failure}");
-        assert!(failure.to_string().contains("no AWS credentials found: set AWS_PROFILE"), "{failure}");
+        assert!(
+            failure.to_string().contains("no AWS credentials found (nothing in the chain): set AWS_PROFILE"),
+            "{failure}"
+        );
     }
     assert!(cloud.calls().is_empty() && wire.sent().is_empty());
 }

@@ -10,12 +10,12 @@ use tokio::net::TcpListener;
 
 use super::wire::credentials;
 
-fn cloud(port: u16) -> AwsCloud {
+fn cloud(port: u16, path: &str) -> AwsCloud {
     let config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-west-2"))
         .credentials_provider(credentials())
-        .endpoint_url(format!("http://127.0.0.1:{port}"))
+        .endpoint_url(format!("http://127.0.0.1:{port}{path}"))
         .build();
     AwsCloud::from_config(&config, Clock::wall()).unwrap()
 }
@@ -40,7 +40,7 @@ async fn request(stream: &mut tokio::net::TcpStream) -> String {
 #[tokio::test]
 async fn a_refused_connection_sent_nothing() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let error = cloud(port).terminate(&"i-0a1".into(), false).await.unwrap_err();
+    let error = cloud(port, "").terminate(&"i-0a1".into(), false).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("Connection refused"), "{error}");
 }
@@ -48,7 +48,7 @@ async fn a_refused_connection_sent_nothing() {
 #[tokio::test]
 async fn a_lost_reply_is_an_unknown_outcome_and_one_request() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let cloud = cloud(listener.local_addr().unwrap().port());
+    let cloud = cloud(listener.local_addr().unwrap().port(), "");
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let text = request(&mut stream).await;
@@ -61,16 +61,16 @@ async fn a_lost_reply_is_an_unknown_outcome_and_one_request() {
     let id = "i-0a1".into();
     let error = tokio::select! {
         biased;
-        () = async { server.await } => unreachable!(),
+        () = server => unreachable!("the server waits for a second request"),
         outcome = cloud.terminate(&id, false) => outcome.unwrap_err(),
     };
     assert_eq!(error.kind, ErrorKind::UnknownOutcome, "{error}");
 }
 
 #[tokio::test]
-async fn an_endpoint_override_holds_for_all_services_with_its_path() {
+async fn an_endpoint_override_holds_for_ec2_too_with_its_path() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let cloud = cloud(listener.local_addr().unwrap().port());
+    let cloud = cloud(listener.local_addr().unwrap().port(), "/aws/");
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let text = request(&mut stream).await;
@@ -82,6 +82,6 @@ async fn an_endpoint_override_holds_for_all_services_with_its_path() {
     let ids = ["i-0a1".into()];
     let (text, found) = tokio::join!(server, cloud.instances(&ids));
     assert!(found.unwrap().is_empty());
-    assert!(text.starts_with("POST / HTTP/1.1\r\n"), "{text}");
+    assert!(text.starts_with("POST /aws/ HTTP/1.1\r\n"), "{text}");
     assert!(text.contains("authorization: AWS4-HMAC-SHA256 "), "{text}");
 }

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastnode::cloud::{Cloud, ErrorKind as CloudError};
 use fastnode::cluster::{Cluster, ConfigRecord, ErrorKind, LeaseRecord, NodeChange};
-use fastnode::model::{
-    ConditionStatus, Lifecycle, NodeName, ObjectKey, Pod, Process, Taint, TaintEffect, Uid, marks,
-};
+use fastnode::model::{ConditionStatus, Lifecycle, NodeName, ObjectKey, Pod, Process, Taint, TaintEffect, Uid, marks};
 use fastnode::sim::{Scenario, World};
 use jiff::Timestamp;
 
@@ -79,7 +77,7 @@ fn a_termination_is_replaced_in_its_zone_and_with_decrement_it_is_not() {
         assert!(activity.cause.ends_with("was taken out of service in response to a user request."));
         assert_eq!(instances(&sim.cloud, Lifecycle::Terminating).await.len(), 1);
         seconds(20).await;
-        assert_eq!(instances(&sim.cloud, Lifecycle::InService).await.len() , 2 + usize::from(false));
+        assert_eq!(instances(&sim.cloud, Lifecycle::InService).await.len(), 2 + usize::from(false));
         let launched = instances(&sim.cloud, Lifecycle::Pending).await;
         assert_eq!(launched.iter().map(|i| i.zone.clone()).collect::<Vec<_>>(), [old[1].zone.clone()]);
         seconds(120).await;
@@ -97,7 +95,9 @@ fn limits_are_refused_in_the_words_of_aws() {
         let sim = world(GROUP, 1);
         let above = sim.cloud.set_desired(&name(), 6).await.unwrap_err();
         assert_eq!(above.kind, CloudError::Refused);
-        assert!(above.message.contains("New SetDesiredCapacity value 6 is above max value 5 for the AutoScalingGroup."));
+        assert!(
+            above.message.contains("New SetDesiredCapacity value 6 is above max value 5 for the AutoScalingGroup.")
+        );
         sim.cloud.set_desired(&name(), 2).await.unwrap();
         let old = instances(&sim.cloud, Lifecycle::InService).await;
         let below = sim.cloud.terminate(&old[0].id, true).await.unwrap_err();
@@ -149,7 +149,11 @@ fn resuming_az_rebalance_on_an_unbalanced_group_terminates_behind_our_back() {
         seconds(200).await;
         let zones: Vec<_> = group(&sim.cloud).await.instances.iter().map(|i| i.zone.to_string()).collect();
         assert_eq!(zones, ["a", "b"]);
-        assert!(sim.verdict()[before..].iter().any(|v| v.contains("the group itself terminated")), "{:?}", sim.verdict());
+        assert!(
+            sim.verdict()[before..].iter().any(|v| v.contains("the group itself terminated")),
+            "{:?}",
+            sim.verdict()
+        );
     });
 }
 
@@ -280,7 +284,8 @@ fn a_scripted_restart_and_the_articles_faults_show_in_the_pods() {
         let mut watch = Watch::begin(&sim).await;
         sim.cloud.set_desired(&name(), 5).await.unwrap();
         watch.follow(200).await;
-        let mut restarts: Vec<u32> = watch.snapshot.pods.values().flat_map(|p| &p.containers).map(|c| c.restarts).collect();
+        let mut restarts: Vec<u32> =
+            watch.snapshot.pods.values().flat_map(|p| &p.containers).map(|c| c.restarts).collect();
         restarts.retain(|r| *r > 0);
         assert_eq!(restarts, [2], "one container on one node, twice");
     });

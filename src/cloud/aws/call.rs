@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterce
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use backon::{ExponentialBuilder, Retryable};
 use rand::{Rng, SeedableRng};
@@ -50,7 +50,7 @@ impl Caller {
         operation: &'static str,
         send: impl AsyncFn(Probe) -> std::result::Result<T, Failure>,
     ) -> Result<T> {
-        self.send(operation, send, Failure::may_repeat).await.map_err(Failure::into_error)
+        self.send(operation, send, Failure::patience).await.map_err(Failure::into_error)
     }
 
     /// Sends a write that must take effect at most once; again only where it was throttled.
@@ -59,14 +59,14 @@ impl Caller {
         operation: &'static str,
         send: impl AsyncFn(Probe) -> std::result::Result<T, Failure>,
     ) -> Result<T> {
-        self.send(operation, send, Failure::may_repeat_once).await.map_err(Failure::into_error_once)
+        self.send(operation, send, Failure::patience_once).await.map_err(Failure::into_error_once)
     }
 
     async fn send<T>(
         &self,
         operation: &'static str,
         send: impl AsyncFn(Probe) -> std::result::Result<T, Failure>,
-        may_repeat: fn(&Failure, Duration) -> bool,
+        patience: fn(&Failure) -> Option<Duration>,
     ) -> std::result::Result<T, Failure> {
         let started = Instant::now();
         let backoff = ExponentialBuilder::new()
@@ -77,7 +77,9 @@ impl Caller {
             .with_jitter_seed(self.jitter.borrow_mut().next_u64());
         (|| send(Probe::new(operation, Arc::clone(&self.counts))))
             .retry(backoff)
-            .when(|failure| may_repeat(failure, started.elapsed()))
+            .adjust(|failure, pause| {
+                pause.filter(|pause| patience(failure).is_some_and(|limit| started.elapsed() + *pause <= limit))
+            })
             .notify(|failure, delay| {
                 tracing::debug!(operation, cause = failure.message, delay_ms = delay.as_millis(), "sending again");
             })
@@ -118,17 +120,17 @@ impl Probe {
         Failure::judge(self.operation, error, self.reached())
     }
 
-    /// Counts a request sent outside an SDK client, which cannot take an interceptor for one call.
-    pub(in crate::cloud) fn sending(&self) {
-        self.note(None);
-    }
-
     fn note(&self, connection: Option<CaptureSmithyConnection>) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(self.operation.into()).or_default() += 1;
         // Retries are off, so there is one send a probe; a second one would find the first's place kept.
         let _ = self.sent.set(connection);
     }
+}
+
+/// Where a client takes no interceptor for one call, the probe travels in the call's own configuration.
+impl Storable for Probe {
+    type Storer = StoreReplace<Self>;
 }
 
 impl Intercept for Probe {

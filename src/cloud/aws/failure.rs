@@ -11,7 +11,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use crate::cloud::{Error, ErrorKind};
 use crate::model::Text;
 
-/// How long a request that reached AWS is sent again, measured from the first attempt.
+/// How long a request that reached AWS is sent again, from its first sending to the start of its last.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same where nothing answers at all: a wrong endpoint should not look like a hang.
 const PATIENCE_UNREACHED: Duration = Duration::from_secs(10);
@@ -82,9 +82,12 @@ impl Failure {
         let (fault, message) = match error {
             CredentialsError::CredentialsNotLoaded(_) => (
                 Fault::Final(ErrorKind::Credentials),
-                "no AWS credentials found: set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, log in \
-                 with `aws sso login`, or run where an IAM role is attached"
-                    .into(),
+                format!(
+                    "no AWS credentials found ({}): set AWS_PROFILE or --profile to one that has them, set \
+                     AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, log in with `aws sso login`, or run where an IAM role \
+                     is attached",
+                    error.source().map_or_else(|| "no provider has any".into(), chain)
+                ),
             ),
             CredentialsError::ProviderTimedOut(_) => (
                 Fault::SlowCredentials,
@@ -136,20 +139,18 @@ impl Failure {
         Self { fault, action, message, reached: true }
     }
 
-    /// Whether an idempotent request may be sent again, `elapsed` after the first attempt.
-    pub(in crate::cloud) fn may_repeat(&self, elapsed: Duration) -> bool {
+    /// How long after its first sending an idempotent request may be sent again; `None`: not at all.
+    pub(in crate::cloud) fn patience(&self) -> Option<Duration> {
         match self.fault {
-            Fault::Final(_) => false,
-            Fault::SlowCredentials => elapsed < PATIENCE_UNREACHED,
-            _ if !self.reached => elapsed < PATIENCE_UNREACHED,
-            _ => elapsed < PATIENCE,
+            Fault::Final(_) => None,
+            Fault::SlowCredentials => Some(PATIENCE_UNREACHED),
+            _ => Some(if self.reached { PATIENCE } else { PATIENCE_UNREACHED }),
         }
     }
 
-    /// Whether a request that must take effect at most once may be sent again: only if it was thrown out
-    /// for its rate.
-    pub(in crate::cloud) fn may_repeat_once(&self, elapsed: Duration) -> bool {
-        self.fault == Fault::Throttled && elapsed < PATIENCE
+    /// The same for a request that must take effect at most once: only if it was thrown out for its rate.
+    pub(in crate::cloud) fn patience_once(&self) -> Option<Duration> {
+        (self.fault == Fault::Throttled).then_some(PATIENCE)
     }
 
     /// The error of an idempotent request.
@@ -285,8 +286,11 @@ fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Opti
 fn chain(error: &(dyn StdError + 'static)) -> String {
     const LABELS: [&str; 4] = ["dispatch failure", "io error", "other", "response error"];
     let mut text = String::new();
-    for part in std::iter::successors(Some(error), |e| (*e).source()).map(ToString::to_string) {
-        if LABELS.contains(&part.as_str()) || text.contains(&part) {
+    for part in std::iter::successors(Some(error), |e| (*e).source()) {
+        // The credentials chain lists what it tried on lines of their own.
+        let part = part.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        let part = part.replace("the credential provider was not enabled: ", "").replace(":; ", ": ");
+        if part.is_empty() || LABELS.contains(&part.as_str()) || text.contains(&part) {
             continue;
         }
         if !text.is_empty() {
@@ -363,9 +367,9 @@ mod tests {
         assert_eq!(failure(Fault::Garbled, true).into_error_once().kind, ErrorKind::UnknownOutcome);
         assert_eq!(failure(Fault::Transient, false).into_error_once().kind, ErrorKind::Unavailable);
         assert_eq!(failure(Fault::Throttled, true).into_error_once().kind, ErrorKind::Throttled);
-        assert!(failure(Fault::Throttled, true).may_repeat_once(Duration::ZERO));
-        assert!(!failure(Fault::Transient, true).may_repeat_once(Duration::ZERO));
-        assert!(!failure(Fault::Transient, false).may_repeat_once(Duration::ZERO));
-        assert!(!failure(Fault::Contention, true).may_repeat_once(Duration::ZERO));
+        assert!(failure(Fault::Throttled, true).patience_once().is_some());
+        assert!(failure(Fault::Transient, true).patience_once().is_none());
+        assert!(failure(Fault::Transient, false).patience_once().is_none());
+        assert!(failure(Fault::Contention, true).patience_once().is_none());
     }
 }

@@ -14,10 +14,13 @@ mod resolve;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_autoscaling::types;
 use aws_smithy_runtime::client::defaults::default_http_client_plugin_v2;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
@@ -85,32 +88,36 @@ macro_rules! send {
 }
 
 impl AwsCloud {
-    /// Reads the configuration; sends nothing, except where the region or credentials come from a service.
+    /// Reads the configuration, and asks AWS only where the region comes from the instance's metadata or a
+    /// profile is named in the options.
+    ///
+    /// A profile that is named there is the only source of credentials, as with the AWS CLI: keys left in
+    /// the environment must not turn `--profile staging` into another account.
     ///
     /// # Errors
-    /// [`ErrorKind::Credentials`] when there is no region or no credentials provider.
+    /// [`ErrorKind::Credentials`] when there is no region, or the named profile gives no credentials.
     pub async fn connect(options: AwsOptions) -> Result<Self> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        let mut providers = ProviderConfig::with_default_region().await;
         if let Some(http) = http_client() {
+            providers = providers.with_http_client(http.clone());
             loader = loader.http_client(http);
         }
-        if let Some(region) = options.region {
-            loader = loader.region(Region::new(region));
+        if let Some(region) = options.region.map(Region::new) {
+            providers = providers.with_region(Some(region.clone()));
+            loader = loader.region(region);
         }
-        if let Some(profile) = &options.profile {
-            loader = loader.profile_name(profile);
+        if let Some(profile) = options.profile {
+            let provider =
+                ProfileFileCredentialsProvider::builder().configure(&providers).profile_name(&profile).build();
+            let provider = SharedCredentialsProvider::new(provider);
+            credentials::load(&provider).await.map_err(|error| unusable(&profile, &error))?;
+            loader = loader.profile_name(profile).credentials_provider(provider);
         }
         if let Some(endpoint) = options.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
-        let config = loader.load().await;
-        let cloud = Self::from_config(&config, options.clock);
-        match (cloud, options.profile) {
-            (Err(error), Some(profile)) if config.region().is_none() => {
-                Err(Error { message: format!("{} (profile {profile:?} names none)", error.message), ..error })
-            }
-            (cloud, _) => cloud,
-        }
+        Self::from_config(&loader.load().await, options.clock)
     }
 
     /// From a loaded configuration. Its retries and time-outs are replaced by fastnode's own.
@@ -148,7 +155,7 @@ impl AwsCloud {
         let config = config.build();
         // The jitter has to differ between the members of a fleet that start together and are throttled
         // together, which the nanoseconds of their start do.
-        let seed = clock.now().as_nanosecond().unsigned_abs() as u64 ^ u64::from(std::process::id()).rotate_left(32);
+        let seed = clock.now().as_nanosecond().unsigned_abs() as u64;
         Ok(Self {
             autoscaling: aws_sdk_autoscaling::Client::new(&config),
             eks: aws_sdk_eks::Client::new(&config),
@@ -169,6 +176,12 @@ impl AwsCloud {
     pub fn token_source(&self, cluster: &str) -> TokenSource {
         TokenSource::new(self.provider.clone(), &self.region, cluster, self.clock)
     }
+}
+
+/// The error for a named profile without usable credentials.
+fn unusable(profile: &str, error: &CredentialsError) -> Error {
+    let error = Failure::credentials("AWS", error).into_error();
+    Error { message: format!("profile {profile:?}: {}", error.message), ..error }
 }
 
 /// One HTTPS client for all services: trust roots are loaded and connections pooled once.

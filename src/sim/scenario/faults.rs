@@ -137,7 +137,11 @@ impl Faults {
             _ => Ok(()),
         };
         let time = |key: String, seconds: f64| {
-            if (0.0..=1e7).contains(&seconds) { Ok(()) } else { Err(wrong(&key, seconds, "seconds from 0 to 10000000")) }
+            if (0.0..=1e7).contains(&seconds) {
+                Ok(())
+            } else {
+                Err(wrong(&key, seconds, "seconds from 0 to 10000000"))
+            }
         };
         for (at, fault) in self.no_capacity.iter().enumerate() {
             known(format!("no_capacity[{at}].group"), fault.group.as_ref())?;
@@ -155,7 +159,11 @@ impl Faults {
         }
         for (at, fault) in self.restarts.iter().enumerate() {
             if !sets.contains(fault.daemonset.as_str()) {
-                return Err(wrong(&format!("restarts[{at}].daemonset"), &fault.daemonset, "a DaemonSet of this scenario"));
+                return Err(wrong(
+                    &format!("restarts[{at}].daemonset"),
+                    &fault.daemonset,
+                    "a DaemonSet of this scenario",
+                ));
             }
         }
         for (at, fault) in self.flapping.iter().enumerate() {

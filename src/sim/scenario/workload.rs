@@ -196,7 +196,13 @@ impl WorkloadSpec {
             match (&budget.min_available, &budget.max_unavailable) {
                 (Some(min), None) => min.check(&key("min_available"))?,
                 (None, Some(max)) => max.check(&key("max_unavailable"))?,
-                _ => return Err(wrong(&format!("budgets[{at}]"), "both or neither", "min_available or max_unavailable")),
+                _ => {
+                    return Err(wrong(
+                        &format!("budgets[{at}]"),
+                        "both or neither",
+                        "min_available or max_unavailable",
+                    ));
+                }
             }
         }
         let spreads =
@@ -325,8 +331,7 @@ impl DaemonSpec {
         if let Some(unknown) = self.groups.iter().find(|g| !groups.contains(g.as_str())) {
             return Err(wrong("groups", unknown, "names of groups in this scenario"));
         }
-        let spreads =
-            [("start_s", self.start_s), ("ready_s", self.ready_s), ("needs_timeout_s", self.needs_timeout_s)];
+        let spreads = [("start_s", self.start_s), ("ready_s", self.ready_s), ("needs_timeout_s", self.needs_timeout_s)];
         spreads.into_iter().try_for_each(|(key, s)| check_spread(key, s))
     }
 }
@@ -352,11 +357,7 @@ pub(super) fn stock_daemonsets() -> Vec<DaemonSpec> {
         },
         host("eks-pod-identity-agent"),
         host("node-local-dns"),
-        DaemonSpec {
-            namespace: "monitoring".to_owned(),
-            host_network: true,
-            ..DaemonSpec::named("node-exporter")
-        },
+        DaemonSpec { namespace: "monitoring".to_owned(), host_network: true, ..DaemonSpec::named("node-exporter") },
         DaemonSpec {
             namespace: "logging".to_owned(),
             after: vec![aws_node],
