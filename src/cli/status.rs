@@ -56,7 +56,9 @@ fn text(status: &Status, cluster: &str, width: usize, paint: Paint) -> String {
         out.push_str(&closing::text(report, cluster, width, paint));
         return out;
     }
-    let mut row = |name: &str, value: String| drop(writeln!(out, "  {} {value}", paint.dim(&format!("{name:<10}"))));
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(out, "  {} {value}", paint.dim(&format!("{name:<10}")));
+    };
     let time = |t: jiff::Timestamp| t.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
     if let Some(started) = status.started {
         row("began", time(started));

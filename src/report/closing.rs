@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::summary::{DRAIN, FUNCTIONAL, JOIN, LAUNCH, READY, TERMINATE};
-use super::text::{Paint, clip, count, grouped, seconds, short, wrap};
+use super::text::{Paint, count, grouped, seconds, short, wrap};
 use super::words;
 use crate::event::Report;
 use crate::model::Text;
@@ -127,7 +127,9 @@ fn list(out: &mut String, name: &str, paint: Paint, lines: impl ExactSizeIterato
     }
     let _ = writeln!(out, "  {}", paint.dim(name));
     for line in lines.take(LISTED) {
-        let _ = writeln!(out, "    {}", clip(&line, width.saturating_sub(4)));
+        for (n, part) in wrap(&line, width.saturating_sub(6)).iter().enumerate() {
+            let _ = writeln!(out, "    {}{part}", if n > 0 { "  " } else { "" });
+        }
     }
     if all > LISTED {
         let _ = writeln!(out, "    … and {} more", all - LISTED);

@@ -4,7 +4,6 @@ pub mod closing;
 pub mod json;
 pub mod output;
 pub mod plain;
-pub mod plan;
 pub mod progress;
 pub mod reporter;
 pub mod summary;
@@ -13,3 +12,8 @@ pub mod view;
 pub mod words;
 
 pub use summary::{Closing, Limits, Summary};
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
