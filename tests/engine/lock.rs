@@ -26,7 +26,7 @@ fn a_free_lock_is_taken_at_once_and_given_back() {
         assert_eq!(holder(&cluster).as_deref(), Some("me"));
         assert!(lock.guard().may_act());
         let guard = lock.guard();
-        lock.release().await.unwrap();
+        lock.release(false).await.unwrap();
         assert_eq!(holder(&cluster), None);
         assert!(!guard.may_act(), "nothing is begun after the release");
     });
@@ -106,7 +106,7 @@ fn a_lock_taken_by_another_is_lost_for_good() {
         sleep(Duration::from_secs(6)).await;
         assert!(!lock.guard().may_act());
         assert_eq!(lock.state().borrow().lost_to.as_deref(), Some("other"));
-        lock.release().await.unwrap();
+        lock.release(false).await.unwrap();
         assert_eq!(holder(&cluster).as_deref(), Some("other"), "not ours to give back");
     });
 }
@@ -120,8 +120,23 @@ fn a_request_on_the_lease_is_read_and_does_not_cost_the_lock() {
         sleep(Duration::from_secs(30)).await;
         assert_eq!(lock.state().borrow().request.as_deref(), Some("pause"));
         assert!(lock.guard().may_act());
-        lock.release().await.unwrap();
+        lock.release(false).await.unwrap();
         let lease = cluster.lease.borrow().clone().unwrap();
         assert_eq!((lease.holder, lease.annotations.len()), (None, 0));
+    });
+}
+
+#[test]
+fn a_pause_outlives_its_holder() {
+    run(async {
+        let cluster = Rc::new(FakeCluster::default());
+        cluster.write_lease(|l| _ = l.annotations.insert(REQUEST.into(), "pause".into()));
+        let lock = acquire(&cluster).await.unwrap();
+        assert_eq!(lock.state().borrow().request.as_deref(), Some("pause"));
+        let lease = cluster.lease.borrow().clone().unwrap();
+        assert_eq!(lease.annotations.get(REQUEST).map(|r| &**r), Some("pause"));
+        lock.release(true).await.unwrap();
+        let lease = cluster.lease.borrow().clone().unwrap();
+        assert_eq!((lease.holder, lease.annotations.len()), (None, 1));
     });
 }

@@ -3,4 +3,5 @@
 mod executor;
 mod fakes;
 mod lock;
+mod rotation;
 mod source;
