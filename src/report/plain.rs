@@ -141,7 +141,8 @@ fn describe(kind: &EventKind) -> Option<Described> {
                 seconds(*expected_s),
                 seconds(*lower_bound_s),
             );
-            (Notable, "planned", rest, Paint::bold)
+            // The plan itself stands above, as a table.
+            (Everything, "planned", rest, Paint::bold)
         }
         EventKind::RotationStarted { rotation, resumed, outdated } => {
             let word = if *resumed { "goes on" } else { "started" };

@@ -64,6 +64,8 @@ pub struct Closing {
 struct Arrival {
     began: Option<Timestamp>,
     last: Option<Timestamp>,
+    /// It is functional: whatever is told of it later is no stage any more.
+    over: bool,
 }
 
 /// Sums and counts of one group's stages.
@@ -189,6 +191,10 @@ impl Summary {
     fn arrival(&mut self, about: &About, now: Timestamp, passed: Option<&'static str>) {
         let Some(instance) = &about.instance else { return };
         let arrival = self.arrivals.entry(instance.clone()).or_default();
+        if arrival.over {
+            return;
+        }
+        arrival.over = passed == Some(FUNCTIONAL);
         // A stage is measured only if its beginning was seen: a resumed run meets nodes in the middle.
         let before = arrival.last.replace(now);
         if passed.is_none() {
@@ -200,6 +206,9 @@ impl Summary {
     }
 
     fn functional(&mut self, about: &About, now: Timestamp) {
+        if about.instance.as_ref().and_then(|i| self.arrivals.get(i)).is_some_and(|a| a.over) {
+            return;
+        }
         self.arrival(about, now, Some(FUNCTIONAL));
         let began = about.instance.as_ref().and_then(|i| self.arrivals.get(i)).and_then(|a| a.began);
         if let Some(name) = about.node.as_ref().and_then(|n| self.culprits.remove(n)) {
