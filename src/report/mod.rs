@@ -1,5 +1,6 @@
 //! What people and programs get to see: folds over [`crate::event`], and the plan as a table.
 
+pub mod closing;
 pub mod json;
 pub mod output;
 pub mod plain;
@@ -11,3 +12,8 @@ pub mod view;
 pub mod words;
 
 pub use summary::{Closing, Limits, Summary};
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

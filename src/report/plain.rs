@@ -137,7 +137,7 @@ fn describe(kind: &EventKind) -> Option<Described> {
             let rest = format!(
                 "{} outdated in {}: about {}, at least {} ({bottleneck})",
                 count(outdated, "node"),
-                count(groups.len() as u64, "group"),
+                count(groups.values().filter(|g| g.outdated > 0).count() as u64, "group"),
                 seconds(*expected_s),
                 seconds(*lower_bound_s),
             );

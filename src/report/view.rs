@@ -149,8 +149,12 @@ impl View {
         let sign = if new { "+" } else { "-" };
         let fixed =
             format!("  {sign} {:<name_width$} {:<11} {time:>6}", clip(name, name_width), words::stage(hand.stage));
+        let fixed = clip(&fixed, width);
         let left = width.saturating_sub(fixed.chars().count() + 2);
         let fixed = if new { paint.green(&fixed) } else { paint.yellow(&fixed) };
+        if left == 0 {
+            return fixed;
+        }
         format!("{fixed}  {}", clip(&what, left)).trim_end().to_owned()
     }
 
@@ -199,5 +203,6 @@ fn bar_line(name: &GroupName, bar: &Bar, now: Timestamp, name_width: usize, widt
     let rest = if paint.color { paint.dim(&"━".repeat(track - filled)) } else { "·".repeat(track - filled) };
     let line = format!("{name}{full}{rest}");
     // Where even the numbers do not fit, they matter more than the bar.
-    format!("{line}{}", clip(&tail, width.saturating_sub(name_width + 1 + track)))
+    let tail = clip(&tail, width.saturating_sub(name_width + 1 + track));
+    format!("{line}{tail}").trim_end().to_owned()
 }
