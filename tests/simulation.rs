@@ -4,3 +4,5 @@
 mod harness;
 #[path = "simulation/ports.rs"]
 mod ports;
+#[path = "simulation/rotations.rs"]
+mod rotations;

@@ -182,8 +182,9 @@ pub struct ConfigRecord {
 /// Kubernetes.
 #[expect(async_fn_in_trait, reason = "everything runs on one current-thread runtime; no future needs Send")]
 pub trait Cluster {
-    /// Starts every watch; facts go to `sink` in the order seen until it is closed. A denied list or watch is
-    /// an error here if it is met before the first `Synced` of that kind; later faults are `WatchFailed`.
+    /// Starts every watch; facts go to `sink` in the order seen until it is closed. Returns once each kind's
+    /// first list has begun to be answered, an error if one is denied or unreachable (then no watch is left
+    /// running); later faults are `WatchFailed`. Must be called inside a [`tokio::task::LocalSet`].
     async fn watch(&self, sink: mpsc::Sender<Fact>) -> Result<()>;
 
     /// The server's version, `v1.36.3`.

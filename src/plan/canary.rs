@@ -53,7 +53,7 @@ pub(super) fn judge<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         group.failing += 1;
         fail(pass, group, id, member, why);
     }
-    if group.begun && (group.remaining > 0 || group.ledger.confirmed > 0) {
+    if group.begun && group.goes_on(pass) {
         adopt(pass, group);
     }
     if group.begun && group.missing > 0 && group.remaining + group.ledger.confirmed > 0 {

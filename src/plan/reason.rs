@@ -92,24 +92,6 @@ pub enum Outdated {
     Forced,
 }
 
-impl fmt::Display for Outdated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TemplateId { have, want } => write!(f, "launch template {have} -> {want}"),
-            Self::TemplateVersion { have, want } => write!(f, "template version {have} -> {want}"),
-            Self::Configuration { have: Some(have), want } => write!(f, "launch configuration {have} -> {want}"),
-            Self::Configuration { have: None, want } => write!(f, "launch configuration unknown -> {want}"),
-            Self::Source => f.write_str("not launched from a template"),
-            Self::InstanceType { have } => write!(f, "instance type {have} is not launched any more"),
-            Self::Image { have, want } => write!(f, "image {have} -> {want}"),
-            Self::Kubelet { have, want } => write!(f, "kubelet {have} behind {want}"),
-            Self::Age { launched } => write!(f, "launched {launched}"),
-            Self::Named => f.write_str("named"),
-            Self::Forced => f.write_str("forced"),
-        }
-    }
-}
-
 /// Why an action is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "because")]
@@ -391,37 +373,4 @@ pub enum BlockReason {
         /// Why.
         why: Text,
     },
-}
-
-impl fmt::Display for BlockReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ManagedNodeGroup { nodegroup, command } => {
-                write!(f, "belongs to the managed node group {nodegroup}; {command}")
-            }
-            Self::Operator { operator } => write!(f, "only {operator} may change it"),
-            Self::InstanceRefresh => f.write_str("an instance refresh is in progress"),
-            Self::NoTarget => f.write_str("it launches nothing"),
-            Self::Weighted => f.write_str("it uses instance weights"),
-            Self::Maximum { max, needed } => write!(f, "its maximum of {max} would have to be {needed} (--raise-max)"),
-            Self::NoRoom => f.write_str("neither surge nor unavailable: nothing could ever be drained"),
-            Self::Lifecycle { state } => write!(f, "in state {state}, which is not ours to change"),
-            Self::Protected => f.write_str("somebody protected it from scale-in"),
-            Self::OptOut { pod, annotation } => write!(f, "pod {pod} opts out by {annotation} (--ignore-opt-outs)"),
-            Self::Unmanaged { pod } => write!(f, "pod {pod} has no controller (--force-unmanaged)"),
-            Self::EmptyDir { pod } => write!(f, "pod {pod} has emptyDir data (--delete-emptydir-data)"),
-            Self::ToleratesCordon { pod } => write!(f, "pod {pod} tolerates the cordon and would come straight back"),
-            Self::NeverFrees { pod, budget } => write!(f, "budget {budget} never lets pod {pod} go (--past-budgets)"),
-            Self::SeveralBudgets { pod, budgets } => {
-                write!(f, "pod {pod} is covered by {} budgets, so its eviction always fails:", budgets.len())?;
-                budgets.iter().try_for_each(|b| write!(f, " {b}"))
-            }
-            Self::NotOurs { what } => what.fmt(f),
-            Self::Ledger { why } => write!(f, "the surge's ledger: {why}"),
-            Self::Unbalanced { max, min } => {
-                write!(f, "its zones hold {max} and {min} instances: AZRebalance would terminate undrained nodes")
-            }
-            Self::Skipped { why } => why.fmt(f),
-        }
-    }
 }

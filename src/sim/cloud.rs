@@ -102,9 +102,9 @@ fn find_group(world: &World, group: &GroupName, operation: &str) -> Result<usize
 
 const DESCRIBE_CLUSTER: &str = "eks:DescribeCluster";
 const DESCRIBE_GROUPS: &str = "autoscaling:DescribeAutoScalingGroups";
+const DESCRIBE_REFRESHES: &str = "autoscaling:DescribeInstanceRefreshes";
 const DESCRIBE_VERSIONS: &str = "ec2:DescribeLaunchTemplateVersions";
 const DESCRIBE_INSTANCES: &str = "ec2:DescribeInstances";
-const DESCRIBE_REFRESHES: &str = "autoscaling:DescribeInstanceRefreshes";
 const DESCRIBE_ACTIVITIES: &str = "autoscaling:DescribeScalingActivities";
 const SET_DESIRED: &str = "autoscaling:SetDesiredCapacity";
 const TERMINATE: &str = "autoscaling:TerminateInstanceInAutoScalingGroup";
@@ -155,6 +155,21 @@ impl Cloud for SimCloud {
         Ok(states)
     }
 
+    async fn refreshing(&self, groups: &[GroupName]) -> Result<BTreeSet<GroupName>> {
+        let mut refreshing = BTreeSet::new();
+        for group in groups {
+            self.send(DESCRIBE_REFRESHES, false).await?;
+            let found = self.handle.with(|world| {
+                let at = find_group(world, group, DESCRIBE_REFRESHES)?;
+                Ok(world.groups[at].spec.refreshing)
+            });
+            if found? {
+                refreshing.insert(group.clone());
+            }
+        }
+        Ok(refreshing)
+    }
+
     async fn resolve(&self, target: &Target) -> Result<Target> {
         if matches!(target, Target::Configuration(_) | Target::None) {
             return Ok(target.clone());
@@ -181,20 +196,6 @@ impl Cloud for SimCloud {
                 other => Ok(other.clone()),
             }
         })
-    }
-
-    async fn refreshing(&self, groups: &[GroupName]) -> Result<BTreeSet<GroupName>> {
-        let mut found = BTreeSet::new();
-        for group in groups {
-            self.send(DESCRIBE_REFRESHES, false).await?;
-            let refreshing = self
-                .handle
-                .with(|world| Ok(world.groups[find_group(world, group, DESCRIBE_REFRESHES)?].record.refreshing))?;
-            if refreshing {
-                found.insert(group.clone());
-            }
-        }
-        Ok(found)
     }
 
     async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<InstanceDetail>> {

@@ -154,8 +154,15 @@ impl Cluster for SimCluster {
         let watcher = Rc::new(Watcher::default());
         for kind in Kind::ALL {
             let (list_verb, watch_verb) = verbs(kind);
-            self.travel(list_verb).await?;
-            self.travel(watch_verb).await?;
+            for verb in [list_verb, watch_verb] {
+                // A watch comes back by itself from a server that sheds load.
+                while let Err(error) = self.travel(verb).await {
+                    if error.kind != ErrorKind::Throttled {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
         }
         // All kinds are listed at one moment, so that they agree with each other and with what follows.
         self.handle.with(|world| {

@@ -71,6 +71,7 @@ fn random_group(draw: &mut Stream, n: u32) -> GroupSpec {
         warm: 0,
         standby: 0,
         managed_by: None,
+        refreshing: false,
         suspended: Vec::new(),
         balanced_only: true,
     }

@@ -34,7 +34,6 @@ pub(super) struct Judge {
     /// Current instances may be rotated: `--force`, `--older-than`, `--node`.
     any: bool,
     past_budgets: bool,
-    surge_fixed_to_zero: bool,
 }
 
 /// What the judge counted.
@@ -71,8 +70,6 @@ impl World {
         self.judge.unavailable = Some(policy.unavailable);
         self.judge.any = policy.force || policy.older_than.is_some() || !policy.scope.nodes.is_empty();
         self.judge.past_budgets = policy.past_budgets;
-        self.judge.surge_fixed_to_zero =
-            matches!(policy.surge, crate::policy::Surge::Fixed(Amount::Count(0) | Amount::Percent(0)));
     }
 
     fn violation(&mut self, what: String) {
@@ -148,7 +145,8 @@ impl World {
             let name = record.name.clone();
             self.violation(format!("{id} was terminated while its Node {name} was open to pods"));
         }
-        if !outdated && !failed && !self.judge.any && !(new && decrement) {
+        let given_back = new && decrement;
+        if !(outdated || failed || given_back || self.judge.any) {
             self.violation(format!("{id}, which is on the target, was terminated"));
         }
         if !failed {

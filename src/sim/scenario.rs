@@ -196,6 +196,9 @@ pub struct GroupSpec {
     pub standby: u32,
     /// The EKS managed node group that owns it.
     pub managed_by: Option<String>,
+    /// An instance refresh is under way.
+    #[serde(default)]
+    pub refreshing: bool,
     /// Processes suspended from the start.
     #[serde(default)]
     pub suspended: Vec<String>,

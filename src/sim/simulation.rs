@@ -179,6 +179,11 @@ impl Simulation {
         self.handle.started.elapsed()
     }
 
+    /// Requests and calls so far that were to change something, over all lives.
+    pub fn actions(&self) -> u64 {
+        self.handle.with(|world| world.actions)
+    }
+
     /// Lets fastnode die at the so-manieth action from here on that changes something.
     pub fn crash_at(&self, action: u64) {
         self.handle.with(|world| world.crash_at = Some(world.actions + action.max(1)));

@@ -145,7 +145,7 @@ pub struct World {
     pub(super) judge: Judge,
     /// Which life of fastnode may use the ports; those of earlier lives hang.
     pub(super) life: u64,
-    /// Actions that changed something, in this life.
+    /// Actions that were to change something, over all lives.
     pub(super) actions: u64,
     pub(super) crash_at: Option<u64>,
     pub(super) crashed: bool,

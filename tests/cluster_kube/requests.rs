@@ -80,15 +80,6 @@ async fn each_refusal_of_an_eviction_is_told_apart() {
             Some(3),
         ),
         (status(500, "", several, Value::Null), ErrorKind::SeveralBudgets, None),
-        // What a real server sends: the failure's Status under the code of a success.
-        (
-            Answer::json(
-                201,
-                &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": several, "code": 500 }),
-            ),
-            ErrorKind::SeveralBudgets,
-            None,
-        ),
         (status(500, "InternalError", "etcdserver: request timed out", json!({})), ErrorKind::Unavailable, None),
         (
             status(

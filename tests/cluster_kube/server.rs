@@ -6,6 +6,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,6 +39,13 @@ pub struct Feed {
     chunks: VecDeque<Bytes>,
     end: End,
     sleep: Option<Pin<Box<Sleep>>>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl http_body::Body for Feed {
@@ -97,14 +106,15 @@ impl Answer {
         Self { code: 200, retry_after: None, body: lines.collect(), end }
     }
 
-    fn response(self) -> Response<Feed> {
+    fn response(self, open: &Arc<AtomicUsize>) -> Response<Feed> {
+        open.fetch_add(1, Ordering::Relaxed);
         // Pieces of 37 bytes: nothing may depend on where they are cut.
         let chunks = self.body.as_bytes().chunks(37).map(Bytes::copy_from_slice).collect();
         let mut response = Response::builder().status(self.code);
         if let Some(seconds) = self.retry_after {
             response = response.header("Retry-After", seconds);
         }
-        response.body(Feed { chunks, end: self.end, sleep: None }).unwrap()
+        response.body(Feed { chunks, end: self.end, sleep: None, open: Arc::clone(open) }).unwrap()
     }
 }
 
@@ -135,6 +145,7 @@ pub struct Seen {
 pub struct Server {
     scripts: Rc<RefCell<BTreeMap<String, VecDeque<Answer>>>>,
     seen: Rc<RefCell<Vec<Seen>>>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -150,7 +161,12 @@ impl Server {
         self.seen.borrow().iter().filter(|seen| Self::name(seen) == what).cloned().collect()
     }
 
-    /// Every request so far, watches and lists left out.
+    /// Answers whose body the client still holds.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Every request so far.
     pub fn calls(&self) -> Vec<Seen> {
         self.seen.borrow().clone()
     }
@@ -198,7 +214,7 @@ impl Server {
                 };
                 let answer = server.answer(&seen);
                 server.seen.borrow_mut().push(seen);
-                send.send_response(answer.response());
+                send.send_response(answer.response(&server.open));
             }
         });
         KubeCluster::new(Connection { client, host: "https://api.test".into(), tokens }, 7)

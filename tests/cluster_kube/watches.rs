@@ -253,7 +253,10 @@ async fn watches_end_when_nobody_listens() {
         let server = Server::default();
         let cluster = server.cluster();
         let (_, facts) = told(&cluster, Duration::from_secs(5)).await;
+        assert_eq!(server.open(), Kind::ALL.len());
         drop(facts);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(server.open(), 0, "watches are held open for nobody");
         let before = server.calls().len();
         sleep(Duration::from_secs(5000)).await;
         assert_eq!(server.calls().len(), before);

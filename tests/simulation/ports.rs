@@ -76,8 +76,8 @@ fn a_termination_is_replaced_in_its_zone_and_with_decrement_it_is_not() {
         let activity = sim.cloud.terminate(&old[1].id, false).await.unwrap();
         assert!(activity.cause.ends_with("was taken out of service in response to a user request."));
         assert_eq!(instances(&sim.cloud, Lifecycle::Terminating).await.len(), 1);
-        seconds(20).await;
-        assert_eq!(instances(&sim.cloud, Lifecycle::InService).await.len(), 2 + usize::from(false));
+        seconds(10).await;
+        assert_eq!(instances(&sim.cloud, Lifecycle::InService).await.len(), 2);
         let launched = instances(&sim.cloud, Lifecycle::Pending).await;
         assert_eq!(launched.iter().map(|i| i.zone.clone()).collect::<Vec<_>>(), [old[1].zone.clone()]);
         seconds(120).await;
@@ -308,7 +308,7 @@ fn a_scripted_restart_and_the_articles_faults_show_in_the_pods() {
         set.waits = true;
     }
     let ((slow, restarted), (fast, clean)) = (to_ready(broken), to_ready(fixed));
-    assert!(slow > 31 + fast && restarted >= 3, "{slow} s and {restarted} restarts against {fast} s");
+    assert!(slow >= 25 + fast && restarted >= 3, "{slow} s and {restarted} restarts against {fast} s");
     assert_eq!(clean, 0);
 }
 
@@ -436,7 +436,7 @@ fn the_same_seed_gives_the_same_bytes_and_another_does_not() {
         })
     };
     let first = run(7);
-    assert!(first.lines().count() > 200);
+    assert!(first.lines().count() > 100);
     assert_eq!(first, run(7));
     assert_ne!(first, run(8));
 }
@@ -463,9 +463,7 @@ fn random_scenarios_are_valid_and_their_pods_all_have_a_place() {
         assert_eq!(Scenario::parse(&text, "random").unwrap(), scenario, "seed {seed}");
         on_virtual_time(async || {
             let sim = World::start(&scenario, seed);
-            let watch = tokio::time::timeout(std::time::Duration::from_secs(5), Watch::begin(&sim)).await;
-            // A throttled list is a fault of the scenario, not of its pods.
-            let Ok(watch) = watch else { return };
+            let watch = Watch::begin(&sim).await;
             assert!(workload_pods(&watch).iter().all(|p| p.flags.ready), "seed {seed}");
         });
     }

@@ -224,7 +224,6 @@ pub fn world() -> Snapshot {
         snapshot.pods.insert(web.uid.clone(), web);
     }
     snapshot.rotation = Some(RotationRecord {
-        ending: None,
         id: ROTATION.into(),
         started: began(),
         targets: BTreeMap::from([(GROUP.into(), Target::Template(template("2")))]),

@@ -58,22 +58,27 @@ impl Fault {
         Self { error: Error { kind, verb: verb.into(), message: message(code, status), retry_after }, code }
     }
 
-    /// The fault of a request that got no answer; `host` is where it was sent.
-    pub(super) fn from_transport(verb: &str, host: &str, error: &::kube::Error) -> Self {
-        if let ::kube::Error::Api(status) = error {
-            return Self::from_status(verb, status.code, None, status);
-        }
+    /// The fault of a request that got no answer, or not all of it; `host` is where it was sent.
+    pub(super) fn from_transport(verb: &str, host: &str, error: &(dyn StdError + 'static)) -> Self {
         let mut innermost = None;
-        let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+        let mut next = Some(error);
         while let Some(cause) = next {
+            if let Some(::kube::Error::Api(status)) = cause.downcast_ref() {
+                return Self::from_status(verb, status.code, None, status);
+            }
             if let Some(auth) = cause.downcast_ref::<::kube::client::AuthError>() {
                 return Self::new(ErrorKind::Unauthorized, verb, format!("no credentials for {host}: {auth}"));
             }
             if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
                 return Self::from_tls(verb, host, tls);
             }
+            let io = cause.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof) {
+                innermost = Some("the connection was closed".into());
+                break;
+            }
             // An `io::Error` hides what it wraps from `source`.
-            if let Some(inner) = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            if let Some(inner) = io.and_then(std::io::Error::get_ref) {
                 innermost = Some(inner.to_string());
                 next = Some(inner);
                 continue;
@@ -139,4 +144,38 @@ fn message(code: u16, status: &Status) -> String {
         }
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        Fault::from_transport("list nodes", "https://api.test", &::kube::Error::Service(error.into())).error
+    }
+
+    #[test]
+    fn a_certificate_of_another_ca_is_told_from_a_broken_connection_however_deep_it_is_wrapped() {
+        let wrong = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let wrapped = seen(std::io::Error::other(std::io::Error::other(wrong)));
+        assert_eq!(wrapped.kind, ErrorKind::Certificate);
+        assert_eq!(
+            wrapped.to_string(),
+            "failed to list nodes: the certificate of https://api.test is not one the given CA vouches for \
+             (UnknownIssuer); check the CA and the address"
+        );
+        assert_eq!(seen(std::io::Error::other(rustls::Error::HandshakeNotComplete)).kind, ErrorKind::Unavailable);
+        let reset = seen(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert_eq!(
+            (reset.kind, &*reset.message),
+            (ErrorKind::Unavailable, "cannot reach https://api.test: connection reset")
+        );
+    }
+
+    #[test]
+    fn a_credential_plugin_that_fails_is_no_fault_of_the_server() {
+        let error = seen(::kube::client::AuthError::AuthExec("aws: command not found".into()));
+        assert_eq!(error.kind, ErrorKind::Unauthorized);
+        assert!(error.message.contains("aws: command not found"), "{error}");
+    }
 }

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
 use super::fault::Fault;
-use super::wire::{Call, REQUEST_LIMIT};
+use super::wire::{Call, STREAM_LIMIT};
 use crate::cluster::slim::{self, DecodeError, Event, Object};
 use crate::cluster::{Error, ErrorKind, Fact, Kind};
 
@@ -249,9 +249,9 @@ impl Watcher {
         let mut splitter = slim::list::Splitter::default();
         let mut facts = Vec::new();
         loop {
-            let chunk = timeout(REQUEST_LIMIT, body.fill_buf())
+            let chunk = timeout(STREAM_LIMIT, body.fill_buf())
                 .await
-                .map_err(|_| self.shared.wire.silence(self.source.list))?
+                .map_err(|_| self.shared.wire.silence(self.source.list, STREAM_LIMIT))?
                 .map_err(|error| self.broken(self.source.list, &error))?;
             let length = chunk.len();
             if length == 0 {
@@ -307,7 +307,6 @@ impl Watcher {
                 }
                 self.change(object).await?;
             }
-            Event::Error(410, _) => return Err(Stop::Expired),
             Event::Error(code, message) => {
                 return Err(Fault::from_answer(self.source.watch, code, None, message.as_bytes()).into());
             }
@@ -336,7 +335,6 @@ impl Watcher {
     }
 
     fn broken(&self, verb: &str, error: &std::io::Error) -> Fault {
-        let message = format!("the connection to {} broke: {error}", self.shared.wire.host);
-        Fault::new(ErrorKind::Unavailable, verb, message)
+        Fault::from_transport(verb, &self.shared.wire.host, error)
     }
 }

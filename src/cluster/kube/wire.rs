@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use ::kube::Client;
 use ::kube::client::Body;
-use ::kube::core::Status;
 use futures::io::AsyncBufRead;
 use http::{HeaderValue, Method, Request, Response, header};
 use serde_json::Value;
@@ -19,8 +18,10 @@ use crate::cluster::access::{Connection, Tokens};
 use crate::cluster::{ErrorKind, Result};
 use crate::model::Text;
 
-/// How long any request but a watch may take, and how long a list may be silent.
-pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// How long any request but a list or a watch may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// How long a list or a watch may take to begin, and a list be silent: the server may have to read etcd.
+pub(super) const STREAM_LIMIT: Duration = Duration::from_secs(30);
 
 /// A request to send.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ impl Wire {
         self.count(call.verb);
         match timeout(REQUEST_LIMIT, self.exchange(call)).await {
             Ok(answer) => answer.map_err(|fault| fault.error),
-            Err(_) => Err(self.silence(call.verb).error),
+            Err(_) => Err(self.silence(call.verb, REQUEST_LIMIT).error),
         }
     }
 
@@ -139,7 +140,7 @@ impl Wire {
                 }
             }
         };
-        timeout(REQUEST_LIMIT, begin).await.unwrap_or_else(|_| Err(self.silence(call.verb)))
+        timeout(STREAM_LIMIT, begin).await.unwrap_or_else(|_| Err(self.silence(call.verb, STREAM_LIMIT)))
     }
 
     async fn request<B>(
@@ -168,16 +169,8 @@ impl Wire {
     }
 
     /// The fault of an answer that did not come in time.
-    pub(super) fn silence(&self, verb: &str) -> Fault {
-        let message = format!("cannot reach {}: no answer within {} s", self.host, REQUEST_LIMIT.as_secs());
+    pub(super) fn silence(&self, verb: &str, limit: Duration) -> Fault {
+        let message = format!("cannot reach {}: no answer within {} s", self.host, limit.as_secs());
         Fault::new(ErrorKind::Unavailable, verb, message)
-    }
-
-    /// An eviction's success can hold a failure: several budgets answer 201 with a Status of code 500.
-    pub(super) fn checked(verb: &str, body: &[u8]) -> Result<()> {
-        match serde_json::from_slice::<Status>(body) {
-            Ok(status) if status.is_failure() => Err(Fault::from_status(verb, status.code, None, &status).error),
-            _ => Ok(()),
-        }
     }
 }

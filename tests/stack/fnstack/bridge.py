@@ -19,6 +19,7 @@ from .aws.model import Instance
 from .kube import Cache, Kube, KubeError, Object, now_rfc3339
 
 CNI_DAEMONSET = "aws-node"
+_OVERLOOKED = 1.5  # seconds; kwok takes a pod up within 0.3
 _NO_CNI = (
     "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
     "message:Network plugin returns error: cni plugin not initialized"
@@ -66,6 +67,7 @@ class Bridge:
         self._pods = Cache(kube, "Pod")
         self._nodes: dict[str, _Tracked] = {}
         self._finished: set[str] = set()
+        self._waiting: dict[str, float] = {}  # pod uid -> bound, not yet taken up by kwok
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
         self.on_join: list[Callable[[str, Instance], None]] = []
@@ -92,6 +94,7 @@ class Bridge:
             instances = [i for i in self._engine.instances() if i.id not in self._finished]
         now = time.time()
         ready_daemons = self._ready_daemons()
+        self._nudge(now)
         for instance in instances:
             tracked = self._nodes.get(instance.id)
             if instance.ec2 == "terminated":
@@ -116,6 +119,25 @@ class Bridge:
             if node and owners and owners[0]["kind"] == "DaemonSet" and pod_ready(pod):
                 found.setdefault(node, set()).add(owners[0]["name"])
         return found
+
+    def _nudge(self, now: float) -> None:
+        """Touches pods that kwok overlooked, so that it sees them again.
+
+        kwok drops events of pods whose node it does not hold yet; a pod bound in the
+        instant in which it takes the node over is lost until its watch ends, minutes later.
+        """
+        waiting: dict[str, float] = {}
+        for pod in self._pods.all():
+            meta, status = pod["metadata"], pod.get("status", {})
+            if not pod["spec"].get("nodeName") or status.get("podIP") or status.get("phase") != "Pending":
+                continue
+            since = self._waiting.get(meta["uid"], now)
+            if now - since > _OVERLOOKED:
+                body = {"metadata": {"annotations": {"play.fnstack.dev/nudged": now_rfc3339()}}}
+                self._quietly(lambda m=meta: self._kube.patch("Pod", m["name"], body, m["namespace"]))
+                since = now
+            waiting[meta["uid"]] = since
+        self._waiting = waiting
 
     # -- a node's life -------------------------------------------------------------
 

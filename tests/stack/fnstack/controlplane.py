@@ -6,6 +6,7 @@ token, and an audit log of everything an access entry's user asks for.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class ControlPlane:
         # Data is thrown away with the run, so nothing is worth a long goodbye.
         stop_in_order(running, grace=1.0)
         self._children.clear()
+        shutil.rmtree(self.folder / "etcd", ignore_errors=True)
 
     def crashed(self) -> str | None:
         """The name and last words of a program that ended by itself."""

@@ -180,7 +180,9 @@ def manifests(namespace: str, workload: Workload) -> list[Object]:
             {
                 "apiVersion": "policy/v1",
                 "kind": "PodDisruptionBudget",
-                "metadata": {"name": workload.name, "namespace": namespace, "labels": labels},
+                # A name of its own, so that an output that names it is told from one
+                # that names the pod.
+                "metadata": {"name": f"{workload.name}-budget", "namespace": namespace, "labels": labels},
                 "spec": {**workload.budget, "selector": selector},
             }
         )

@@ -147,7 +147,15 @@ class Witness:
                 v for name, group in self.before.items() for v in checks.group_changes(group, after[name])
             ]
             clause["zones balanced"] = [v for group in after.values() for v in checks.unbalanced(group)]
-            clause["nothing left behind in the cluster"] = checks.leftovers(nodes, system)
+            # The Node of an instance on its way out keeps its cordon and goes with it.
+            staying = {
+                i["InstanceId"]
+                for group in after.values()
+                for i in group["Instances"]
+                if not i["LifecycleState"].startswith("Terminating")
+            }
+            kept = [n for n in nodes if n["spec"].get("providerID", "").rsplit("/", 1)[-1] in staying]
+            clause["nothing left behind in the cluster"] = checks.leftovers(kept, system)
         self._figures(verdict, calls, mine, len(gone), moved, twice, len(evicted), ended)
         return verdict
 

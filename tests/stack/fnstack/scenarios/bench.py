@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -123,11 +124,13 @@ class Bench:
                 stderr=stderr,
                 env=environment,
                 cwd=home,
+                start_new_session=True,
             )
             try:
                 code = process.wait(timeout)
             except BaseException as error:
-                process.kill()
+                # The session is its own: whatever it started goes with it.
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 if isinstance(error, subprocess.TimeoutExpired):
                     tail = "\n    ".join(out.read_text().splitlines()[-3:] + err.read_text().splitlines()[-5:])

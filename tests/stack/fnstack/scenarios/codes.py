@@ -9,6 +9,7 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     # Usage, preflight or access: what counts is that the message is clear.
     "unknown-cluster": (2, 3, 7),
     "no-permission": (7,),
+    "no-access-entry": (7,),
     "expired-credentials": (7,),
     "unreachable-api": (7,),
     "wrong-ca": (7,),

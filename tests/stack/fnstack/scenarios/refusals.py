@@ -51,7 +51,7 @@ def no_access_entry(bench: Bench) -> None:
     who = bench.stack.principal("stranger", entry=False)
     since = time.time()
     result = bench.rotate(fleet.cluster, who=who, timeout=60)
-    result.expect_code(EXPECTED["no-permission"])
+    result.expect_code(EXPECTED["no-access-entry"])
     _says(result, "unauthorized")
     _unchanged(bench, since, who)
 

@@ -22,10 +22,8 @@ def rotate_20(bench: Bench) -> None:
         kinds = [e.get("kind") for e in result.events]
         expect("rotation.finished" in kinds, f"no rotation.finished among {len(kinds)} JSON lines")
         finished = next(e for e in result.events if e.get("kind") == "rotation.finished")
-        expect(
-            finished.get("nodes_rotated") == spec.nodes,
-            f"rotation.finished tells nodes_rotated {finished.get('nodes_rotated')}, {spec.nodes} were",
-        )
+        told = {**finished, **finished.get("report", {})}.get("nodes_rotated")
+        expect(told == spec.nodes, f"rotation.finished tells nodes_rotated {told}, {spec.nodes} were")
         since = time.time()
         again = bench.rotate(fleet.cluster, timeout=120)
         again.expect_code(EXPECTED["rotate-20 again"])
@@ -53,7 +51,8 @@ def canary_restarts(bench: Bench) -> None:
 
 def budget_never_frees(bench: Bench) -> None:
     """A budget that never allows a disruption: its node is skipped and named, the others go."""
-    spec = FleetSpec(nodes=6, groups=2, zones=3)
+    # One zone: where the skipped node may be in the way of balance is another matter.
+    spec = FleetSpec(nodes=6, groups=2, zones=1)
     loads = [*standard(spec.nodes), never_frees()]
     with bench.fleet("stuck", spec, loads) as fleet:
         pod = next(
@@ -77,7 +76,4 @@ def budget_never_frees(bench: Bench) -> None:
         expect(uid_now == pod["metadata"]["uid"], "the pod behind the budget was replaced")
         name = pod["metadata"]["name"]
         expect(name in result.text, f"the output does not name the pod {name}")
-        expect(
-            f"{fleet.cluster}/stuck" in result.text or '"stuck"' in result.text or "budget stuck" in result.text,
-            "the output does not name the PodDisruptionBudget stuck",
-        )
+        expect("stuck-budget" in result.text, "the output does not name the PodDisruptionBudget stuck-budget")

@@ -1,0 +1,223 @@
+//! Whole rotations by the production controller on simulated clusters, judged from inside the world.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use fastnode::controller::{self, Error, Ports, Settings};
+use fastnode::event::{Event, Report};
+use fastnode::plan::Verdict;
+use fastnode::sim::{Counts, Scenario, Simulation, World};
+use tokio::sync::{mpsc, watch};
+
+use crate::harness::on_virtual_time;
+
+/// No rotation here takes so long; one that does hangs.
+const TOO_LONG: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How a rotation went.
+struct Run {
+    result: Result<Report, Error>,
+    /// Every event, as JSON lines.
+    events: Vec<String>,
+    verdict: Vec<String>,
+    left_behind: Vec<String>,
+    outdated: usize,
+    counts: Counts,
+}
+
+impl Run {
+    fn outcome(&self) -> Verdict {
+        self.result.as_ref().unwrap().outcome
+    }
+
+    /// What is wrong with a rotation that should have gone all the way.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = self.verdict.clone();
+        match &self.result {
+            Ok(report) if report.outcome == Verdict::Done => {}
+            Ok(report) => faults.push(format!("ended {:?}, skipped {:?}", report.outcome, report.nodes_skipped)),
+            Err(e) => faults.push(e.to_string()),
+        }
+        faults.extend(self.left_behind.iter().cloned());
+        if self.outdated > 0 {
+            faults.push(format!("{} nodes are not on the target", self.outdated));
+        }
+        faults
+    }
+}
+
+/// One life of the controller on a world; `None` if it died.
+async fn live(
+    sim: &Simulation,
+    scenario: &Scenario,
+    seed: u64,
+    lines: &mut Vec<String>,
+) -> Option<Result<Report, Error>> {
+    let ports = Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
+    let settings = Settings {
+        cluster: scenario.cluster.as_str().into(),
+        policy: scenario.policy(),
+        namespace: "kube-system".to_owned(),
+        identity: format!("test@simulation/{}", lines.len()),
+        own_node: None,
+        seed,
+    };
+    let (sink, mut events) = mpsc::channel::<Event>(256);
+    let (_stop, interrupt) = watch::channel(None);
+    let listen = async {
+        while let Some(event) = events.recv().await {
+            lines.push(serde_json::to_string(&event).unwrap());
+        }
+    };
+    let act = async {
+        tokio::select! {
+            biased;
+            result = controller::rotate(ports, settings, async |_, _, _| true, sink, interrupt) => Some(result),
+            () = sim.crashed() => None,
+        }
+    };
+    let (result, ()) = tokio::time::timeout(TOO_LONG, async { tokio::join!(act, listen) }).await.expect("it hangs");
+    result
+}
+
+fn rotate(scenario: &Scenario, seed: u64, crashes: &[u64]) -> Run {
+    on_virtual_time(async || {
+        let mut sim = World::start(scenario, seed);
+        let mut events = Vec::new();
+        for action in crashes {
+            sim.crash_at(*action);
+            match live(&sim, scenario, seed, &mut events).await {
+                None => sim.revive(),
+                Some(_) => break,
+            }
+        }
+        let result = live(&sim, scenario, seed, &mut events).await.expect("nobody crashed it");
+        // What was set going, a launch or a termination, ends by itself.
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        Run {
+            result,
+            events,
+            verdict: sim.verdict(),
+            left_behind: sim.left_behind(),
+            outdated: sim.outdated().len(),
+            counts: sim.counts(),
+        }
+    })
+}
+
+fn built_in(name: &str) -> Run {
+    rotate(&Scenario::load(name).unwrap(), 1, &[])
+}
+
+/// Runs the random scenario of a seed; says how to run it again if anything was wrong.
+fn check_seed(seed: u64, crashes: &[u64]) {
+    let scenario = Scenario::random(seed);
+    let replay =
+        format!("FASTNODE_SEED={seed} cargo test --test simulation -- --exact rotations::one_seed --nocapture");
+    let run = std::panic::catch_unwind(|| rotate(&scenario, seed, crashes));
+    let Ok(run) = run else { panic!("seed {seed} panicked or hung; again with\n  {replay}") };
+    let faults = run.faults();
+    assert!(faults.is_empty(), "seed {seed}:\n  {}\nagain with\n  {replay}", faults.join("\n  "));
+    if seed.is_multiple_of(8) {
+        let again = rotate(&scenario, seed, crashes);
+        assert!(run.events == again.events, "seed {seed} gave other events the second time; again with\n  {replay}");
+    }
+}
+
+/// The crashes a seed's rotation suffers under `FASTNODE_CRASH=1`, and in the tests that crash.
+fn crashes(seed: u64) -> [u64; 2] {
+    [1 + seed * 7 % 90, 1 + seed * 13 % 70]
+}
+
+#[test]
+fn seeds_0_to_99() {
+    (0..100).for_each(|seed| check_seed(seed, &[]));
+}
+
+#[test]
+fn seeds_100_to_199() {
+    (100..200).for_each(|seed| check_seed(seed, &[]));
+}
+
+#[test]
+fn crashed_twice_and_started_again_seeds_200_to_259() {
+    (200..260).for_each(|seed| check_seed(seed, &crashes(seed)));
+}
+
+/// The seed in `FASTNODE_SEED`, every event printed; with `FASTNODE_CRASH=1` crashed as above.
+#[test]
+fn one_seed() {
+    let Ok(seed) = std::env::var("FASTNODE_SEED") else { return };
+    let seed: u64 = seed.parse().expect("FASTNODE_SEED is a number");
+    let crashes = if std::env::var_os("FASTNODE_CRASH").is_some() { crashes(seed).to_vec() } else { Vec::new() };
+    let scenario = Scenario::random(seed);
+    println!("{}", toml::to_string(&scenario).unwrap());
+    let run = rotate(&scenario, seed, &crashes);
+    for line in run.events.iter().filter(|l| !l.contains("\"tick\"") && !l.contains("\"progress\"")) {
+        println!("{line}");
+    }
+    println!("{:?}", run.counts);
+    assert_eq!(run.faults(), Vec::<String>::new());
+}
+
+#[test]
+fn the_small_cluster_is_rotated_and_everything_put_back() {
+    let run = built_in("small");
+    assert_eq!(run.faults(), Vec::<String>::new());
+    assert_eq!(run.counts.rotated, 6);
+    assert!(run.counts.least_margin.values().all(|m| *m >= 0), "{:?}", run.counts);
+}
+
+#[test]
+fn a_restart_on_the_first_new_node_ends_it_before_anything_is_drained() {
+    let run = built_in("canary-restarts");
+    assert_eq!(run.outcome(), Verdict::CanaryFailed);
+    assert_eq!(run.verdict, Vec::<String>::new());
+    assert_eq!((run.counts.evictions, run.counts.rotated, run.outdated), (0, 0, 6));
+}
+
+#[test]
+fn a_budget_that_never_frees_costs_its_node_and_no_other() {
+    let run = built_in("stuck-budget");
+    assert_eq!(run.outcome(), Verdict::Incomplete);
+    assert_eq!(run.verdict, Vec::<String>::new());
+    assert_eq!(run.outdated, 1);
+    let left: Vec<_> = run.left_behind.iter().filter(|l| !l.contains("fastnode.dev")).collect();
+    assert_eq!(left, Vec::<&String>::new());
+}
+
+#[test]
+fn a_zone_without_capacity_is_waited_for() {
+    let run = built_in("no-capacity");
+    assert_eq!(run.verdict, Vec::<String>::new());
+    assert_eq!(run.left_behind, Vec::<String>::new());
+}
+
+#[test]
+fn an_instance_that_never_joins_is_replaced() {
+    let run = built_in("never-joins");
+    assert_eq!(run.faults(), Vec::<String>::new());
+}
+
+#[test]
+fn a_target_that_changes_in_the_middle_ends_it_resumable() {
+    let run = built_in("target-changes");
+    assert_eq!(run.outcome(), Verdict::TargetChanged);
+    assert_eq!(run.verdict, Vec::<String>::new());
+    assert_eq!(run.left_behind, Vec::<String>::new());
+}
+
+#[test]
+fn rotating_again_finds_nothing_to_do_and_writes_nothing() {
+    on_virtual_time(async || {
+        let scenario = Scenario::load("small").unwrap();
+        let sim = World::start(&scenario, 1);
+        let mut lines = Vec::new();
+        live(&sim, &scenario, 1, &mut lines).await.unwrap().unwrap();
+        let before = sim.actions();
+        let report = live(&sim, &scenario, 1, &mut lines).await.unwrap().unwrap();
+        assert_eq!(report.outcome, Verdict::Done);
+        assert_eq!(report.nodes_rotated, 0);
+        assert_eq!(sim.actions(), before);
+    });
+}
