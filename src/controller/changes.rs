@@ -45,7 +45,9 @@ impl Changes {
         match (&action.action, &action.reason) {
             (
                 Action::ChangeNode { node, purpose: NodePurpose::Cordon, .. },
-                ActionReason::Drain { outdated, .. } | ActionReason::DrainUnavailable { outdated },
+                ActionReason::Drain { outdated, .. }
+                | ActionReason::DrainFullest { outdated, .. }
+                | ActionReason::DrainUnavailable { outdated },
             ) => _ = self.chosen.insert(node.clone(), outdated.clone()),
             (Action::Terminate { instance, decrement: Some(_), .. }, _) => _ = self.decrements.insert(instance.clone()),
             _ => {}

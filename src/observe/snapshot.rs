@@ -110,6 +110,9 @@ pub struct Snapshot {
     pub own_node: Option<NodeName>,
     /// What has been heard in full.
     pub synced: Synced,
+    /// Since when a group has had fewer instances than its desired capacity, as far as readings have shown.
+    #[serde(default)]
+    pub short_since: BTreeMap<GroupName, Timestamp>,
     /// Evictions that were accepted and whose pod does not show it yet.
     #[serde(skip)]
     pub(crate) accepted: BTreeMap<Uid, Timestamp>,
@@ -247,6 +250,13 @@ impl Snapshot {
                     self.dirty.instances.insert(instance.id.clone());
                 }
                 instances.insert(instance.id.clone(), instance);
+            }
+            let ids = self.index.instances_of_group.get(&state.group.name).into_iter().flatten();
+            let counted = ids.filter_map(|id| instances.get(id)).filter(|i: &&Instance| i.lifecycle.counts_in_desired());
+            if (counted.count() as u32) < state.group.desired {
+                self.short_since.entry(state.group.name.clone()).or_insert(now);
+            } else {
+                self.short_since.remove(&state.group.name);
             }
             self.note_group(&state.group);
             groups.insert(state.group.name.clone(), state.group);

@@ -353,9 +353,9 @@ pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) 
 
 fn select_one<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
     let (functional, promised) = (group.serving(), group.promised());
-    let room = functional > promised;
-    let (order, held) = zones::order(group);
+    let (order, held) = zones::order(group, pass.ending.is_some());
     for choice in order {
+        let room = functional > promised && zones::keeps_its_share(pass, group, &choice.zone);
         let Some((_, id)) = candidates::next(pass, group, &choice, room) else { continue };
         let derived = pass.derived;
         let Some(member) = derived.members.get(id) else { continue };
@@ -373,7 +373,7 @@ fn select_one<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
             return true;
         }
     }
-    if !room {
+    if functional <= promised {
         pass.wait(group.subject(), WaitReason::Capacity { functional, promised });
     }
     for zone in held {

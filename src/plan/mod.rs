@@ -16,6 +16,7 @@ mod group;
 mod ledger;
 mod outdated;
 mod pass;
+mod preview;
 mod reason;
 mod surge;
 mod terminate;
@@ -24,6 +25,7 @@ mod words;
 mod zones;
 
 pub use action::{Action, ActionKey, NodePurpose, Planned};
+pub use preview::{Finding, GroupPreview, Preview, preview};
 pub use reason::{ActionReason, BlockReason, Outdated, Subject, WaitReason};
 pub use surge::Limits;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fastnode::cloud::GroupState;
 use fastnode::cluster::{ErrorKind, Fact, Kind};
+use fastnode::invariants;
 use fastnode::model::*;
 use fastnode::observe::{Refusal, RotationRecord, Snapshot};
 use fastnode::plan::{self, Action, NodePurpose, Plan, Verdict};
@@ -243,6 +244,9 @@ impl World {
             self.snapshot.refresh(&self.policy);
             let plan = plan::plan(&self.policy, &self.snapshot, self.now);
             self.tell_plan(&plan);
+            if let Err(violation) = invariants::check(&self.policy, &self.snapshot, &plan, self.now) {
+                panic!("{violation}\n{}", self.lines);
+            }
             if let Some(verdict) = plan.verdict {
                 assert!(plan.actions.is_empty(), "a verdict with actions: {plan:?}");
                 self.line(&format!("=> {verdict}"));
