@@ -85,7 +85,7 @@ fn refuse_silence(config: &Config, yes: bool, past_budgets: &PastBudgets) -> Res
 impl Rotate {
     async fn confirm(&self, cluster: &str, preview: &Preview, preflight: &Preflight) -> bool {
         let printer = &self.printer;
-        let text = plan::text(preview, preflight, printer.width, printer.paint);
+        let text = plan::text(cluster, preview, preflight, printer.width, printer.paint);
         match self.show {
             Show::Json if self.yes => {}
             Show::Json => printer.err(&text),
@@ -97,7 +97,7 @@ impl Rotate {
                 return false;
             }
         }
-        let nodes = count(u64::from(preview.outdated()), "node");
+        let nodes = count(u64::from(plan::candidates(preview)), "node");
         self.yes || prompt::yes(printer, &format!("Rotate {nodes} of {cluster}?")).await
     }
 }

@@ -110,7 +110,7 @@ impl PlainLines {
             }
             _ => String::new(),
         };
-        let what = format!("{subject}: {}{since}", words::wait(&wait.reason));
+        let what = format!("{subject}: {}{since}", wait.reason.to_string());
         self.format(now, "waits for", &what, Paint::yellow)
     }
 

@@ -141,7 +141,7 @@ impl View {
             _ => false,
         });
         let what = match wait {
-            Some(wait) => words::wait(&wait.reason),
+            Some(wait) => wait.reason.to_string(),
             None if hand.pods_left > 0 => format!("{} left", count(u64::from(hand.pods_left), "pod")),
             None => String::new(),
         };
@@ -179,7 +179,7 @@ impl View {
                 Subject::Group(group) => Text::from(format!("{group} waits for ")),
                 _ => "waits for ".into(),
             };
-            text.push_str(&format!("; {group}{}", words::wait(&wait.reason)));
+            text.push_str(&format!("; {group}{}", wait.reason.to_string()));
         }
         paint.bold(&clip(&text, width))
     }
