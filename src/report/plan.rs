@@ -49,7 +49,10 @@ pub fn text(cluster: &str, preview: &Preview, preflight: &Preflight, width: usiz
     let outdated = outdated(preview);
     let groups = count(preview.groups.len() as u64, "group");
     let head = match preview.finding {
-        Finding::NothingToDo => format!("{cluster}: nothing to do, {} in {groups}, all current", count(nodes.into(), "node")),
+        Finding::NothingToDo if !preflight.faults.is_empty() => format!("{cluster}: cannot be rotated so"),
+        Finding::NothingToDo => {
+            format!("{cluster}: nothing to do, {} in {groups}, all current", count(nodes.into(), "node"))
+        }
         Finding::Work if outdated == 0 => format!("{cluster}: an earlier rotation has to be put back"),
         Finding::Work | Finding::Held => {
             format!("{cluster}: {} of {} outdated in {groups}", grouped(outdated.into()), count(nodes.into(), "node"))
@@ -63,7 +66,10 @@ pub fn text(cluster: &str, preview: &Preview, preflight: &Preflight, width: usiz
     }
     if preview.finding == Finding::Work && preview.expected_s > 0.0 {
         let bound = seconds(preview.lower_bound_s);
-        out.section("time", [format!("about {}; at least {bound} ({})", seconds(preview.expected_s), preview.bottleneck)]);
+        out.section(
+            "time",
+            [format!("about {}; at least {bound} ({})", seconds(preview.expected_s), preview.bottleneck)],
+        );
     }
     let held = preview.blocks.iter().map(|b| match &b.subject {
         Subject::Node(node) => format!("{}: {}", super::text::short(node.as_str()), b.reason),
