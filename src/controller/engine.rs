@@ -12,17 +12,20 @@ use super::own::OwnWrites;
 use super::pauses::Pauses;
 use super::prepare::{self, BATCH, World};
 use super::voice::Voice;
-use super::{Error, Interrupt, Ports, Settings, history, rules};
+use super::{Error, Interrupt, Ports, Settings, history};
 use crate::cloud::{self, Cloud};
 use crate::cluster::{self, Cluster, Fact, Kind, NodeChange};
 use crate::event::{EventKind, Report};
 use crate::execute::{Executor, Fault, Outcome, Record};
+use crate::invariants;
 use crate::lock::{self, Lock};
 use crate::model::marks::{CORDONED_BEFORE, EXCLUDE_FROM_LB, REASON, ROTATION, SINCE, STATE};
 use crate::model::{GroupName, NodeMark, Text};
 use crate::observe::source::{Answer, Heard, Source};
 use crate::observe::{InFlight, Snapshot};
-use crate::plan::{Action, ActionKey, ActionReason, NodePurpose, Plan, Planned, Verdict, WaitReason};
+use crate::plan::{
+    self, Action, ActionKey, ActionReason, Block, BlockReason, NodePurpose, Plan, Planned, Preview, Verdict, WaitReason,
+};
 use crate::policy::Policy;
 
 /// Two passes are at least so far apart, so that what comes in a burst is planned on once.
@@ -55,7 +58,7 @@ const CREDENTIALS: u32 = 3;
 enum Ending {
     Verdict(Verdict),
     Interrupted(Interrupt),
-    Violated(rules::Violation),
+    Violated(invariants::Violation),
     LockLost(String),
     NoAccess(Error),
 }
@@ -76,7 +79,7 @@ pub(super) async fn interrupted(interrupt: &mut watch::Receiver<Option<Interrupt
 pub(super) async fn run<C, K>(
     (ports, settings): (&Ports<C, K>, &Settings),
     world: World<C>,
-    preview: &rules::Preview,
+    preview: &Preview,
     lock: Lock<K>,
     mut voice: Voice,
     mut interrupt: watch::Receiver<Option<Interrupt>>,
@@ -243,7 +246,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             self.changes.afresh();
         }
         self.snapshot.refresh(self.policy);
-        let plan = rules::plan(self.policy, &self.snapshot, self.ports.clock.now());
+        let plan = plan::plan(self.policy, &self.snapshot, self.ports.clock.now());
         let outdated = plan.progress.values().map(|p| p.outdated).sum();
         let rotation = self.record.current().id;
         let now = self.ports.clock.now();
@@ -551,14 +554,19 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let changed = self.snapshot.refresh(self.policy);
         if changed || woken || std::mem::take(&mut self.again) {
             self.again = false;
-            let plan = rules::plan(self.policy, &self.snapshot, clock);
-            if let Err(violation) = rules::check(self.policy, &self.snapshot, &plan, clock) {
+            let plan = plan::plan(self.policy, &self.snapshot, clock);
+            if let Err(violation) = invariants::check(self.policy, &self.snapshot, &plan, clock) {
                 return Some(Ending::Violated(violation));
             }
             self.follow(plan, clock).await;
         }
         if self.tick <= instant {
             self.tick = instant + TICK;
+            let mut events = Vec::new();
+            self.changes.waits(&self.plan, clock, &mut events);
+            for event in events {
+                self.voice.say(clock, event).await;
+            }
             self.voice.tick(clock);
         }
         self.voice.show(&self.plan, clock);
@@ -650,9 +658,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         self.let_acts_end().await;
     }
 
-    async fn finish(&mut self, verdict: Verdict, preview: &rules::Preview, settings: &Settings) -> Report {
+    async fn finish(&mut self, verdict: Verdict, preview: &Preview, settings: &Settings) -> Report {
         let now = self.ports.clock.now();
-        let left: Vec<Text> = self.plan.blocks.iter().filter_map(rules::left_behind).collect();
+        let left: Vec<Text> = self.plan.blocks.iter().filter_map(left_behind).collect();
         let mut report = self.voice.report(verdict, now, preview, self.policy, self.ports, left);
         let closed = async {
             history::close(&self.record, &report, now).await?;
@@ -762,4 +770,10 @@ fn words(action: &Action) -> String {
         }
         Action::Record { .. } => "write the rotation's record".to_owned(),
     }
+}
+
+/// What a rotation could not put back, in words, and how to.
+fn left_behind(block: &Block) -> Option<Text> {
+    matches!(block.reason, BlockReason::Unbalanced { .. } | BlockReason::Ledger { .. })
+        .then(|| format!("{}: {}", block.subject, block.reason).into())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Error, Ports, Settings, history, rules};
+use super::{Error, Ports, Settings, history};
 use crate::cloud::{self, Cloud, ErrorKind};
 use crate::cluster::{Cluster, ConfigRecord};
 use crate::event::EventKind;
@@ -12,6 +12,7 @@ use crate::model::marks::{OUTDATED_TAINT, ROTATION, STATE, TAG_SURGE};
 use crate::model::{Ledger, Target, Text};
 use crate::observe::source::{Answer, Heard, Source, resolve};
 use crate::observe::{RotationRecord, Snapshot};
+use crate::plan::Preview;
 use crate::policy::Policy;
 
 /// Facts taken in at once.
@@ -168,14 +169,14 @@ pub(super) async fn permitted<C, K: Cluster>(ports: &Ports<C, K>, namespace: &st
 }
 
 /// The event that shows the plan.
-pub(super) fn planned(cluster: &Text, _snapshot: &Snapshot, preview: &rules::Preview) -> EventKind {
+pub(super) fn planned(cluster: &Text, preview: &Preview) -> EventKind {
     EventKind::RotationPlanned {
         cluster: cluster.clone(),
-        groups: preview.progress.clone(),
+        groups: preview.progress(),
         blocks: preview.blocks.clone(),
         expected_s: preview.expected_s,
         lower_bound_s: preview.lower_bound_s,
-        bottleneck: preview.bottleneck.clone(),
+        bottleneck: preview.bottleneck.to_string().into(),
     }
 }
 

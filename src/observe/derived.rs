@@ -282,8 +282,7 @@ impl Derived {
     pub(crate) fn waits_on(&self, budget: &ObjectKey) -> bool {
         self.groups.values().any(|g| {
             [&g.draining, &g.failed, &g.returning].into_iter().any(|set| {
-                self.select(set)
-                    .any(|(_, m)| m.drain.iter().flat_map(|d| &d.pods).any(|p| p.budgets.contains(budget)))
+                self.select(set).any(|(_, m)| m.drain.iter().flat_map(|d| &d.pods).any(|p| p.budgets.contains(budget)))
             })
         })
     }

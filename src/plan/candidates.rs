@@ -13,9 +13,9 @@ use crate::model::{
     Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef, Text,
     Zone, marks,
 };
-use crate::readiness;
 use crate::observe::{Drain, DrainPod, Member, Role, Snapshot};
 use crate::policy::Policy;
+use crate::readiness;
 
 /// Why a whole group is left alone.
 pub(crate) fn group_hold(cluster: &str, group: &NodeGroup) -> Option<BlockReason> {
@@ -38,9 +38,8 @@ pub(crate) fn group_hold(cluster: &str, group: &NodeGroup) -> Option<BlockReason
 /// Whether `now` would launch something else than `fixed`; what is not resolved yet is not called different.
 pub(crate) fn has_moved(fixed: &Target, now: &Target) -> bool {
     let known = |a: &Option<Text>, b: &Option<Text>| a.is_some() && b.is_some() && a != b;
-    let moved = |a: &TemplateRef, b: &TemplateRef| {
-        a.id != b.id || known(&a.resolved, &b.resolved) || known(&a.image, &b.image)
-    };
+    let moved =
+        |a: &TemplateRef, b: &TemplateRef| a.id != b.id || known(&a.resolved, &b.resolved) || known(&a.image, &b.image);
     match (fixed, now) {
         (Target::Template(a), Target::Template(b)) => moved(a, b),
         (Target::Mixed { base: a, overrides: x }, Target::Mixed { base: b, overrides: y }) => {
@@ -105,8 +104,7 @@ impl Judge<'_> {
         let serves = in_service
             && !matches!(role, Role::Young | Role::Failed | Role::Returning)
             && node.is_some_and(readiness::serves);
-        let judgement =
-            node.filter(|_| role == Role::Young).map(|node| readiness::judge(self.policy, snapshot, node));
+        let judgement = node.filter(|_| role == Role::Young).map(|node| readiness::judge(self.policy, snapshot, node));
         let drain = node
             .filter(|_| matches!(role, Role::Draining | Role::Failed | Role::Returning))
             .map(|node| self.drain(node));
@@ -230,7 +228,12 @@ impl Judge<'_> {
 /// Among the first few, one whose pods find their budgets open goes before one that would wait for what another
 /// drain has taken. Where no replacement has come to the zone, its pods that are bound to it must fit elsewhere
 /// in it.
-pub(super) fn next<'a>(pass: &Pass<'a>, group: &Group<'a>, choice: &Choice, room: bool) -> Option<(bool, &'a InstanceId)> {
+pub(super) fn next<'a>(
+    pass: &Pass<'a>,
+    group: &Group<'a>,
+    choice: &Choice,
+    room: bool,
+) -> Option<(bool, &'a InstanceId)> {
     const LOOK_AT: usize = 8;
     let zone = group.view.zones.get(&choice.zone)?;
     let mut best: Option<(bool, &InstanceId)> = None;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::pass::Pass;
 use super::{
-    Action, ActionKey, ActionReason, BlockReason, Progress, Stage, Subject, Verdict, WaitReason, candidates, canary,
+    Action, ActionKey, ActionReason, BlockReason, Progress, Stage, Subject, Verdict, WaitReason, canary, candidates,
     changes, drain, ending, estimate, ledger, surge, terminate, zones,
 };
 use crate::model::{GroupName, InstanceId, Ledger, NodeGroup, Process, Text, Zone, marks};

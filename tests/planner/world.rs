@@ -272,13 +272,24 @@ impl World {
         let moved = self.moves.len();
         let _ = writeln!(self.lines, "\npods moved: {moved}, more than once: {twice}");
         for group in self.snapshot.groups.values() {
-            let zones: Vec<String> = group.zones.iter().map(|z| {
-                let there = |i: &&Instance| i.zone == *z && i.lifecycle == Lifecycle::InService;
-                format!("{z} {}", self.snapshot.instances_of(&group.name).filter(there).count())
-            }).collect();
-            let tags: Vec<String> = group.tags.keys().filter(|k| k.starts_with("fastnode:")).map(ToString::to_string).collect();
+            let zones: Vec<String> = group
+                .zones
+                .iter()
+                .map(|z| {
+                    let there = |i: &&Instance| i.zone == *z && i.lifecycle == Lifecycle::InService;
+                    format!("{z} {}", self.snapshot.instances_of(&group.name).filter(there).count())
+                })
+                .collect();
+            let tags: Vec<String> =
+                group.tags.keys().filter(|k| k.starts_with("fastnode:")).map(ToString::to_string).collect();
             let left = if tags.is_empty() { "nothing".into() } else { tags.join(" ") };
-            let _ = writeln!(self.lines, "{}: desired {}, {}; tags left: {left}", group.name, group.desired, zones.join(", "));
+            let _ = writeln!(
+                self.lines,
+                "{}: desired {}, {}; tags left: {left}",
+                group.name,
+                group.desired,
+                zones.join(", ")
+            );
         }
         self.lines
     }
@@ -301,7 +312,11 @@ impl World {
         }
         for wait in &plan.waits {
             if let plan::WaitReason::Budget { pod, budget } = &wait.reason {
-                let text = format!("{} waits for budget {budget} to let {} go", wait.subject, pod.name.split('-').next().unwrap());
+                let text = format!(
+                    "{} waits for budget {budget} to let {} go",
+                    wait.subject,
+                    pod.name.split('-').next().unwrap()
+                );
                 if self.told.insert(text.clone()) {
                     self.line(&text);
                 }
@@ -552,7 +567,9 @@ impl World {
     /// What the disruption controller counts.
     fn judge_budgets(&mut self) {
         for mut budget in self.snapshot.budgets.values().cloned().collect::<Vec<_>>() {
-            let over = |p: &&Pod| p.key.namespace == budget.key.namespace && budget.selector.as_ref().unwrap().matches(&p.labels);
+            let over = |p: &&Pod| {
+                p.key.namespace == budget.key.namespace && budget.selector.as_ref().unwrap().matches(&p.labels)
+            };
             let pods: Vec<&Pod> = self.snapshot.pods.values().filter(over).filter(|p| p.deleting.is_none()).collect();
             let healthy = pods.iter().filter(|p| p.flags.ready).count() as i32;
             let expected = self.snapshot.pods.values().filter(over).count() as i32;
@@ -572,7 +589,10 @@ impl World {
         for (name, own) in &self.own {
             let serves = |i: &&Instance| {
                 i.lifecycle == Lifecycle::InService
-                    && self.snapshot.node_of(&i.id).is_some_and(|n| n.ready() == ConditionStatus::True && !n.unschedulable)
+                    && self
+                        .snapshot
+                        .node_of(&i.id)
+                        .is_some_and(|n| n.ready() == ConditionStatus::True && !n.unschedulable)
             };
             let serving = self.snapshot.instances_of(name).filter(serves).count() as u32;
             let promised = own - self.policy.unavailable.of_down(*own);
