@@ -1,7 +1,7 @@
 //! Settings in layers, each value with its source.
 //!
 //! ```text
-//! config/default.toml  <  file  <  environment  <  flag
+//! config/default.toml  <  (scenario)  <  file  <  environment  <  flag
 //! ```
 //!
 //! `config/default.toml` is embedded and is the list of keys: a key is a flag of the same name and a variable
@@ -43,6 +43,8 @@ pub enum Source {
         /// The line, from 1.
         line: usize,
     },
+    /// The simulated scenario; anything a person sets goes before it.
+    Scenario(String),
     /// This environment variable.
     Variable(String),
     /// This flag.
@@ -54,6 +56,7 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
+            Self::Scenario(name) => write!(f, "scenario {name}"),
             Self::Variable(name) => f.write_str(name),
             Self::Flag(name) => f.write_str(name),
         }
@@ -154,6 +157,16 @@ impl Config {
         for (key, value) in flags {
             let source = Source::Flag(format!("--{key}"));
             self.settings.insert(key, Setting { value, source });
+        }
+        self
+    }
+
+    /// Puts what a scenario sets in the place of defaults.
+    pub fn with_scenario(mut self, name: &str, choices: Table) -> Self {
+        for (key, value) in choices {
+            if let Some(setting) = self.settings.get_mut(&key).filter(|s| s.source == Source::Default) {
+                *setting = Setting { value, source: Source::Scenario(name.to_owned()) };
+            }
         }
         self
     }

@@ -62,7 +62,8 @@ pub enum EventKind {
     /// It begins, or goes on after a crash (`resumed` true).
     #[serde(rename = "rotation.started")]
     RotationStarted {
-        /// Its id; `rotation` of every line from here on.
+        /// Its id; as JSON it is the line's own `rotation`, from here on.
+        #[serde(skip_serializing, default)]
         rotation: Text,
         /// A rotation found in progress is continued.
         resumed: bool,

@@ -1,2 +1,5 @@
 //! The fastnode binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    fastnode::cli::main()
+}

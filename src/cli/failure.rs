@@ -81,9 +81,10 @@ impl From<cloud::Error> for Failure {
         let unknown_cluster = error.kind == ErrorKind::NotFound && &*error.operation == "eks:DescribeCluster";
         let exit = if unknown_cluster { Exit::Refused } else { Exit::Access };
         let hint = match error.kind {
-            _ if unknown_cluster => {
-                Some("check --cluster, --region and --profile: the cluster is looked up in that account and region".to_owned())
-            }
+            _ if unknown_cluster => Some(
+                "check --cluster, --region and --profile: the cluster is looked up in that account and region"
+                    .to_owned(),
+            ),
             ErrorKind::Credentials => Some(
                 "check AWS_PROFILE or --profile; with single sign-on: aws sso login; and --region where none is set"
                     .to_owned(),
@@ -95,7 +96,9 @@ impl From<cloud::Error> for Failure {
             ErrorKind::Unavailable => {
                 Some("is there a way to the AWS API from here (proxy, VPC endpoint, AWS_ENDPOINT_URL)?".to_owned())
             }
-            ErrorKind::Throttled => Some("something else uses up the account's request rate; try again later".to_owned()),
+            ErrorKind::Throttled => {
+                Some("something else uses up the account's request rate; try again later".to_owned())
+            }
             _ => None,
         };
         Self { exit, message: chain(&error), details: Vec::new(), hint }
@@ -110,17 +113,17 @@ impl From<cluster::Error> for Failure {
                 "the API server does not know this identity: give it an EKS access entry, or name a --kubeconfig"
                     .to_owned(),
             ),
-            ErrorKind::Forbidden => Some(format!(
-                "allow this identity to {}; config/deploy/rbac.yaml is the whole role",
-                error.verb
-            )),
+            ErrorKind::Forbidden => {
+                Some(format!("allow this identity to {}; config/deploy/rbac.yaml is the whole role", error.verb))
+            }
             ErrorKind::Unavailable => Some(
                 "is there a way to the API server from here? A private endpoint is reached from its VPC only"
                     .to_owned(),
             ),
-            ErrorKind::Certificate => {
-                Some("something between here and the API server answers in its place, or the CA is another cluster's".to_owned())
-            }
+            ErrorKind::Certificate => Some(
+                "something between here and the API server answers in its place, or the CA is another cluster's"
+                    .to_owned(),
+            ),
             _ => None,
         };
         Self { exit: Exit::Access, message: chain(&error), details: Vec::new(), hint }

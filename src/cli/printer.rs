@@ -39,8 +39,8 @@ impl Printer {
     /// # Errors
     /// If `output` or `color` is none of their words.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
-        let format = config
-            .choice("output", &[("human", Format::Human), ("plain", Format::Plain), ("json", Format::Json)])?;
+        let format =
+            config.choice("output", &[("human", Format::Human), ("plain", Format::Plain), ("json", Format::Json)])?;
         let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
         let color = config.choice("color", &[("auto", None), ("always", Some(true)), ("never", Some(false))])?;
         // https://no-color.org: set to anything but nothing.
@@ -59,13 +59,23 @@ impl Printer {
 
     /// Writes `text` to standard output.
     pub fn out(&self, text: &str) {
-        write(&mut std::io::stdout().lock(), text);
+        data(text);
     }
 
     /// Writes `text` to standard error.
     pub fn err(&self, text: &str) {
-        write(&mut std::io::stderr().lock(), text);
+        complain(text);
     }
+}
+
+/// Writes data to standard output, whatever the settings are.
+pub fn data(text: &str) {
+    write(&mut std::io::stdout().lock(), text);
+}
+
+/// Writes an error to standard error.
+pub fn complain(text: &str) {
+    write(&mut std::io::stderr().lock(), text);
 }
 
 fn write(stream: &mut impl Write, text: &str) {

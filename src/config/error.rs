@@ -59,7 +59,7 @@ fn name(key: &str, source: &Source) -> String {
     match source {
         Source::Flag(flag) => flag.clone(),
         Source::Variable(variable) => variable.clone(),
-        Source::File { .. } => format!("{key} ({source})"),
+        Source::File { .. } | Source::Scenario(_) => format!("{key} ({source})"),
         Source::Default => format!("the default of {key}"),
     }
 }

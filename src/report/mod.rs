@@ -1,8 +1,10 @@
 //! What people and programs get to see: folds over [`crate::event`], and the plan as a table.
 
+pub mod closing;
 pub mod json;
 pub mod output;
 pub mod plain;
+pub mod plan;
 pub mod progress;
 pub mod reporter;
 pub mod summary;
@@ -11,3 +13,8 @@ pub mod view;
 pub mod words;
 
 pub use summary::{Closing, Limits, Summary};
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,13 @@ impl Output {
         }
     }
 
+    /// The same outside a runtime; what could not be written is not told.
+    pub fn close(self) {
+        drop(self.lines);
+        // The thread has ended either way.
+        let _ = self.done.blocking_recv();
+    }
+
     /// Waits until everything is written or the reader is gone.
     pub async fn finish(self) -> Written {
         drop(self.lines);

@@ -110,7 +110,7 @@ impl PlainLines {
             }
             _ => String::new(),
         };
-        let what = format!("{subject}: {}{since}", words::wait(&wait.reason));
+        let what = format!("{subject}: {}{since}", wait.reason.to_string());
         self.format(now, "waits for", &what, Paint::yellow)
     }
 
@@ -137,11 +137,12 @@ fn describe(kind: &EventKind) -> Option<Described> {
             let rest = format!(
                 "{} outdated in {}: about {}, at least {} ({bottleneck})",
                 count(outdated, "node"),
-                count(groups.len() as u64, "group"),
+                count(groups.values().filter(|g| g.outdated > 0).count() as u64, "group"),
                 seconds(*expected_s),
                 seconds(*lower_bound_s),
             );
-            (Notable, "planned", rest, Paint::bold)
+            // The plan itself stands above, as a table.
+            (Everything, "planned", rest, Paint::bold)
         }
         EventKind::RotationStarted { rotation, resumed, outdated } => {
             let word = if *resumed { "goes on" } else { "started" };

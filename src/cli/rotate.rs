@@ -1,0 +1,147 @@
+//! `fastnode rotate`: plan, ask, rotate, report.
+
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use super::exit::Exit;
+use super::failure::{Failure, chain};
+use super::printer::{Format, Printer};
+use super::world::{Task, World, run};
+use super::{log, prompt};
+use crate::cloud::Cloud;
+use crate::cluster::Cluster;
+use crate::config::{Config, PastBudgets};
+use crate::controller;
+use crate::observe::Snapshot;
+use crate::plan::Preview;
+use crate::preflight::Preflight;
+use crate::report::plain::Detail;
+use crate::report::reporter::{Reporter, Show};
+use crate::report::text::count;
+use crate::report::{closing, plan};
+
+/// Events that may wait for the reporter, which never blocks: a burst, not a backlog.
+const EVENTS: usize = 4096;
+
+struct Rotate {
+    printer: Printer,
+    yes: bool,
+    past_budgets: PastBudgets,
+    show: Show,
+    events: Option<PathBuf>,
+}
+
+/// Rotates as the settings say.
+///
+/// # Errors
+/// If it is refused, or ends without a report.
+pub fn rotate(config: Config, printer: Printer) -> Result<Exit, Failure> {
+    let yes = config.flag("yes")?;
+    let past_budgets = config.past_budgets()?;
+    // Checked whole before anything is connected to.
+    config.policy()?;
+    refuse_silence(&config, yes, &past_budgets)?;
+    let (quiet, verbose) = (config.flag("quiet")?, config.flag("verbose")?);
+    let detail = |usual| match (quiet, verbose) {
+        (true, _) => Detail::Quiet,
+        (_, true) => Detail::Everything,
+        _ => usual,
+    };
+    let show = match printer.format {
+        Format::Human if printer.terminal => Show::Bars(printer.error_paint, detail(Detail::Notable)),
+        Format::Human | Format::Plain => Show::Lines(printer.paint, detail(Detail::Nodes)),
+        Format::Json => Show::Json,
+    };
+    let events = config.text("events")?.map(PathBuf::from);
+    run(config, matches!(show, Show::Bars(..)), |_| Rotate { printer, yes, past_budgets, show, events })
+}
+
+/// Where nobody can be asked, everything must have been said.
+fn refuse_silence(config: &Config, yes: bool, past_budgets: &PastBudgets) -> Result<(), Failure> {
+    let nothing = "nothing was changed: standard input is no terminal, so nobody can be asked";
+    if let PastBudgets::Cluster(named) = past_budgets
+        && config.text("cluster")?.is_some_and(|cluster| cluster != named)
+    {
+        let cluster = config.text("cluster")?.unwrap_or_default();
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("nothing was changed: --past-budgets names {named:?}, and the cluster is {cluster:?}"),
+        ));
+    }
+    if prompt::can_ask() {
+        return Ok(());
+    }
+    if *past_budgets == PastBudgets::Ask {
+        return Err(Failure::new(Exit::Usage, nothing)
+            .hint("name the cluster whose disruption budgets may be passed: --past-budgets=CLUSTER"));
+    }
+    if !yes {
+        return Err(Failure::new(Exit::Usage, nothing).hint("see the plan with fastnode plan, then give --yes"));
+    }
+    Ok(())
+}
+
+impl Rotate {
+    async fn confirm(&self, cluster: &str, preview: &Preview, preflight: &Preflight) -> bool {
+        let printer = &self.printer;
+        let text = plan::text(cluster, preview, preflight, printer.width, printer.paint);
+        match self.show {
+            Show::Json if self.yes => {}
+            Show::Json => printer.err(&text),
+            Show::Bars(..) | Show::Lines(..) => printer.out(&text),
+        }
+        if self.past_budgets == PastBudgets::Ask {
+            let question = format!("Pods may be deleted past their disruption budgets. Type {cluster} to allow it:");
+            if !prompt::typed(printer, &question, cluster).await {
+                return false;
+            }
+        }
+        let nodes = count(u64::from(plan::candidates(preview)), "node");
+        self.yes || prompt::yes(printer, &format!("Rotate {nodes} of {cluster}?")).await
+    }
+}
+
+impl Task for Rotate {
+    type Outcome = Exit;
+
+    async fn run<C: Cloud + 'static, K: Cluster + 'static>(self, world: World<C, K>) -> Result<Exit, Failure> {
+        let World { ports, mut settings, interrupt, pace } = world;
+        let cluster = settings.cluster.clone();
+        if let PastBudgets::Cluster(named) = &self.past_budgets
+            && **named != *cluster
+        {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("nothing was changed: --past-budgets names {named:?}, and the cluster is {:?}", &*cluster),
+            ));
+        }
+        settings.policy.past_budgets = self.past_budgets != PastBudgets::No;
+        let mut reporter = Reporter::new(self.show, self.events.as_deref(), log::bars)
+            .map_err(|e| Failure::new(Exit::Usage, chain(&e)))?;
+        let (sink, mut events) = mpsc::channel(EVENTS);
+        let pump = tokio::task::spawn_local(async move {
+            while let Some(event) = events.recv().await {
+                reporter.event(&event);
+            }
+            reporter
+        });
+        let confirm = async |_: &Snapshot, preview: &Preview, preflight: &Preflight| {
+            let go_on = self.confirm(&cluster, preview, preflight).await;
+            pace(preview.expected_s);
+            go_on
+        };
+        let result = controller::rotate(ports, settings, confirm, sink, interrupt).await;
+        let ending = match (&result, self.show) {
+            (Ok(report), Show::Bars(paint, _) | Show::Lines(paint, _)) => {
+                closing::text(report, &cluster, self.printer.width, paint)
+            }
+            _ => String::new(),
+        };
+        let reporter = pump.await.map_err(|e| Failure::new(Exit::Unexpected, chain(&e)))?;
+        for lost in reporter.finish(&ending).await {
+            tracing::warn!("{lost}");
+        }
+        Ok(result?.outcome.into())
+    }
+}

@@ -1,0 +1,157 @@
+//! Each face of the same story, as it is read.
+
+use super::fixture::{at, events, middle, report};
+use super::json::JsonLines;
+use super::plain::{Detail, PlainLines};
+use super::text::Paint;
+use super::view::View;
+use super::{Summary, closing};
+use crate::event::{Event, EventKind};
+use crate::plan::{Progress, Verdict};
+
+const PLAIN: Paint = Paint { color: false };
+
+fn lines(detail: Detail) -> String {
+    let mut plain = PlainLines::new(detail, PLAIN);
+    events().iter().flat_map(|e| plain.lines(e)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn lines_for_a_log_tell_of_nodes_and_of_long_waits() {
+    insta::assert_snapshot!(lines(Detail::Nodes));
+}
+
+#[test]
+fn verbose_lines_tell_of_pods_and_every_wait() {
+    insta::assert_snapshot!(lines(Detail::Everything));
+}
+
+#[test]
+fn quiet_lines_tell_of_what_went_wrong() {
+    insta::assert_snapshot!(lines(Detail::Quiet));
+}
+
+#[test]
+fn json_lines_carry_the_contracts_names() {
+    let mut json = JsonLines::default();
+    insta::assert_snapshot!(events().iter().filter_map(|e| json.line(e)).collect::<Vec<_>>().join("\n"));
+}
+
+fn view(seconds: i64) -> View {
+    let mut view = View::default();
+    for event in events().iter().filter(|e| e.time <= at(seconds)) {
+        view.fold(event);
+    }
+    view
+}
+
+#[test]
+fn the_bars_fit_a_narrow_terminal() {
+    insta::assert_snapshot!(view(203).lines(79, 24, PLAIN).join("\n"));
+}
+
+#[test]
+fn the_bars_use_a_wide_terminal() {
+    insta::assert_snapshot!(view(203).lines(199, 50, PLAIN).join("\n"));
+}
+
+#[test]
+fn colours_change_nothing_but_colours() {
+    let colored = view(203).lines(79, 24, Paint { color: true }).join("\n");
+    insta::assert_snapshot!(colored.replace('\u{1b}', "<ESC>"));
+    // Without colours the rest of a bar is told apart by its own sign.
+    let stripped = console::strip_ansi_codes(&colored).into_owned();
+    assert_eq!(stripped.replace('━', "·"), view(203).lines(79, 24, PLAIN).join("\n").replace('━', "·"));
+}
+
+/// Ten groups and a hundred nodes in hand.
+fn crowd() -> View {
+    let EventKind::Progress { in_hand, waits, .. } = middle() else { panic!("the middle is a progress") };
+    let group = |n: u32| {
+        let progress = Progress { outdated: 40 + n, current: 60, draining: 5, ..Progress::default() };
+        (format!("a-group-with-a-rather-long-name-in-zone-{n}").as_str().into(), progress)
+    };
+    let hands = (0..100).map(|n| {
+        let mut hand = in_hand[n % 2].clone();
+        hand.since = Some(at(n as i64));
+        hand
+    });
+    let groups = (0..10).map(group).collect();
+    let mut view = View::default();
+    let kind = EventKind::Progress { groups, in_hand: hands.collect(), waits };
+    view.fold(&Event { time: at(200), kind });
+    view
+}
+
+#[test]
+fn no_terminal_is_too_small_and_none_is_overrun() {
+    let view = crowd();
+    for width in [1, 10, 20, 39, 40, 60, 79, 120, 199, 500] {
+        for height in [1, 5, 10, 24, 60, 200] {
+            let lines = view.lines(width, height, PLAIN);
+            assert!(lines.len() < height.max(6), "{} lines in a height of {height}", lines.len());
+            for line in &lines {
+                let columns = line.chars().count();
+                assert!(columns <= width, "{columns} columns in a width of {width}: {line}");
+            }
+        }
+    }
+    insta::assert_snapshot!(view.lines(79, 24, PLAIN).join("\n"));
+}
+
+#[test]
+fn the_closing_text_says_how_it_went_and_who_took_the_time() {
+    insta::assert_snapshot!(closing::text(&report(), "demo", 80, PLAIN));
+}
+
+#[test]
+fn nothing_to_do_is_one_line() {
+    let report = Summary::new(at(0)).report(closing_of(Verdict::Done));
+    assert_eq!(closing::text(&report, "demo", 80, PLAIN), "demo: nothing to do, every node is current\n");
+}
+
+fn closing_of(outcome: Verdict) -> super::Closing {
+    let limits = super::Limits { surge: 1, unavailable: 0, drains: 1, canary: 1 };
+    super::Closing {
+        outcome,
+        finished: at(1116),
+        limits: [("web-a".into(), limits)].into(),
+        max_drains: None,
+        aws_calls: Default::default(),
+        kube_requests: Default::default(),
+        left_behind: Vec::new(),
+    }
+}
+
+#[test]
+fn the_summary_counts_what_the_events_tell() {
+    let mut summary = Summary::new(at(0));
+    events().iter().for_each(|e| summary.fold(e));
+    let report = summary.report(closing_of(Verdict::Incomplete));
+    assert_eq!((report.nodes_rotated, report.nodes_skipped.len()), (1, 1));
+    assert_eq!((report.evictions, report.pods_moved, report.pods_moved_twice), (1, 1, 0));
+    assert_eq!(report.duration_s, 1116.0);
+    let median = |stage: &str| report.stages[stage].p50;
+    assert_eq!(
+        ["launch", "join", "ready", "functional", "drain", "terminate"].map(median),
+        [31.0, 19.0, 11.0, 17.0, 9.0, 41.0]
+    );
+    // One node, one after the other: launch to functional 78 s, drain 9 s, terminate 41 s.
+    assert_eq!(report.lower_bound_s, 128.0);
+    // From the moment the bars were told of the budget to the end, and no more than was lost.
+    let budget = &report.time_lost[0];
+    assert_eq!((&*budget.what, budget.seconds), ("disruption budget shop/cart", 936.0));
+    let lost: f64 = report.time_lost.iter().map(|l| l.seconds).sum();
+    assert!((lost - (report.duration_s - report.lower_bound_s)).abs() < 1e-6, "{lost}");
+}
+
+#[test]
+fn a_pod_that_moves_again_is_counted() {
+    let mut summary = Summary::new(at(0));
+    for moved_before in [false, false, true] {
+        let (pod, node) = (crate::model::ObjectKey::new("shop", "cart"), "node".into());
+        summary.fold(&Event { time: at(1), kind: EventKind::PodEvicted { pod, node, moved_before } });
+    }
+    let report = summary.report(closing_of(Verdict::Done));
+    assert_eq!((report.evictions, report.pods_moved, report.pods_moved_twice), (3, 2, 1));
+}
