@@ -113,6 +113,9 @@ pub struct Snapshot {
     /// Since when a group has had fewer instances than its desired capacity, as far as readings have shown.
     #[serde(default)]
     pub short_since: BTreeMap<GroupName, Timestamp>,
+    /// When a reading first showed an instance whose launch time is not known.
+    #[serde(default)]
+    pub first_seen: BTreeMap<InstanceId, Timestamp>,
     /// Evictions that were accepted and whose pod does not show it yet.
     #[serde(skip)]
     pub(crate) accepted: BTreeMap<Uid, Timestamp>,
@@ -244,6 +247,9 @@ impl Snapshot {
                     instance.image = instance.image.take().or_else(|| old.image.clone());
                 }
                 members.insert(instance.id.clone());
+                if instance.launched_at.is_none() {
+                    self.first_seen.entry(instance.id.clone()).or_insert(now);
+                }
                 if self.instances.get(&instance.id) != Some(&instance) {
                     self.dirty.instances.insert(instance.id.clone());
                 }
@@ -262,6 +268,7 @@ impl Snapshot {
         }
         self.dirty.groups |= groups.len() != self.groups.len();
         self.dirty.instances.extend(self.instances.keys().filter(|id| !instances.contains_key(*id)).cloned());
+        self.first_seen.retain(|id, _| instances.contains_key(id));
         self.groups = groups;
         self.instances = instances;
         self.groups_read = Some(now);

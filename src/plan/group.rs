@@ -179,8 +179,8 @@ fn pick<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, member: &'a Member) {
     pass.draining += 1;
 }
 
-/// Plans everything about one group, once all groups are known.
-pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, any_proven: bool) {
+/// Plans everything about one group, once all groups are known; `passed` says that no group's canary is awaited.
+pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, passed: bool) {
     show_held(pass, group);
     terminate::watch(pass, group);
     let stuck = group.is_stuck();
@@ -202,12 +202,14 @@ pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, any_proven:
         pass.working = true;
         if begin(pass, group) {
             raise(pass, group);
-            if any_proven {
+            if passed && group.proven {
                 soft_taints(pass, group);
             }
             drain::failed(pass, group);
             drain::old(pass, group, u32::MAX);
-            select(pass, group, u32::MAX);
+            if passed || group.limits.surge == 0 {
+                select(pass, group, u32::MAX);
+            }
         }
     }
     pass.plan.progress.insert(group.name.clone(), group.progress());
