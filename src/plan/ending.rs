@@ -66,7 +66,7 @@ fn cannot_give_back(pass: &Pass<'_>, group: &Group<'_>) -> bool {
     let under_way = group.arriving + group.failing + group.missing > 0
         || !(view.draining.is_empty() && view.returning.is_empty() && group.picked.is_empty())
         || !(view.failed.is_empty() || pass.policy.keep_failed);
-    !under_way && (newest(group).is_none() || group.serving() <= group.promised())
+    !under_way && (zones::newest(pass, group).is_none() || group.serving() <= group.promised())
 }
 
 /// Gives back one instance of the surge: a failed one first; else one more old node makes way; else the newest
@@ -97,7 +97,7 @@ fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             return;
         }
     }
-    let Some(id) = newest(group) else { return };
+    let Some(id) = zones::newest(pass, group) else { return };
     let (functional, promised) = (group.serving(), group.promised());
     if functional <= promised {
         return;
@@ -107,11 +107,6 @@ fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         let why = "the surge is given back";
         pass.act(changes::cordon(node, &pass.rotation.id, why, pass.now), ActionReason::GivingBack);
     }
-}
-
-/// The newest functional replacement.
-fn newest<'g>(group: &'g Group<'_>) -> Option<&'g InstanceId> {
-    group.functional.last().or_else(|| group.view.adopted.last().map(|(_, id)| id))
 }
 
 /// Protection, processes, maximum, marks, and at last the tags.

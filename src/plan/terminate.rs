@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::Group;
 use super::pass::{Pass, after};
-use super::{Action, ActionKey, ActionReason, BlockReason, Stage, WaitReason, candidates};
+use super::{Action, ActionKey, ActionReason, BlockReason, Stage, WaitReason, candidates, zones};
 use crate::model::{Instance, InstanceId, Ledger, Lifecycle, Node, Process, Step, marks};
 
 /// Terminates an old node that is drained to the end, if nothing forbids it now.
 pub(super) fn drained(pass: &mut Pass<'_>, group: &mut Group<'_>, id: &InstanceId, node: &Node) {
     let confirmed = group.ledger.confirmed;
-    if pass.ending.is_none() && group.remaining > confirmed {
+    let needed = group.remaining > confirmed || zones::is_needed_for_balance(pass, group, id);
+    if pass.ending.is_none() && needed {
         let action = Action::Terminate {
             instance: id.clone(),
             group: group.name.clone(),
