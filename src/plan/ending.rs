@@ -8,6 +8,7 @@ use super::pass::Pass;
 use super::zones;
 use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, changes, terminate};
 use crate::model::{InstanceId, Process, marks};
+use crate::observe::Role;
 
 /// Plans what is left to do for a group that begins nothing new.
 pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
@@ -15,6 +16,11 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         return;
     }
     let kept = settle_drains(pass, group);
+    if pass.ending.is_none() && pass.moving && is_held_by_budget(pass, group) {
+        // While pods move, a budget may count fewer than there will be, and seem never to free.
+        pass.working = true;
+        return;
+    }
     if group.ledger.confirmed > 0 && group.fault.is_none() {
         give_back(pass, group);
     }
@@ -38,6 +44,11 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     if !waits {
         put_back(pass, group);
     }
+}
+
+fn is_held_by_budget(pass: &Pass<'_>, group: &Group<'_>) -> bool {
+    let by_budget = |role: &Role| matches!(role, Role::Held(BlockReason::NeverFrees { .. }));
+    pass.derived.select(&group.view.held).any(|(_, m)| by_budget(&m.role))
 }
 
 /// Old nodes in hand: as many as the surge covers are drained to the end, the others are let go. Whether any

@@ -124,6 +124,14 @@ pub(super) fn take_back_unlaunched(pass: &mut Pass<'_>, group: &Group<'_>) -> bo
     if missing == 0 || group.fault.is_some() {
         return false;
     }
+    // At a regular end the missing one is a replacement that is wanted, until it is overdue.
+    let since = pass.snapshot.short_since.get(group.name).copied();
+    let deadline = pass.deadline(since, pass.policy.join_timeout);
+    if pass.ending.is_none() && deadline.is_none_or(|d| d > pass.now) {
+        let reason = WaitReason::Launch { missing, failure: None };
+        pass.wait_until(group.subject(), reason, since, deadline);
+        return true;
+    }
     let tag = group.record.tags.get(marks::TAG_SUSPENDED).map_or("", |t| &**t);
     let ours: BTreeSet<&str> = tag.split(',').filter(|p| !p.is_empty()).chain([Process::LAUNCH]).collect();
     if !group.record.is_suspended(Process::LAUNCH) {
