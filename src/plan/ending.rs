@@ -38,9 +38,10 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         pass.block(group.subject(), BlockReason::Ledger { why: why.into() });
     }
     let gives_back = owed && !stays;
-    pass.working |= gives_back;
-    let moving = group.arriving > 0 || group.failing > 0 || !group.view.returning.is_empty();
+    // A replacement on its way back that owes nothing any more is let go like all others.
+    let moving = group.arriving > 0 || group.failing > 0;
     let waits = gives_back || kept || (moving && group.begun);
+    pass.working |= waits;
     if !waits {
         put_back(pass, group);
     }
@@ -83,7 +84,8 @@ fn cannot_give_back(pass: &Pass<'_>, group: &Group<'_>) -> bool {
 /// Gives back one instance of the surge: a failed one first; else one more old node makes way; else the newest
 /// replacement goes.
 fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
-    if terminate::take_back_unlaunched(pass, group) {
+    // What is being given back at this moment is not given back once more.
+    if group.ledger.step.is_some() || terminate::take_back_unlaunched(pass, group) {
         return;
     }
     let derived = pass.derived;

@@ -363,8 +363,11 @@ pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) 
 fn select_one<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
     let (functional, promised) = (group.serving(), group.promised());
     let (order, held) = zones::order(group, pass.ending.is_some());
+    // With nothing on its way, balance gives way before a node is given up.
+    let last = held.iter().filter(|_| group.is_at_rest());
+    let last: Vec<_> = last.map(|zone| zones::Choice { zone: zone.clone(), replaced: false }).collect();
     let mut bound = None;
-    for choice in order {
+    for choice in order.into_iter().chain(last) {
         let room = functional > promised && zones::keeps_its_share(pass, group, &choice.zone);
         match candidates::next(pass, group, &choice, room) {
             candidates::Next::Drain(id) if cordon(pass, group, id, &choice) => return true,
