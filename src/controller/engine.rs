@@ -12,17 +12,20 @@ use super::own::OwnWrites;
 use super::pauses::Pauses;
 use super::prepare::{self, BATCH, World};
 use super::voice::Voice;
-use super::{Error, Interrupt, Ports, Settings, history, rules};
+use super::{Error, Interrupt, Ports, Settings, history};
 use crate::cloud::{self, Cloud};
 use crate::cluster::{self, Cluster, Fact, Kind, NodeChange};
 use crate::event::{EventKind, Report};
 use crate::execute::{Executor, Fault, Outcome, Record};
+use crate::invariants::{self, Violation};
 use crate::lock::{self, Lock};
 use crate::model::marks::{CORDONED_BEFORE, EXCLUDE_FROM_LB, REASON, ROTATION, SINCE, STATE};
 use crate::model::{GroupName, NodeMark, Text};
 use crate::observe::source::{Answer, Heard, Source};
 use crate::observe::{InFlight, Snapshot};
-use crate::plan::{Action, ActionKey, ActionReason, NodePurpose, Plan, Planned, Verdict, WaitReason};
+use crate::plan::{
+    Action, ActionKey, ActionReason, Block, BlockReason, NodePurpose, Plan, Planned, Preview, Verdict, WaitReason, plan,
+};
 use crate::policy::Policy;
 
 /// Two passes are at least so far apart, so that what comes in a burst is planned on once.
@@ -32,7 +35,7 @@ const FRESH: Duration = Duration::from_secs(5);
 /// How often time passes for whoever looks on.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the groups' targets are resolved anew.
-const RESOLVE_EVERY: Duration = Duration::from_secs(4 * 60);
+const RESOLVE_EVERY: Duration = Duration::from_secs(5 * 60);
 /// A launch that has not shown for so long is looked up in the group's activities, and again after as long.
 const LAUNCH_OVERDUE: SignedDuration = SignedDuration::from_secs(90);
 /// While the lock is not certain, acting is tried again this often.
@@ -55,7 +58,7 @@ const CREDENTIALS: u32 = 3;
 enum Ending {
     Verdict(Verdict),
     Interrupted(Interrupt),
-    Violated(rules::Violation),
+    Violated(Violation),
     LockLost(String),
     NoAccess(Error),
 }
@@ -76,7 +79,7 @@ pub(super) async fn interrupted(interrupt: &mut watch::Receiver<Option<Interrupt
 pub(super) async fn run<C, K>(
     (ports, settings): (&Ports<C, K>, &Settings),
     world: World<C>,
-    preview: &rules::Preview,
+    preview: &Preview,
     lock: Lock<K>,
     mut voice: Voice,
     mut interrupt: watch::Receiver<Option<Interrupt>>,
@@ -243,7 +246,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             self.changes.afresh();
         }
         self.snapshot.refresh(self.policy);
-        let plan = rules::plan(self.policy, &self.snapshot, self.ports.clock.now());
+        let plan = plan(self.policy, &self.snapshot, self.ports.clock.now());
         let outdated = plan.progress.values().map(|p| p.outdated).sum();
         let rotation = self.record.current().id;
         let now = self.ports.clock.now();
@@ -388,10 +391,8 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     fn answered(&mut self, answer: Answer, now: Timestamp, events: &mut Vec<EventKind>) -> Option<Ending> {
         match answer {
             Answer::Groups { states, began } => {
-                let before = (self.snapshot.instances.len(), self.in_transit());
                 self.own.read(&mut self.snapshot, states, began, now);
-                let news = before != (self.snapshot.instances.len(), self.in_transit());
-                self.source.pace.end(Instant::now(), news);
+                self.source.pace.end(Instant::now());
                 self.rejected = 0;
                 self.again |= std::mem::take(&mut self.held);
                 self.look_up_overdue(now);
@@ -404,7 +405,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             Answer::Details(details) => self.snapshot.apply_details(details),
             Answer::Activities(group, activities) => self.snapshot.apply_activities(&group, activities),
             Answer::GroupsFailed(e) => {
-                self.source.pace.end(Instant::now(), false);
+                self.source.pace.end(Instant::now());
                 if std::mem::take(&mut self.held) {
                     self.wake_by(Instant::now() + READ_AGAIN);
                 }
@@ -414,10 +415,6 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             Answer::WatchRefused(e) => return Some(Ending::NoAccess(Error::Cluster(e))),
         }
         None
-    }
-
-    fn in_transit(&self) -> usize {
-        self.snapshot.instances.values().filter(|i| i.lifecycle != crate::model::Lifecycle::InService).count()
     }
 
     fn unheard(&mut self, e: cloud::Error, events: &mut Vec<EventKind>) -> Option<Ending> {
@@ -515,7 +512,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
         // Told once, and again each time the attempts have doubled.
         if attempts.is_power_of_two() {
-            let message = format!("failed to {}: {fault}", words(action));
+            let message = format!("failed to {}: {fault}", action);
             events.push(EventKind::Error { message, fatal: false });
         }
         self.follow_up(action);
@@ -551,8 +548,8 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let changed = self.snapshot.refresh(self.policy);
         if changed || woken || std::mem::take(&mut self.again) {
             self.again = false;
-            let plan = rules::plan(self.policy, &self.snapshot, clock);
-            if let Err(violation) = rules::check(self.policy, &self.snapshot, &plan, clock) {
+            let plan = plan(self.policy, &self.snapshot, clock);
+            if let Err(violation) = invariants::check(self.policy, &self.snapshot, &plan, clock) {
                 return Some(Ending::Violated(violation));
             }
             self.follow(plan, clock).await;
@@ -615,7 +612,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         self.snapshot.in_flight.insert(key, InFlight { since: now });
         events.push(match &planned.action {
             Action::Evict { pod, node, .. } => EventKind::PodEvicting { pod: pod.clone(), node: node.clone() },
-            action => EventKind::Action { what: words(action), reason: planned.reason.clone() },
+            action => EventKind::Action { what: action.to_string(), reason: planned.reason.clone() },
         });
         self.executor.begin(planned.action.clone());
     }
@@ -647,7 +644,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let actions: Vec<Planned> = self.snapshot.nodes.values().filter_map(uncordon).collect();
         let now = self.ports.clock.now();
         for planned in actions {
-            let (key, what) = (planned.action.key(), words(&planned.action));
+            let (key, what) = (planned.action.key(), planned.action.to_string());
             self.snapshot.in_flight.insert(key, InFlight { since: now });
             self.voice.say(now, EventKind::Action { what, reason: planned.reason }).await;
             self.executor.begin(planned.action);
@@ -655,9 +652,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         self.let_acts_end().await;
     }
 
-    async fn finish(&mut self, verdict: Verdict, preview: &rules::Preview, settings: &Settings) -> Report {
+    async fn finish(&mut self, verdict: Verdict, preview: &Preview, settings: &Settings) -> Report {
         let now = self.ports.clock.now();
-        let left: Vec<Text> = self.plan.blocks.iter().filter_map(rules::left_behind).collect();
+        let left: Vec<Text> = self.plan.blocks.iter().filter_map(left_behind).collect();
         let mut report = self.voice.report(verdict, now, preview, self.policy, self.ports, left);
         let closed = async {
             history::close(&self.record, &report, now).await?;
@@ -731,40 +728,8 @@ fn uncordon(node: &crate::model::Node) -> Option<Planned> {
     })
 }
 
-/// An action in words.
-fn words(action: &Action) -> String {
-    match action {
-        Action::TagGroup { group, .. } => format!("tag {group}"),
-        Action::UntagGroup { group, .. } => format!("take our tags off {group}"),
-        Action::Suspend { group, .. } => format!("suspend processes of {group}"),
-        Action::Resume { group, .. } => format!("resume processes of {group}"),
-        Action::SetMax { group, from, to } => format!("change the maximum of {group} from {from} to {to}"),
-        Action::Resize { group, from, to, .. } => format!("change desired of {group} from {from} to {to}"),
-        Action::SettleLedger { group, .. } => format!("settle the surge's ledger of {group}"),
-        Action::Protect { group, instances, protected } => {
-            let how = if *protected { "protect" } else { "lift the protection of" };
-            format!("{how} {} instances of {group}", instances.len())
-        }
-        Action::ChangeNode { node, purpose, .. } => {
-            let what = match purpose {
-                NodePurpose::Cordon => "cordon",
-                NodePurpose::ExcludeFromLoadBalancers => "take out of load balancers",
-                NodePurpose::MarkDrained => "mark as drained",
-                NodePurpose::Skip => "give up",
-                NodePurpose::Uncordon => "uncordon",
-                NodePurpose::SoftTaint => "taint softly",
-                NodePurpose::Adopt => "adopt",
-                NodePurpose::MarkFailed => "mark as failed",
-                NodePurpose::Release => "take our marks off",
-            };
-            format!("{what} {node}")
-        }
-        Action::Evict { pod, node, .. } => format!("evict {pod} from {node}"),
-        Action::DeletePod { pod, node, .. } => format!("delete {pod} from {node}"),
-        Action::Terminate { instance, decrement, .. } => {
-            let how = if decrement.is_some() { " with decrement" } else { "" };
-            format!("terminate {instance}{how}")
-        }
-        Action::Record { .. } => "write the rotation's record".to_owned(),
-    }
+/// What is held at the end because it could not be put back.
+fn left_behind(block: &Block) -> Option<Text> {
+    let left = matches!(block.reason, BlockReason::Unbalanced { .. } | BlockReason::Ledger { .. });
+    left.then(|| format!("{}: {}", block.subject, block.reason).into())
 }

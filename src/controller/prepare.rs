@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Error, Ports, Settings, history, rules};
+use super::{Error, Ports, Settings, history};
 use crate::cloud::{self, Cloud, ErrorKind};
 use crate::cluster::{Cluster, ConfigRecord};
 use crate::event::EventKind;
@@ -12,7 +12,9 @@ use crate::model::marks::{OUTDATED_TAINT, ROTATION, STATE, TAG_SURGE};
 use crate::model::{Ledger, Target, Text};
 use crate::observe::source::{Answer, Heard, Source, resolve};
 use crate::observe::{RotationRecord, Snapshot};
+use crate::plan::Preview;
 use crate::policy::Policy;
+use crate::preflight::Fault;
 
 /// Facts taken in at once.
 pub(super) const BATCH: usize = 1024;
@@ -69,7 +71,7 @@ where
             Heard::Answer(answer) => match *answer {
                 Answer::Groups { states, .. } => {
                     let now = ports.clock.now();
-                    source.pace.end(tokio::time::Instant::now(), true);
+                    source.pace.end(tokio::time::Instant::now());
                     snapshot.apply_groups(states, now);
                 }
                 Answer::GroupsFailed(e) | Answer::Failed(e) => return Err(e.into()),
@@ -168,15 +170,27 @@ pub(super) async fn permitted<C, K: Cluster>(ports: &Ports<C, K>, namespace: &st
 }
 
 /// The event that shows the plan.
-pub(super) fn planned(cluster: &Text, _snapshot: &Snapshot, preview: &rules::Preview) -> EventKind {
+pub(super) fn planned(cluster: &Text, preview: &Preview) -> EventKind {
     EventKind::RotationPlanned {
         cluster: cluster.clone(),
-        groups: preview.progress.clone(),
+        groups: preview.progress(),
         blocks: preview.blocks.clone(),
         expected_s: preview.expected_s,
         lower_bound_s: preview.lower_bound_s,
-        bottleneck: preview.bottleneck.clone(),
+        bottleneck: preview.bottleneck.to_string().into(),
     }
+}
+
+/// Whether a fault is one of what was asked for: it refuses also where nothing would be done.
+pub(super) fn is_of_the_request(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::NoGroup
+            | Fault::UnknownGroup { .. }
+            | Fault::UnknownNode { .. }
+            | Fault::NodeOfNoGroup { .. }
+            | Fault::UnknownDaemonSet { .. }
+    )
 }
 
 /// Whether asking again later cannot help.

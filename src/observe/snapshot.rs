@@ -252,7 +252,8 @@ impl Snapshot {
                 instances.insert(instance.id.clone(), instance);
             }
             let ids = self.index.instances_of_group.get(&state.group.name).into_iter().flatten();
-            let counted = ids.filter_map(|id| instances.get(id)).filter(|i: &&Instance| i.lifecycle.counts_in_desired());
+            let counted =
+                ids.filter_map(|id| instances.get(id)).filter(|i: &&Instance| i.lifecycle.counts_in_desired());
             if (counted.count() as u32) < state.group.desired {
                 self.short_since.entry(state.group.name.clone()).or_insert(now);
             } else {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::drain::{self, Standing};
 use super::group::{self, Group};
 use super::pass::Pass;
-use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, changes, terminate};
 use super::zones;
+use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, changes, terminate};
 use crate::model::{InstanceId, Process, marks};
 
 /// Plans what is left to do for a group that begins nothing new.

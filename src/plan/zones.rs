@@ -55,7 +55,8 @@ pub(super) fn keeps_its_share(pass: &Pass<'_>, group: &Group<'_>, zone: &Zone) -
     if serving >= share {
         return true;
     }
-    let drained = pass.derived.select(&group.view.draining).filter(|(_, m)| m.zone == *zone && m.counted).count() as u32;
+    let drained =
+        pass.derived.select(&group.view.draining).filter(|(_, m)| m.zone == *zone && m.counted).count() as u32;
     view.map_or(0, |v| v.adopted) + functional + group.limits.unavailable > drained + picked
 }
 
