@@ -230,6 +230,7 @@ pub fn world() -> Snapshot {
         protection: BTreeMap::new(),
         skipped: BTreeMap::new(),
         failed: BTreeMap::new(),
+        ending: None,
     });
     add_node(&mut snapshot, "new-0", "a", "2", minute(2));
     mark(&mut snapshot, "new-0", NodeMark::Replacement);
