@@ -16,6 +16,8 @@
 //!
 //! - [`prepare`]: from nothing to a snapshot that may be planned on
 //! - [`engine`]: the loop itself
+//! - [`outcomes`]: what came back from the executor
+//! - [`ending`]: how a run ends
 //! - [`own`]: our own writes, until readings have caught up
 //! - [`pauses`]: when what failed or was refused may be tried again
 //! - [`changes`]: events by the difference of two plans
@@ -24,9 +26,11 @@
 //! - [`status`]: what any machine can tell of a rotation
 
 mod changes;
+mod ending;
 mod engine;
 mod error;
 mod history;
+mod outcomes;
 mod own;
 mod pauses;
 mod prepare;
