@@ -152,7 +152,7 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::RotationPaused => (Notable, "paused", "until fastnode resume".to_owned(), Paint::yellow),
         EventKind::RotationResumed => (Notable, "resumed", String::new(), Paint::bold),
         EventKind::RotationFinished(report) => {
-            (Notable, "finished", words::verdict(report.outcome).to_owned(), Paint::bold)
+            (Nodes, "finished", words::verdict(report.outcome).to_owned(), Paint::bold)
         }
         EventKind::NodeSelected { about, outdated } => {
             (Nodes, "selected", of(about, format!(": {}", words::all_outdated(outdated))), plain)
