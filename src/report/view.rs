@@ -179,7 +179,7 @@ impl View {
                 Subject::Group(group) => Text::from(format!("{group} waits for ")),
                 _ => "waits for ".into(),
             };
-            text.push_str(&format!("; {group}{}", wait.reason.to_string()));
+            text.push_str(&format!("; {group}{}", wait.reason));
         }
         paint.bold(&clip(&text, width))
     }
