@@ -257,6 +257,19 @@ impl Cluster for SimCluster {
         self.change(verb, act).await
     }
 
+    async fn delete_lease(&self, key: &ObjectKey, version: &str) -> Result<()> {
+        let verb = "delete leases";
+        let act = |world: &mut World| match world.leases.get(key) {
+            None => Err(not_found(verb, "leases", &key.name)),
+            Some(there) if there.version.as_deref() != Some(version) => Err(conflict(verb, "leases", &key.name)),
+            Some(_) => {
+                world.leases.remove(key);
+                Ok(())
+            }
+        };
+        self.change(verb, act).await
+    }
+
     async fn configs(&self, namespace: &str) -> Result<Vec<ConfigRecord>> {
         let act = |world: &mut World| {
             let all = world.configs.iter().filter(|(key, _)| *key.namespace == *namespace);
