@@ -223,34 +223,45 @@ impl Judge<'_> {
     }
 }
 
+/// What a zone has to give next.
+pub(super) enum Next<'a> {
+    /// This one can be drained.
+    Drain(&'a InstanceId),
+    /// Only such as this one, whose pods are bound to the zone and fit on no other node of it.
+    Bound(&'a InstanceId),
+    /// Nothing.
+    None,
+}
+
 /// The next candidate of a zone: one that serves only where there is `room` for it to go.
 ///
 /// Among the first few, one whose pods find their budgets open goes before one that would wait for what another
 /// drain has taken. Where no replacement has come to the zone, its pods that are bound to it must fit elsewhere
 /// in it.
-pub(super) fn next<'a>(
-    pass: &Pass<'a>,
-    group: &Group<'a>,
-    choice: &Choice,
-    room: bool,
-) -> Option<(bool, &'a InstanceId)> {
+pub(super) fn next<'a>(pass: &Pass<'a>, group: &Group<'a>, choice: &Choice, room: bool) -> Next<'a> {
     const LOOK_AT: usize = 8;
-    let zone = group.view.zones.get(&choice.zone)?;
-    let mut best: Option<(bool, &InstanceId)> = None;
-    let free = zone.candidates.iter().filter(|(_, serves, _, id)| {
+    let mut best = Next::None;
+    let Some(zone) = group.view.zones.get(&choice.zone) else { return best };
+    // Those that serve nobody come first: without room the look ends with them.
+    let open = zone.candidates.iter().take_while(|(_, serves, _, _)| room || !serves);
+    let free = open.filter(|(_, _, _, id)| {
         let node = pass.derived.members.get(id).and_then(|m| m.node.clone());
-        (room || !serves) && node.is_some_and(|n| pass.is_free(&ActionKey::Node(n)))
+        node.is_some_and(|n| pass.is_free(&ActionKey::Node(n)))
     });
     for (_, _, _, id) in free.take(LOOK_AT) {
         let Some(node) = pass.derived.members.get(id).and_then(|m| m.node.as_ref()) else { continue };
         if !choice.replaced && !fits_elsewhere(pass, group, node, &choice.zone) {
+            if matches!(best, Next::None) {
+                best = Next::Bound(id);
+            }
             continue;
         }
-        let blocked = pass.snapshot.pods_on(node).any(|pod| is_refused(pass, pod));
-        if !blocked {
-            return Some((false, id));
+        if !pass.snapshot.pods_on(node).any(|pod| is_refused(pass, pod)) {
+            return Next::Drain(id);
         }
-        best = best.or(Some((true, id)));
+        if !matches!(best, Next::Drain(_)) {
+            best = Next::Drain(id);
+        }
     }
     best
 }

@@ -34,7 +34,8 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     let gives_back = owed && !stays;
     pass.working |= gives_back;
     let moving = group.arriving > 0 || group.failing > 0 || !group.view.returning.is_empty();
-    if !gives_back && !(moving && group.begun) && !kept {
+    let waits = gives_back || kept || (moving && group.begun);
+    if !waits {
         put_back(pass, group);
     }
 }

@@ -213,9 +213,10 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
         }
     }
     group::cordons_in_flight(&mut pass, &mut groups);
-    let any_proven = groups.iter().any(|g| g.begun && g.proven && g.remaining > 0);
+    let canaries: Vec<bool> = groups.iter().map(|g| canary::is_awaited(&mut pass, g)).collect();
+    let passed = !canaries.contains(&true);
     for group in &mut groups {
-        group::rotate(&mut pass, group, any_proven);
+        group::rotate(&mut pass, group, passed);
     }
     pass.finish()
 }

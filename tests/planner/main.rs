@@ -1,6 +1,8 @@
 //! The planner's stories: each is played in an ideal world and compared with its telling in `tests/goldens/`.
 //! `UPDATE_GOLDENS=1` writes them anew, for a person to read before they are committed.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
+
 mod world;
 
 use std::fs;
@@ -398,4 +400,23 @@ fn without_a_rotation_the_plan_only_shows() {
     let plan = plan(&world.policy, &world.snapshot, world.now);
     assert!(plan.actions.is_empty() && plan.verdict.is_none());
     assert_eq!(plan.progress[&GroupName::from("workers")].outdated, 6);
+}
+
+#[test]
+fn pods_bound_to_a_full_zone_hold_their_node() {
+    let mut world = World::new(policy(1)).with_group("workers", &[("a", 2), ("b", 2)], 1);
+    for node in ["workers-b1", "workers-b2"] {
+        world.add_pod("db", Some(&node.into()), |p| {
+            p.flags.claims = true;
+            p.cpu = 3_000;
+        });
+    }
+    world.begin();
+    assert_eq!(world.play(), Some(Verdict::Incomplete));
+    golden(
+        "bound-to-a-full-zone",
+        "Two pods with volumes of zone b fill both its nodes. Replacements come to zone a, so neither can go: \
+         both are given up before they are touched, and the others are rotated.",
+        world,
+    );
 }

@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use fastnode::cloud::GroupState;
-use fastnode::cluster::{ErrorKind, Fact, Kind};
+use fastnode::cluster::{Fact, Kind};
 use fastnode::invariants;
 use fastnode::model::*;
-use fastnode::observe::{Refusal, RotationRecord, Snapshot};
+use fastnode::observe::{RotationRecord, Snapshot};
 use fastnode::plan::{self, Action, NodePurpose, Plan, Verdict};
 use fastnode::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
@@ -135,7 +135,7 @@ impl World {
         states.push(GroupState { group: record, instances });
         self.snapshot.apply_groups(states, self.now);
         for (id, node) in joins {
-            self.join(&id, &node, self.start - seconds(90 * 24 * 3600), true);
+            self.join(&id, &node, self.start - seconds(90 * 24 * 3600));
             self.ready(&id, Fate::Joins);
             for _ in 0..pods {
                 self.add_pod("web", Some(&NodeName::from(node.as_str())), |_| {});
@@ -441,7 +441,7 @@ impl World {
                 Next::InService(id) => self.change_instance(id.as_str(), |i| i.lifecycle = Lifecycle::InService),
                 Next::Join(id, fate) => {
                     let name = id.as_str().trim_start_matches("i-").to_owned();
-                    self.join(&id, &name, self.now, false);
+                    self.join(&id, &name, self.now);
                     self.later(5, Next::Ready(id, fate));
                 }
                 Next::Ready(id, fate) => {
@@ -494,7 +494,7 @@ impl World {
         }
     }
 
-    fn join(&mut self, id: &InstanceId, name: &str, created: Timestamp, _old: bool) {
+    fn join(&mut self, id: &InstanceId, name: &str, created: Timestamp) {
         let node = Node {
             name: name.into(),
             uid: format!("uid-{name}").into(),
@@ -598,12 +598,6 @@ impl World {
             let promised = own - self.policy.unavailable.of_down(*own);
             assert!(serving >= promised, "{name}: {serving} serve, {promised} are promised\n{}", self.lines);
         }
-    }
-
-    pub fn refuse(&mut self, uid: &Uid, kind: ErrorKind) {
-        let retry_at = self.now + seconds(20);
-        let refusal = Refusal { kind, message: "refused".into(), at: self.now, attempts: 1, retry_at };
-        self.snapshot.refusals.insert(uid.clone(), refusal);
     }
 
     fn zone(&self, node: &NodeName) -> String {
