@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,17 +117,33 @@ class Stack:
 
     # -- clusters ---------------------------------------------------------------
 
-    def cluster(self, name: str, endpoint: str | None = None, ca: bytes | None = None) -> None:
+    def cluster(self, name: str) -> None:
         """Makes the API server known to EKS by `name`; tokens for it are accepted."""
         version = self.plane.admin.request("GET", "/version")
         self.aws.clusters.add(
             name,
-            endpoint or self.plane.server,
-            ca or self.plane.authority.pem(),
+            self.plane.server,
+            self.plane.authority.pem(),
             f"{version['major']}.{version['minor']}",
             REGION,
         )
         self.webhook.clusters.append(name)
+
+    @contextmanager
+    def misdescribed(self, name: str, endpoint: str | None = None, ca: bytes | None = None) -> Iterator[None]:
+        """EKS hands out another endpoint or authority for the cluster, for a while."""
+        right = self.aws.clusters.by_name[name]
+        self.aws.clusters.add(
+            name,
+            endpoint or self.plane.server,
+            ca or self.plane.authority.pem(),
+            right["version"],
+            REGION,
+        )
+        try:
+            yield
+        finally:
+            self.aws.clusters.by_name[name] = right
 
     def forget_cluster(self, name: str) -> None:
         self.aws.clusters.by_name.pop(name, None)

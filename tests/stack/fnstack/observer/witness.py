@@ -157,6 +157,10 @@ class Witness:
             kept = [n for n in nodes if n["spec"].get("providerID", "").rsplit("/", 1)[-1] in staying]
             clause["nothing left behind in the cluster"] = checks.leftovers(kept, system)
         self._figures(verdict, calls, mine, len(gone), moved, twice, len(evicted), ended)
+        left: dict[str, int] = {}
+        for pod in evicted:
+            left[pod.node] = left.get(pod.node, 0) + 1
+        verdict.figures["evicted_from"] = left
         return verdict
 
     def _dips(self, promise: Promise, ended: float, uncordoned: bool) -> list[str]:

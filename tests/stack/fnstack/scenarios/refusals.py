@@ -69,29 +69,25 @@ def expired_credentials(bench: Bench) -> None:
 
 def unreachable_api(bench: Bench) -> None:
     """An API server that does not answer: its address in the message, an end in a minute."""
-    bench.small()
-    name, port = bench.name("unreachable"), free_ports(1)[0]
-    bench.stack.cluster(name, endpoint=f"https://127.0.0.1:{port}")
+    fleet, port = bench.small(), free_ports(1)[0]
     since = time.time()
-    result = bench.rotate(name, timeout=90)
+    with bench.stack.misdescribed(fleet.cluster, endpoint=f"https://127.0.0.1:{port}"):
+        result = bench.rotate(fleet.cluster, timeout=90)
     result.expect_code(EXPECTED["unreachable-api"])
     _says(result, f"127.0.0.1:{port}")
     _unchanged(bench, since)
-    bench.stack.forget_cluster(name)
 
 
 def wrong_ca(bench: Bench) -> None:
     """A certificate that the cluster's CA did not sign: refused as such."""
-    bench.small()
-    name = bench.name("wrong-ca")
+    fleet = bench.small()
     other = Authority(bench.folder / "other-ca", "another-ca")
-    bench.stack.cluster(name, ca=other.pem())
     since = time.time()
-    result = bench.rotate(name, timeout=90)
+    with bench.stack.misdescribed(fleet.cluster, ca=other.pem()):
+        result = bench.rotate(fleet.cluster, timeout=90)
     result.expect_code(EXPECTED["wrong-ca"])
     _says(result, "certificate")
     _unchanged(bench, since)
-    bench.stack.forget_cluster(name)
 
 
 def no_terminal(bench: Bench) -> None:
