@@ -87,13 +87,6 @@ fn shrink(n: usize) -> Action {
     action
 }
 
-fn ledgers(action: &mut Action) -> &mut (Ledger, Ledger) {
-    match action {
-        Action::Terminate { decrement: Some(ledgers), .. } => ledgers,
-        other => panic!("{other:?} has no ledgers"),
-    }
-}
-
 fn resize(confirmed: u32, from: u32, to: u32) -> Action {
     let after = Ledger::settled(confirmed + to - from);
     Action::Resize { group: GROUP.into(), from, to, before: announced(confirmed, step(from, to, None)), after }
@@ -121,10 +114,6 @@ fn ready_to_shrink() -> Snapshot {
     changed(ready_to_terminate(), |s| {
         s.instances.values_mut().filter(|i| i.id.as_str() != "i-old-0").for_each(|i| i.protected = true);
     })
-}
-
-fn instance_mut<'a>(snapshot: &'a mut Snapshot, id: &str) -> &'a mut Instance {
-    snapshot.instances.get_mut(&InstanceId::from(id)).unwrap()
 }
 
 fn surge_is(snapshot: &mut Snapshot, ledger: &Ledger) {
@@ -446,7 +435,9 @@ fn ledger_a_decrement_takes_our_surge_by_an_announced_step() {
     let good = ready_to_shrink;
     let mutated = |change: fn(&mut (Ledger, Ledger))| {
         let mut action = shrink(0);
-        change(ledgers(&mut action));
+        if let Action::Terminate { decrement: Some(ledgers), .. } = &mut action {
+            change(ledgers);
+        }
         judged(&good(), action)
     };
     assert_eq!(mutated(|_| {}), NOTHING);
@@ -618,12 +609,21 @@ fn capacity_a_group_keeps_what_is_promised() {
 }
 
 #[test]
-fn zone_each_keeps_its_share_or_a_replacement_for_what_is_in_hand() {
-    // The replacement is in zone a; zone b would be left with one of its two.
-    assert_eq!(judged(&world(), cordon("old-1")), rule::ZONE);
-    assert_eq!(judged(&world(), cordon("old-3")), NOTHING, "zone a has three");
-    let one_below = Policy { unavailable: Amount::Count(1), ..Policy::default() };
-    assert_eq!(verdict(&one_below, &world(), vec![cordon("old-1")]), NOTHING);
+fn zone_each_keeps_its_share_but_one_or_a_replacement_for_what_is_in_hand() {
+    // Zone b would be left with one of its two while the next replacement is on its way …
+    assert_eq!(judged(&world(), cordon("old-1")), NOTHING);
+    // … but not with none, though two replacements elsewhere keep up the group.
+    let one_ill = |zone: &'static str| {
+        changed(world(), |s| {
+            add_node(s, "new-1", zone, "2", minute(2));
+            group_mut(s).desired = 8;
+            surge_is(s, &Ledger::settled(2));
+            node_mut(s, "old-4").conditions.clear();
+        })
+    };
+    assert_eq!(judged(&one_ill("c"), cordon("old-1")), rule::ZONE);
+    assert_eq!(judged(&one_ill("c"), cordon("old-3")), NOTHING, "zone a has three");
+    assert_eq!(judged(&one_ill("b"), cordon("old-1")), NOTHING, "its replacement is there");
 
     // A lopsided group: zone b has one of six. Its replacement there stands in for it.
     let lopsided = changed(world(), |s| {

@@ -1,9 +1,7 @@
 //! What is made from the command line's own description: completions, manual pages, `docs/cli.md`.
 
-use std::fmt::Write;
 use std::path::Path;
 
-use clap::Command;
 use clap_complete::Shell;
 
 use super::args::command;
@@ -30,29 +28,33 @@ pub fn manual(dir: &Path) -> Result<(), Failure> {
         .map_err(|e| Failure::new(Exit::Usage, format!("failed to write the manual pages to {}: {e}", dir.display())))
 }
 
-/// `docs/cli.md`.
-pub fn markdown() -> String {
-    let mut out = "# Command line\n\nMade from the command itself by `just docs`; do not edit.\n".to_owned();
-    let mut root = command().max_term_width(100).term_width(100);
-    root.build();
-    section(&mut out, &mut root, "fastnode");
-    out
-}
-
-fn section(out: &mut String, command: &mut Command, name: &str) {
-    // A verb of verbs has a help of its own that says nothing more than theirs.
-    let help = command.render_long_help().to_string();
-    let help: Vec<_> = help.lines().map(str::trim_end).collect();
-    let _ = write!(out, "\n## `{name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end());
-    for verb in command.get_subcommands_mut() {
-        let name = format!("{name} {}", verb.get_name());
-        section(out, verb, &name);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
+    use clap::Command;
+
     use super::*;
+
+    /// `docs/cli.md`.
+    fn markdown() -> String {
+        let mut out = "# Command line\n\nMade from the command itself by `just docs`; do not edit.\n".to_owned();
+        let mut root = command().max_term_width(100).term_width(100);
+        root.build();
+        section(&mut out, &mut root, "fastnode");
+        out
+    }
+
+    fn section(out: &mut String, command: &mut Command, name: &str) {
+        // A verb of verbs has a help of its own that says nothing more than theirs.
+        let help = command.render_long_help().to_string();
+        let help: Vec<_> = help.lines().map(str::trim_end).collect();
+        let _ = write!(out, "\n## `{name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end());
+        for verb in command.get_subcommands_mut() {
+            let name = format!("{name} {}", verb.get_name());
+            section(out, verb, &name);
+        }
+    }
 
     #[test]
     fn the_documented_command_line_is_the_real_one() {

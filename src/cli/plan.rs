@@ -1,7 +1,7 @@
 //! `fastnode plan`: what rotate would do; changes nothing.
 
 use super::exit::Exit;
-use super::failure::Failure;
+use super::failure::{Failure, chain};
 use super::printer::{Format, Printer};
 use super::signals;
 use super::world::{Task, World, run};
@@ -40,8 +40,13 @@ impl Task for Plan {
         let preflight = preflight::check(&settings.policy, &snapshot, now);
         let printer = &self.printer;
         match printer.format {
-            Format::Json => printer.out(&json(&preview, &preflight)),
-            Format::Human | Format::Plain => printer.out(&text(&preview, &preflight, printer.width, printer.paint)),
+            Format::Json => {
+                printer.out(&json(&preview, &preflight).map_err(|e| Failure::new(Exit::Unexpected, chain(&e)))?);
+            }
+            Format::Human | Format::Plain => {
+                let cluster = &settings.cluster;
+                printer.out(&text(cluster, &preview, &preflight, printer.width, printer.paint));
+            }
         }
         Ok(match () {
             () if !preflight.faults.is_empty() => Exit::Refused,

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::event::{About, EventKind};
 use crate::model::marks::REASON;
 use crate::model::{GroupName, InstanceId, Lifecycle, NodeName, ObjectKey, Pod, Text, Uid};
 use crate::observe::Snapshot;
 use crate::plan::{
-    Action, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason,
+    Action, ActionKey, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason,
 };
 
 /// What has been told of a node in hand.
@@ -26,14 +26,29 @@ struct Told {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     told: BTreeMap<InstanceId, Told>,
-    waits: BTreeSet<(Subject, String)>,
-    last_waits: Vec<Wait>,
+    /// Instances that have been told to be functional: once a rotation.
+    arrived: BTreeSet<InstanceId>,
+    waits: Waits,
     evicted: BTreeMap<Uid, (ObjectKey, NodeName)>,
     chosen: BTreeMap<NodeName, Vec<Outdated>>,
     decrements: BTreeSet<InstanceId>,
     /// The first plan of a rotation that goes on says where everything stands, not how it got there.
     taken_up: bool,
 }
+
+/// A wait's subject and who is to blame.
+type WaitKey = (Subject, String);
+
+/// What is waited for, since when it is seen here, and whether that has been told.
+#[derive(Debug, Default)]
+struct Waits {
+    seen: BTreeMap<WaitKey, (Timestamp, bool)>,
+    last: Vec<Wait>,
+    untold: bool,
+}
+
+/// What is over sooner is not told: a plan waits a moment for most of its own actions.
+const WORTH_TELLING: SignedDuration = SignedDuration::from_secs(1);
 
 const ARRIVING: [Stage; 5] = [Stage::Launching, Stage::Running, Stage::Joined, Stage::Ready, Stage::Functional];
 const LEAVING: [Stage; 5] =
@@ -45,7 +60,9 @@ impl Changes {
         match (&action.action, &action.reason) {
             (
                 Action::ChangeNode { node, purpose: NodePurpose::Cordon, .. },
-                ActionReason::Drain { outdated, .. } | ActionReason::DrainUnavailable { outdated },
+                ActionReason::Drain { outdated, .. }
+                | ActionReason::DrainFullest { outdated, .. }
+                | ActionReason::DrainUnavailable { outdated },
             ) => _ = self.chosen.insert(node.clone(), outdated.clone()),
             (Action::Terminate { instance, decrement: Some(_), .. }, _) => _ = self.decrements.insert(instance.clone()),
             _ => {}
@@ -60,7 +77,7 @@ impl Changes {
             }
         }
         self.let_go(plan, snapshot, now, out);
-        self.wait(&plan.waits, out);
+        self.waits.follow(&plan.waits, now, out);
         self.taken_up = true;
     }
 
@@ -81,6 +98,14 @@ impl Changes {
         let before = self.told.get(id).map(|t| t.stage);
         if before == Some(node.stage) {
             return;
+        }
+        // The end takes the marks off a replacement: the next plan may see it arrive once more.
+        let arriving = ARRIVING.contains(&node.stage);
+        if arriving && self.arrived.contains(id) {
+            return;
+        }
+        if node.stage == Stage::Functional {
+            self.arrived.insert(id.clone());
         }
         let about = About {
             group: Some(node.group.clone()),
@@ -115,12 +140,14 @@ impl Changes {
 
     /// Instances that are no longer in hand: those that left are gone, the others are let go silently.
     fn let_go(&mut self, plan: &Plan, snapshot: &Snapshot, now: Timestamp, out: &mut Vec<EventKind>) {
-        if self.told.len() == plan.in_hand.len() && plan.in_hand.iter().all(|n| n.instance.is_some()) {
-            return;
-        }
         let held: BTreeSet<&InstanceId> = plan.in_hand.iter().filter_map(|n| n.instance.as_ref()).collect();
         let left: Vec<InstanceId> = self.told.keys().filter(|id| !held.contains(id)).cloned().collect();
         for id in left {
+            // While its cordon is under way a node is neither chosen any more nor draining yet.
+            let node = self.told.get(&id).and_then(|t| t.about.node.clone());
+            if node.is_some_and(|n| snapshot.in_flight.contains_key(&ActionKey::Node(n))) {
+                continue;
+            }
             let Some(told) = self.told.remove(&id) else { continue };
             self.decrements.remove(&id);
             if let Some(node) = &told.about.node {
@@ -133,19 +160,11 @@ impl Changes {
         }
     }
 
-    fn wait(&mut self, waits: &[Wait], out: &mut Vec<EventKind>) {
-        if self.last_waits == waits {
-            return;
+    /// The waits that have stood for long enough to be told.
+    pub(super) fn waits(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<EventKind>) {
+        if self.waits.untold {
+            self.waits.follow(&plan.waits, now, out);
         }
-        let before = std::mem::take(&mut self.waits);
-        for wait in waits {
-            let key = (wait.subject.clone(), culprit(&wait.reason));
-            if !before.contains(&key) && !self.waits.contains(&key) {
-                out.push(EventKind::Wait(wait.clone()));
-            }
-            self.waits.insert(key);
-        }
-        self.last_waits = waits.to_vec();
     }
 
     /// A pod's eviction was accepted.
@@ -162,6 +181,30 @@ impl Changes {
     pub(super) fn pods_listed(&mut self, snapshot: &Snapshot) -> Vec<EventKind> {
         let gone: Vec<Uid> = self.evicted.keys().filter(|uid| !snapshot.pods.contains_key(uid)).cloned().collect();
         gone.iter().filter_map(|uid| self.pod_gone(uid)).collect()
+    }
+}
+
+impl Waits {
+    fn follow(&mut self, waits: &[Wait], now: Timestamp, out: &mut Vec<EventKind>) {
+        if !self.untold && self.last == waits {
+            return;
+        }
+        let mut before = std::mem::take(&mut self.seen);
+        self.untold = false;
+        for wait in waits {
+            let key = (wait.subject.clone(), culprit(&wait.reason));
+            if self.seen.contains_key(&key) {
+                continue;
+            }
+            let (since, mut told) = before.remove(&key).unwrap_or((now, false));
+            if !told && now.duration_since(since) >= WORTH_TELLING {
+                out.push(EventKind::Wait(wait.clone()));
+                told = true;
+            }
+            self.untold |= !told;
+            self.seen.insert(key, (since, told));
+        }
+        self.last = waits.to_vec();
     }
 }
 
@@ -309,7 +352,30 @@ mod tests {
         };
         let pods = |left| wait(WaitReason::PodTermination { pod: ObjectKey::new("ns", "p"), left });
         let budget = |name: &str| wait(WaitReason::Budget { pod: ObjectKey::new("ns", "p"), budget: name.into() });
-        let plans = [pods(3), pods(2), budget("a"), budget("a"), budget("b"), Plan::default(), budget("b")];
-        assert_eq!(told(&mut Changes::default(), &plans).len(), 4);
+        let plans = [pods(3), pods(2), pods(1), budget("a"), budget("a"), budget("b"), pods(1), pods(1)];
+        let mut changes = Changes::default();
+        assert_eq!(told(&mut changes, &plans).len(), 3, "budget b is over before it is worth telling");
+    }
+
+    #[test]
+    fn a_node_is_selected_once_though_its_cordon_takes_a_while() {
+        let mut changes = Changes::default();
+        changes.afresh();
+        let mut snapshot = Snapshot::default();
+        let mut out = Vec::new();
+        changes.compare(&plan(Stage::Selected), &snapshot, at(0), &mut out);
+        snapshot.in_flight.insert(ActionKey::Node("n".into()), crate::observe::InFlight { since: at(0) });
+        changes.compare(&Plan::default(), &snapshot, at(1), &mut out);
+        snapshot.in_flight.clear();
+        changes.compare(&plan(Stage::Draining), &snapshot, at(2), &mut out);
+        assert_eq!(out.len(), 2, "{out:?}");
+    }
+
+    #[test]
+    fn a_replacement_arrives_once() {
+        let mut changes = Changes::default();
+        changes.afresh();
+        let plans = [plan(Stage::Functional), Plan::default(), plan(Stage::Ready), plan(Stage::Functional)];
+        assert_eq!(told(&mut changes, &plans).len(), 5);
     }
 }

@@ -2,27 +2,28 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Ports, rules};
+use super::Ports;
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::event::{Event, EventKind, Report, Sink};
 use crate::model::Text;
-use crate::plan::{Plan, Verdict};
+use crate::plan::{Plan, Preview, Verdict};
 use crate::policy::Policy;
+use crate::report::{Closing, Limits, Summary};
 
 /// Bars are told where everything stands no more often than this.
 const PROGRESS_EVERY: SignedDuration = SignedDuration::from_millis(250);
 
 pub(super) struct Voice {
     sink: Sink,
-    summary: rules::Summary,
+    summary: Summary,
     told: Timestamp,
     stale: bool,
 }
 
 impl Voice {
     pub(super) fn new(sink: Sink, now: Timestamp) -> Self {
-        Self { sink, summary: rules::Summary::new(now), told: now, stale: false }
+        Self { sink, summary: Summary::new(now), told: now, stale: false }
     }
 
     /// Sends an event; waits while the reporter is behind, and goes on without one that is gone.
@@ -66,11 +67,24 @@ impl Voice {
         &self,
         outcome: Verdict,
         finished: Timestamp,
-        preview: &rules::Preview,
+        preview: &Preview,
         policy: &Policy,
         ports: &Ports<C, K>,
         left_behind: Vec<Text>,
     ) -> Report {
-        self.summary.report(rules::closing(outcome, finished, preview, policy, ports, left_behind))
+        let limits = preview.groups.iter().map(|(name, group)| {
+            let of = &group.limits;
+            let (surge, unavailable, drains) = (of.surge, of.unavailable, of.drains);
+            (name.clone(), Limits { surge, unavailable, drains, canary: policy.canary })
+        });
+        self.summary.report(Closing {
+            outcome,
+            finished,
+            limits: limits.collect(),
+            max_drains: policy.max_drains,
+            aws_calls: ports.cloud.calls(),
+            kube_requests: ports.cluster.requests(),
+            left_behind,
+        })
     }
 }

@@ -174,8 +174,9 @@ fn check_cluster(
     }
 }
 
-/// The group keeps its own desired less what may be unavailable; a zone its even share of that, or a working
-/// replacement for each node of it in hand.
+/// The group keeps its own desired less what may be unavailable; a zone its even share of that but one, or a
+/// working replacement for each node of it in hand. The one is what a drain in the fullest zone takes where the
+/// group launched its replacement elsewhere, and the next launch, which goes where there are fewest, gives back.
 fn check_promise(
     world: &World<'_>,
     group: &NodeGroup,
@@ -193,7 +194,7 @@ fn check_promise(
     let share = promised / u32::try_from(group.zones.len().max(1)).unwrap_or(u32::MAX);
     for (zone, count) in zones.iter().filter(|(_, count)| count.cordoned > 0) {
         let stood_in = count.stand_in + unavailable >= count.in_hand;
-        if count.stay < share && !stood_in {
+        if count.stay + 1 < share && !stood_in {
             let detail = format!(
                 "{} nodes would be left serving in {zone}, {share} are its share, and {} replacements there stand in \
                  for {} in hand",

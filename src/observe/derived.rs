@@ -263,8 +263,8 @@ pub struct Derived {
     pub members: BTreeMap<InstanceId, Member>,
     /// Namespaces in which a budget can refuse for ever.
     pub(crate) hard: BTreeSet<Text>,
-    /// Nodes whose every pod matters: young, failed, and being drained.
-    pub(crate) watched: BTreeSet<NodeName>,
+    /// Nodes whose every pod matters (young, failed, and being drained), with the members that name them.
+    pub(crate) watched: BTreeMap<NodeName, u32>,
 }
 
 impl Derived {
@@ -282,8 +282,7 @@ impl Derived {
     pub(crate) fn waits_on(&self, budget: &ObjectKey) -> bool {
         self.groups.values().any(|g| {
             [&g.draining, &g.failed, &g.returning].into_iter().any(|set| {
-                self.select(set)
-                    .any(|(_, m)| m.drain.iter().flat_map(|d| &d.pods).any(|p| p.budgets.contains(budget)))
+                self.select(set).any(|(_, m)| m.drain.iter().flat_map(|d| &d.pods).any(|p| p.budgets.contains(budget)))
             })
         })
     }
@@ -298,20 +297,26 @@ impl Derived {
             if let Some(group) = self.groups.get_mut(&old.group) {
                 group.sum(id, &old, false);
             }
-            if let Some(node) = &old.node {
-                self.watched.remove(node);
-            }
+            self.watch(&old, false);
         }
         if let Some(new) = new {
             let Some(group) = self.groups.get_mut(&new.group) else { return true };
             group.sum(id, &new, true);
-            if let Some(node) = &new.node
-                && matches!(new.role, Role::Young | Role::Draining | Role::Failed | Role::Returning)
-            {
-                self.watched.insert(node.clone());
-            }
+            self.watch(&new, true);
             self.members.insert(id.clone(), new);
         }
         true
+    }
+
+    fn watch(&mut self, member: &Member, on: bool) {
+        let Some(node) = &member.node else { return };
+        if !matches!(member.role, Role::Young | Role::Draining | Role::Failed | Role::Returning) {
+            return;
+        }
+        let members = self.watched.entry(node.clone()).or_default();
+        count(members, on);
+        if *members == 0 {
+            self.watched.remove(node);
+        }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use crate::cluster::Kind;
-use crate::model::{GroupName, InstanceId, NodeName, Pod, Text, Uid, VolumeAttachment};
+use crate::model::{GroupName, InstanceId, Node, NodeName, Pod, Text, Uid, VolumeAttachment};
 
 /// Look-ups that would otherwise walk everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Index {
-    pub(super) node_of_instance: BTreeMap<InstanceId, NodeName>,
+    /// Nodes that name an instance, the newest last: one registered anew under another name outlives its object.
+    pub(super) nodes_of_instance: BTreeMap<InstanceId, BTreeSet<(Timestamp, NodeName)>>,
     pub(super) instances_of_group: BTreeMap<GroupName, BTreeSet<InstanceId>>,
     pub(super) pods_of_node: BTreeMap<NodeName, BTreeSet<Uid>>,
     pub(super) attachments_of_node: BTreeMap<NodeName, BTreeSet<Text>>,
@@ -33,6 +36,21 @@ impl Index {
     pub(super) fn seen(&mut self, kind: Kind, id: &str) {
         if let Some(list) = self.relists.iter_mut().find(|r| r.kind == kind) {
             list.seen.insert(id.into());
+        }
+    }
+
+    pub(super) fn join(&mut self, node: &Node) {
+        if let Some(instance) = &node.instance {
+            self.nodes_of_instance.entry(instance.clone()).or_default().insert((node.created, node.name.clone()));
+        }
+    }
+
+    pub(super) fn part(&mut self, node: &Node) {
+        let Some(instance) = &node.instance else { return };
+        let Some(nodes) = self.nodes_of_instance.get_mut(instance) else { return };
+        nodes.remove(&(node.created, node.name.clone()));
+        if nodes.is_empty() {
+            self.nodes_of_instance.remove(instance);
         }
     }
 

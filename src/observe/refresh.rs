@@ -56,7 +56,7 @@ impl Snapshot {
         if dirty.budgets {
             let hard = filters::hard_namespaces(self.budgets.values());
             dirty.all |= hard != derived.hard || !hard.is_empty();
-            dirty.nodes.extend(derived.watched.iter().cloned());
+            dirty.nodes.extend(derived.watched.keys().cloned());
         }
         if dirty.groups && !dirty.all {
             dirty.all = !self.update_groups(policy, &mut derived);
@@ -208,4 +208,220 @@ fn changed_keys<K: Ord + Clone, V: PartialEq>(old: &BTreeMap<K, V>, new: &BTreeM
     let gone = old.keys().filter(|k| !new.contains_key(k));
     let changed = new.iter().filter(|(k, v)| old.get(k) != Some(v)).map(|(k, _)| k);
     gone.chain(changed).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::cloud::GroupState;
+    use crate::cluster::{Fact, Kind};
+    use crate::model::*;
+    use jiff::Timestamp;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    /// A fact about one of a few objects, so that they are changed, lose and find each other again and again.
+    fn fact(rng: &mut ChaCha8Rng) -> Fact {
+        let some = |rng: &mut ChaCha8Rng, n: u32| rng.random_range(0..n);
+        let node = NodeName::from(format!("n{}", some(rng, 6)));
+        let pod = Uid::from(format!("p{}", some(rng, 12)));
+        match some(rng, 14) {
+            0..=3 => Fact::Node(random_node(rng, node)),
+            4 => Fact::NodeGone(node),
+            5..=8 => Fact::Pod(random_pod(rng, pod, node)),
+            9 => Fact::PodGone(pod),
+            10 => {
+                let key = ObjectKey::new("default", &format!("b{}", some(rng, 3)));
+                let selector = (some(rng, 3) > 0).then(Selector::default);
+                let (desired, expected) = (some(rng, 3) as i32, some(rng, 3) as i32);
+                let (allowed, healthy) = (some(rng, 2) as i32, 2);
+                let (observed, unhealthy_always) = (true, false);
+                Fact::Budget(Budget { key, selector, allowed, healthy, desired, expected, observed, unhealthy_always })
+            }
+            11 => Fact::BudgetGone(ObjectKey::new("default", &format!("b{}", some(rng, 3)))),
+            12 => Fact::VolumeAttachment(VolumeAttachment {
+                name: format!("v{}", some(rng, 4)).into(),
+                node,
+                volume: None,
+                attached: true,
+            }),
+            _ => Fact::VolumeAttachmentGone(format!("v{}", some(rng, 4)).into()),
+        }
+    }
+
+    fn random_node(rng: &mut ChaCha8Rng, name: NodeName) -> Node {
+        let mut annotations = std::collections::BTreeMap::new();
+        let marks = ["draining", "replacement", "failed", "skipped", "", ""];
+        let mark = marks[rng.random_range(0..marks.len())];
+        if !mark.is_empty() {
+            annotations.insert(marks::STATE.into(), mark.into());
+        }
+        let status = if rng.random_bool(0.7) { ConditionStatus::True } else { ConditionStatus::False };
+        let ready = Condition { status, reason: "r".into(), message: None, since: Some(at(5)) };
+        let taint = Taint { key: marks::OUTDATED_TAINT.into(), value: None, effect: TaintEffect::PreferNoSchedule };
+        Node {
+            uid: name.0.clone().as_ref().into(),
+            name,
+            instance: rng.random_bool(0.9).then(|| format!("i-{}", rng.random_range(0..6)).into()),
+            labels: Labels::new(),
+            annotations,
+            taints: if rng.random_bool(0.5) { vec![taint] } else { vec![] },
+            unschedulable: rng.random_bool(0.3),
+            conditions: [("Ready".into(), ready)].into(),
+            kubelet: "v1".into(),
+            allocatable: std::collections::BTreeMap::new(),
+            created: at(rng.random_range(-100..100)),
+            deleting: false,
+        }
+    }
+
+    fn random_pod(rng: &mut ChaCha8Rng, uid: Uid, node: NodeName) -> Pod {
+        let kind = if rng.random_bool(0.3) { "DaemonSet" } else { "ReplicaSet" };
+        let owner = Owner { kind: kind.into(), name: "o".into(), uid: "ds".into() };
+        Pod {
+            key: ObjectKey::new("default", uid.as_str()),
+            uid,
+            node: rng.random_bool(0.9).then_some(node),
+            phase: if rng.random_bool(0.8) { Phase::Running } else { Phase::Succeeded },
+            deleting: rng.random_bool(0.2).then(|| at(1)),
+            owner: rng.random_bool(0.9).then_some(owner),
+            labels: Arc::new(Labels::new()),
+            flags: PodFlags {
+                empty_dir: rng.random_bool(0.1),
+                claims: rng.random_bool(0.3),
+                not_safe_to_evict: rng.random_bool(0.1),
+                ready: rng.random_bool(0.8),
+                ..PodFlags::default()
+            },
+            containers: Vec::new(),
+            revision: None,
+            cpu: 1,
+            memory: 1,
+            tolerates_cordon: rng.random_bool(0.1),
+            unschedulable: None,
+            created: at(0),
+            ready_since: None,
+        }
+    }
+
+    fn reading(rng: &mut ChaCha8Rng) -> Vec<GroupState> {
+        let version = if rng.random_bool(0.8) { "4" } else { "5" };
+        let template = TemplateRef { id: "lt".into(), version: version.into(), resolved: None, image: None };
+        let group = |name: &str, protected: bool| NodeGroup {
+            name: name.into(),
+            min: 0,
+            max: 9,
+            desired: 4,
+            zones: vec!["a".into(), "b".into()],
+            target: Target::Template(template.clone()),
+            suspended: BTreeSet::new(),
+            tags: std::collections::BTreeMap::new(),
+            new_instances_protected: protected,
+            managed_by: None,
+            operator: None,
+            refreshing: false,
+            warm_pool: false,
+            load_balanced: false,
+            weighted: false,
+        };
+        let states = ["InService", "InService", "InService", "Pending", "Terminating", "Standby", "Warmed:Stopped"];
+        let mut groups = vec![
+            GroupState { group: group("g0", false), instances: vec![] },
+            GroupState { group: group("g1", rng.random_bool(0.1)), instances: vec![] },
+        ];
+        for n in 0..6 {
+            if rng.random_bool(0.2) {
+                continue;
+            }
+            let (of, name) = if n % 2 == 0 { (0, "g0") } else { (1, "g1") };
+            groups[of].instances.push(Instance {
+                id: format!("i-{n}").into(),
+                group: name.into(),
+                zone: if rng.random_bool(0.5) { "a".into() } else { "b".into() },
+                instance_type: "m5".into(),
+                lifecycle: Lifecycle::parse(states[rng.random_range(0..states.len())]),
+                healthy: true,
+                protected: rng.random_bool(0.2),
+                source: LaunchSource::Template {
+                    id: "lt".into(),
+                    version: if rng.random_bool(0.6) { "3".into() } else { "4".into() },
+                },
+                launched_at: Some(at(rng.random_range(-100..100))),
+                image: None,
+            });
+        }
+        groups
+    }
+
+    #[test]
+    fn what_is_kept_up_equals_what_is_derived_anew() {
+        let policy = Policy::default();
+        for seed in 0..150 {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut snapshot = Snapshot::default();
+            snapshot.apply_groups(reading(&mut rng), at(0));
+            if rng.random_bool(0.8) {
+                let targets = snapshot.groups.iter().map(|(n, g)| (n.clone(), g.target.clone())).collect();
+                snapshot.rotation = Some(RotationRecord {
+                    id: "r".into(),
+                    started: at(0),
+                    targets,
+                    protection: BTreeMap::new(),
+                    skipped: BTreeMap::new(),
+                    failed: BTreeMap::new(),
+                    ending: None,
+                });
+            }
+            snapshot.refresh(&policy);
+            for step in 0..120 {
+                match rng.random_range(0..12) {
+                    0 => snapshot.apply_groups(reading(&mut rng), at(step)),
+                    1 => {
+                        if let Some(record) = &mut snapshot.rotation {
+                            record.skipped.insert(format!("n{}", rng.random_range(0..6)).into(), "why".into());
+                            record.failed.insert(format!("i-{}", rng.random_range(0..6)).into(), "why".into());
+                        }
+                    }
+                    2 => snapshot.apply(Fact::Relisting(Kind::Pod)),
+                    3 => snapshot.apply(Fact::Synced(Kind::Pod)),
+                    _ => snapshot.apply(fact(&mut rng)),
+                }
+                snapshot.refresh(&policy);
+                let mut anew = snapshot.clone();
+                anew.reindex();
+                assert_eq!(snapshot.derived, anew.derive(&policy), "seed {seed}, step {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_that_cannot_matter_is_no_reason_to_plan() {
+        let policy = Policy::default();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut snapshot = Snapshot::default();
+        snapshot.apply_groups(reading(&mut rng), at(0));
+        let mut node = random_node(&mut rng, "n0".into());
+        node.annotations.clear();
+        let pod = Pod {
+            flags: PodFlags::default(),
+            owner: Some(Owner { kind: "ReplicaSet".into(), name: "o".into(), uid: "o".into() }),
+            tolerates_cordon: false,
+            ..random_pod(&mut rng, "p0".into(), "n0".into())
+        };
+        snapshot.apply(Fact::Node(node.clone()));
+        assert!(snapshot.refresh(&policy));
+        snapshot.apply(Fact::Pod(pod.clone()));
+        assert!(!snapshot.refresh(&policy));
+        snapshot.apply(Fact::Node(node));
+        assert!(!snapshot.refresh(&policy), "the same node again");
+        snapshot.apply(Fact::Pod(Pod { owner: None, ..pod }));
+        assert!(snapshot.refresh(&policy), "an unmanaged pod holds its node");
+    }
 }

@@ -110,6 +110,12 @@ pub struct Snapshot {
     pub own_node: Option<NodeName>,
     /// What has been heard in full.
     pub synced: Synced,
+    /// Since when a group has had fewer instances than its desired capacity, as far as readings have shown.
+    #[serde(default)]
+    pub short_since: BTreeMap<GroupName, Timestamp>,
+    /// When a reading first showed an instance whose launch time is not known.
+    #[serde(default)]
+    pub first_seen: BTreeMap<InstanceId, Timestamp>,
     /// Evictions that were accepted and whose pod does not show it yet.
     #[serde(skip)]
     pub(crate) accepted: BTreeMap<Uid, Timestamp>,
@@ -137,13 +143,11 @@ impl Snapshot {
             Fact::Synced(kind) => self.finish_list(kind),
             Fact::Node(node) => {
                 self.index.seen(Kind::Node, &node.name.0);
-                if let Some(old) = self.nodes.get(&node.name).and_then(|n| n.instance.as_ref()) {
-                    self.index.node_of_instance.remove(old);
-                    self.dirty.instances.insert(old.clone());
+                if let Some(old) = self.nodes.get(&node.name) {
+                    self.index.part(old);
+                    self.dirty.instances.extend(old.instance.clone());
                 }
-                if let Some(instance) = &node.instance {
-                    self.index.node_of_instance.insert(instance.clone(), node.name.clone());
-                }
+                self.index.join(&node);
                 self.dirty.nodes.insert(node.name.clone());
                 self.nodes.insert(node.name.clone(), node);
             }
@@ -243,16 +247,28 @@ impl Snapshot {
                     instance.image = instance.image.take().or_else(|| old.image.clone());
                 }
                 members.insert(instance.id.clone());
+                if instance.launched_at.is_none() {
+                    self.first_seen.entry(instance.id.clone()).or_insert(now);
+                }
                 if self.instances.get(&instance.id) != Some(&instance) {
                     self.dirty.instances.insert(instance.id.clone());
                 }
                 instances.insert(instance.id.clone(), instance);
+            }
+            let ids = self.index.instances_of_group.get(&state.group.name).into_iter().flatten();
+            let counted =
+                ids.filter_map(|id| instances.get(id)).filter(|i: &&Instance| i.lifecycle.counts_in_desired());
+            if (counted.count() as u32) < state.group.desired {
+                self.short_since.entry(state.group.name.clone()).or_insert(now);
+            } else {
+                self.short_since.remove(&state.group.name);
             }
             self.note_group(&state.group);
             groups.insert(state.group.name.clone(), state.group);
         }
         self.dirty.groups |= groups.len() != self.groups.len();
         self.dirty.instances.extend(self.instances.keys().filter(|id| !instances.contains_key(*id)).cloned());
+        self.first_seen.retain(|id, _| instances.contains_key(id));
         self.groups = groups;
         self.instances = instances;
         self.groups_read = Some(now);
@@ -294,7 +310,8 @@ impl Snapshot {
 
     /// The Node of an instance, joined by `providerID`.
     pub fn node_of(&self, instance: &InstanceId) -> Option<&Node> {
-        self.nodes.get(self.index.node_of_instance.get(instance)?)
+        let (_, newest) = self.index.nodes_of_instance.get(instance)?.last()?;
+        self.nodes.get(newest)
     }
 
     /// The instances of a group, by id.
@@ -333,9 +350,7 @@ impl Snapshot {
             self.index.attach(attachment);
         }
         for node in self.nodes.values() {
-            if let Some(instance) = &node.instance {
-                self.index.node_of_instance.insert(instance.clone(), node.name.clone());
-            }
+            self.index.join(node);
         }
         for pod in self.pods.values() {
             self.index.bind(pod);
@@ -402,7 +417,7 @@ impl Snapshot {
     }
 
     fn mark_watched(&mut self, node: &NodeName) {
-        if self.derived.watched.contains(node) {
+        if self.derived.watched.contains_key(node) {
             self.dirty.nodes.insert(node.clone());
         }
     }
@@ -426,12 +441,8 @@ impl Snapshot {
 
     fn drop_node(&mut self, name: &NodeName) {
         let Some(node) = self.nodes.remove(name) else { return };
-        self.dirty.instances.extend(node.instance.clone());
-        if let Some(instance) = &node.instance
-            && self.index.node_of_instance.get(instance) == Some(name)
-        {
-            self.index.node_of_instance.remove(instance);
-        }
+        self.index.part(&node);
+        self.dirty.instances.extend(node.instance);
     }
 
     fn drop_pod(&mut self, uid: &Uid) {
@@ -447,7 +458,7 @@ impl Snapshot {
 /// A pod concerns its node's derived state where the node is watched, or where it could hold the node.
 fn mark_pod(derived: &Derived, dirty: &mut Dirty, pod: &Pod) {
     if let Some(node) = &pod.node
-        && (derived.watched.contains(node) || filters::may_hold(pod, &derived.hard))
+        && (derived.watched.contains_key(node) || filters::may_hold(pod, &derived.hard))
     {
         dirty.nodes.insert(node.clone());
     }

@@ -23,7 +23,10 @@ fn proved(group: &Group<'_>) -> u32 {
 /// old nodes give way to the rest of it, never more at once than it wants.
 pub(super) fn holds(policy: &Policy, group: &Group<'_>) -> Option<WaitReason> {
     if group.proven {
-        return None;
+        // Proven once; but with a surge, nothing is drained while nothing on the target works.
+        let works = group.view.serving_current + group.functional.len() as u32 > 0;
+        let needed = policy.canary > 0 && group.ledger.confirmed > 0;
+        return (needed && !works).then(|| WaitReason::Canary { functional: 0, wanted: 1 });
     }
     let wanted = wanted(policy, group);
     let functional = proved(group);
@@ -31,6 +34,19 @@ pub(super) fn holds(policy: &Policy, group: &Group<'_>) -> Option<WaitReason> {
     let under_way = functional + group.arriving + group.missing + group.in_drain + picked;
     let surged = functional >= group.limits.surge.min(wanted);
     (!surged || under_way >= wanted).then_some(WaitReason::Canary { functional, wanted })
+}
+
+/// Whether other groups wait for this one's canary: a failed canary anywhere ends the rotation before any old node
+/// is touched, so nobody begins to drain before all have passed. One that cannot be launched in time is not waited
+/// for, nor one that needs a drain itself.
+pub(super) fn is_awaited(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
+    if group.proven || group.limits.surge == 0 || !group.goes_on(pass) {
+        return false;
+    }
+    let since = pass.snapshot.short_since.get(group.name).copied().filter(|_| group.missing > 0);
+    let Some(deadline) = pass.deadline(since, pass.policy.join_timeout) else { return true };
+    pass.wake(deadline);
+    deadline > pass.now
 }
 
 /// Judges every replacement that has not proved itself: functional, on its way, or failed at a deadline.
@@ -70,7 +86,8 @@ enum Progress {
 fn stage(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Member, node: Option<&Node>) -> Progress {
     let subject = candidates::subject(id, member);
     let Some(node) = node else {
-        let deadline = pass.deadline(member.born, pass.policy.join_timeout);
+        let since = member.born.or_else(|| pass.snapshot.first_seen.get(id).copied());
+        let deadline = pass.deadline(since, pass.policy.join_timeout);
         if !group.begun {
             return Progress::Arriving;
         }
@@ -79,8 +96,8 @@ fn stage(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Membe
             return Progress::Failed(format!("its Node did not register within {limit} of its launch").into());
         }
         let stage = if member.pending { Stage::Launching } else { Stage::Running };
-        pass.show(id, member, stage, member.born);
-        pass.wait_until(subject, WaitReason::Join, member.born, deadline);
+        pass.show(id, member, stage, since);
+        pass.wait_until(subject, WaitReason::Join, since, deadline);
         return Progress::Arriving;
     };
     let Some(judgement) = &member.judgement else { return Progress::Arriving };
@@ -150,7 +167,9 @@ fn launch_wait(pass: &mut Pass<'_>, group: &Group<'_>) {
     let activities = pass.snapshot.activities.get(group.name);
     let last = activities.and_then(|all| all.iter().find(|a| a.description.starts_with("Launching")));
     let failure = last.filter(|a| a.status == crate::model::ActivityStatus::Failed).and_then(|a| a.message.clone());
-    pass.wait(Subject::Group(group.name.clone()), WaitReason::Launch { missing: group.missing, failure });
+    let since = pass.snapshot.short_since.get(group.name).copied();
+    let reason = WaitReason::Launch { missing: group.missing, failure };
+    pass.wait_until(Subject::Group(group.name.clone()), reason, since, None);
 }
 
 /// A time-out in words.

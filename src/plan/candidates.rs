@@ -13,9 +13,9 @@ use crate::model::{
     Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef, Text,
     Zone, marks,
 };
-use crate::readiness;
 use crate::observe::{Drain, DrainPod, Member, Role, Snapshot};
 use crate::policy::Policy;
+use crate::readiness;
 
 /// Why a whole group is left alone.
 pub(crate) fn group_hold(cluster: &str, group: &NodeGroup) -> Option<BlockReason> {
@@ -38,9 +38,8 @@ pub(crate) fn group_hold(cluster: &str, group: &NodeGroup) -> Option<BlockReason
 /// Whether `now` would launch something else than `fixed`; what is not resolved yet is not called different.
 pub(crate) fn has_moved(fixed: &Target, now: &Target) -> bool {
     let known = |a: &Option<Text>, b: &Option<Text>| a.is_some() && b.is_some() && a != b;
-    let moved = |a: &TemplateRef, b: &TemplateRef| {
-        a.id != b.id || known(&a.resolved, &b.resolved) || known(&a.image, &b.image)
-    };
+    let moved =
+        |a: &TemplateRef, b: &TemplateRef| a.id != b.id || known(&a.resolved, &b.resolved) || known(&a.image, &b.image);
     match (fixed, now) {
         (Target::Template(a), Target::Template(b)) => moved(a, b),
         (Target::Mixed { base: a, overrides: x }, Target::Mixed { base: b, overrides: y }) => {
@@ -105,8 +104,7 @@ impl Judge<'_> {
         let serves = in_service
             && !matches!(role, Role::Young | Role::Failed | Role::Returning)
             && node.is_some_and(readiness::serves);
-        let judgement =
-            node.filter(|_| role == Role::Young).map(|node| readiness::judge(self.policy, snapshot, node));
+        let judgement = node.filter(|_| role == Role::Young).map(|node| readiness::judge(self.policy, snapshot, node));
         let drain = node
             .filter(|_| matches!(role, Role::Draining | Role::Failed | Role::Returning))
             .map(|node| self.drain(node));
@@ -225,29 +223,45 @@ impl Judge<'_> {
     }
 }
 
+/// What a zone has to give next.
+pub(super) enum Next<'a> {
+    /// This one can be drained.
+    Drain(&'a InstanceId),
+    /// Only such as this one, whose pods are bound to the zone and fit on no other node of it.
+    Bound(&'a InstanceId),
+    /// Nothing.
+    None,
+}
+
 /// The next candidate of a zone: one that serves only where there is `room` for it to go.
 ///
 /// Among the first few, one whose pods find their budgets open goes before one that would wait for what another
 /// drain has taken. Where no replacement has come to the zone, its pods that are bound to it must fit elsewhere
 /// in it.
-pub(super) fn next<'a>(pass: &Pass<'a>, group: &Group<'a>, choice: &Choice, room: bool) -> Option<(bool, &'a InstanceId)> {
+pub(super) fn next<'a>(pass: &Pass<'a>, group: &Group<'a>, choice: &Choice, room: bool) -> Next<'a> {
     const LOOK_AT: usize = 8;
-    let zone = group.view.zones.get(&choice.zone)?;
-    let mut best: Option<(bool, &InstanceId)> = None;
-    let free = zone.candidates.iter().filter(|(_, serves, _, id)| {
+    let mut best = Next::None;
+    let Some(zone) = group.view.zones.get(&choice.zone) else { return best };
+    // Those that serve nobody come first: without room the look ends with them.
+    let open = zone.candidates.iter().take_while(|(_, serves, _, _)| room || !serves);
+    let free = open.filter(|(_, _, _, id)| {
         let node = pass.derived.members.get(id).and_then(|m| m.node.clone());
-        (room || !serves) && node.is_some_and(|n| pass.is_free(&ActionKey::Node(n)))
+        node.is_some_and(|n| pass.is_free(&ActionKey::Node(n)))
     });
     for (_, _, _, id) in free.take(LOOK_AT) {
         let Some(node) = pass.derived.members.get(id).and_then(|m| m.node.as_ref()) else { continue };
         if !choice.replaced && !fits_elsewhere(pass, group, node, &choice.zone) {
+            if matches!(best, Next::None) {
+                best = Next::Bound(id);
+            }
             continue;
         }
-        let blocked = pass.snapshot.pods_on(node).any(|pod| is_refused(pass, pod));
-        if !blocked {
-            return Some((false, id));
+        if !pass.snapshot.pods_on(node).any(|pod| is_refused(pass, pod)) {
+            return Next::Drain(id);
         }
-        best = best.or(Some((true, id)));
+        if !matches!(best, Next::Drain(_)) {
+            best = Next::Drain(id);
+        }
     }
     best
 }

@@ -119,7 +119,8 @@ pub(super) fn work(pass: &mut Pass<'_>, node: &Node, member: &Member) -> Standin
 /// Evicts a pod if its time has come; else who keeps it, as a clause and as what is waited for.
 fn evict(pass: &mut Pass<'_>, node: &Node, pod: &DrainPod, past: bool) -> Option<(Text, WaitReason)> {
     let snapshot = pass.snapshot;
-    let on_its_way = snapshot.accepted.get(&pod.uid).is_some_and(|at| after(*at, SETTLES).is_some_and(|t| t > pass.now));
+    let on_its_way =
+        snapshot.accepted.get(&pod.uid).is_some_and(|at| after(*at, SETTLES).is_some_and(|t| t > pass.now));
     if pod.going || on_its_way || pass.in_flight(&ActionKey::Pod(pod.uid.clone())) {
         if on_its_way && let Some(at) = snapshot.accepted.get(&pod.uid).and_then(|at| after(*at, SETTLES)) {
             pass.wake(at);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::drain::{self, Standing};
 use super::group::{self, Group};
 use super::pass::Pass;
-use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, changes, terminate};
 use super::zones;
+use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, changes, terminate};
 use crate::model::{InstanceId, Process, marks};
 
 /// Plans what is left to do for a group that begins nothing new.
@@ -23,14 +23,19 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     let stays = owed && cannot_give_back(pass, group);
     if stays {
         let surge = group.ledger.confirmed;
-        let why = format!("{surge} of the surge cannot be given back: {} serve, {} are promised", group.serving(), group.promised());
+        let why = format!(
+            "{surge} of the surge cannot be given back: {} serve, {} are promised",
+            group.serving(),
+            group.promised()
+        );
         pass.incomplete = true;
         pass.block(group.subject(), BlockReason::Ledger { why: why.into() });
     }
     let gives_back = owed && !stays;
     pass.working |= gives_back;
     let moving = group.arriving > 0 || group.failing > 0 || !group.view.returning.is_empty();
-    if !gives_back && !(moving && group.begun) && !kept {
+    let waits = gives_back || kept || (moving && group.begun);
+    if !waits {
         put_back(pass, group);
     }
 }

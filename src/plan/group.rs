@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::pass::Pass;
 use super::{
-    Action, ActionKey, ActionReason, BlockReason, Progress, Stage, Subject, Verdict, WaitReason, candidates, canary,
+    Action, ActionKey, ActionReason, BlockReason, Progress, Stage, Subject, Verdict, WaitReason, canary, candidates,
     changes, drain, ending, estimate, ledger, surge, terminate, zones,
 };
 use crate::model::{GroupName, InstanceId, Ledger, NodeGroup, Process, Text, Zone, marks};
@@ -122,6 +122,11 @@ impl<'a> Group<'a> {
         room == 0 && self.remaining > 0
     }
 
+    /// Whether nothing is on its way in or out.
+    fn is_at_rest(&self) -> bool {
+        self.arriving + self.failing + self.missing + self.in_drain + self.to_raise == 0 && self.picked.is_empty()
+    }
+
     /// Whether it goes on taking old nodes in hand.
     pub(super) fn goes_on(&self, pass: &Pass<'_>) -> bool {
         pass.ending.is_none() && self.fault.is_none() && self.remaining > 0 && !self.is_stuck()
@@ -174,8 +179,8 @@ fn pick<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, member: &'a Member) {
     pass.draining += 1;
 }
 
-/// Plans everything about one group, once all groups are known.
-pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, any_proven: bool) {
+/// Plans everything about one group, once all groups are known; `passed` says that no group's canary is awaited.
+pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, passed: bool) {
     show_held(pass, group);
     terminate::watch(pass, group);
     let stuck = group.is_stuck();
@@ -197,12 +202,14 @@ pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, any_proven:
         pass.working = true;
         if begin(pass, group) {
             raise(pass, group);
-            if any_proven {
+            if passed && group.proven {
                 soft_taints(pass, group);
             }
             drain::failed(pass, group);
             drain::old(pass, group, u32::MAX);
-            select(pass, group, u32::MAX);
+            if passed || group.limits.surge == 0 {
+                select(pass, group, u32::MAX);
+            }
         }
     }
     pass.plan.progress.insert(group.name.clone(), group.progress());
@@ -353,33 +360,53 @@ pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) 
 
 fn select_one<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
     let (functional, promised) = (group.serving(), group.promised());
-    let room = functional > promised;
-    let (order, held) = zones::order(group);
+    let (order, held) = zones::order(group, pass.ending.is_some());
+    let mut bound = None;
     for choice in order {
-        let Some((_, id)) = candidates::next(pass, group, &choice, room) else { continue };
-        let derived = pass.derived;
-        let Some(member) = derived.members.get(id) else { continue };
-        let Some(node) = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n)) else { continue };
-        let outdated = member.outdated.clone();
-        let words = outdated.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let reason = match choice.replaced {
-            true => ActionReason::Drain { outdated, zone: choice.zone.clone() },
-            false if group.limits.unavailable > 0 => ActionReason::DrainUnavailable { outdated },
-            false => ActionReason::DrainFullest { outdated, zone: choice.zone.clone() },
-        };
-        if pass.act(changes::cordon(node, &pass.rotation.id, &words, pass.now), reason) {
-            pass.show(id, member, Stage::Selected, None);
-            pick(pass, group, member);
-            return true;
+        let room = functional > promised && zones::keeps_its_share(pass, group, &choice.zone);
+        match candidates::next(pass, group, &choice, room) {
+            candidates::Next::Drain(id) if cordon(pass, group, id, &choice) => return true,
+            candidates::Next::Bound(id) => bound = bound.or(Some(id)),
+            _ => {}
         }
     }
-    if !room {
+    if functional <= promised {
         pass.wait(group.subject(), WaitReason::Capacity { functional, promised });
+    } else if let Some(id) = bound.filter(|_| group.is_at_rest()) {
+        give_up_bound(pass, id);
     }
     for zone in held {
         pass.wait(group.subject(), WaitReason::ZoneBalance { zone });
     }
     false
+}
+
+fn cordon<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, id: &InstanceId, choice: &zones::Choice) -> bool {
+    let derived = pass.derived;
+    let Some(member) = derived.members.get(id) else { return false };
+    let Some(node) = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n)) else { return false };
+    let outdated = member.outdated.clone();
+    let words = outdated.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let reason = match choice.replaced {
+        true => ActionReason::Drain { outdated, zone: choice.zone.clone() },
+        false if group.limits.unavailable > 0 => ActionReason::DrainUnavailable { outdated },
+        false => ActionReason::DrainFullest { outdated, zone: choice.zone.clone() },
+    };
+    if !pass.act(changes::cordon(node, &pass.rotation.id, &words, pass.now), reason) {
+        return false;
+    }
+    pass.show(id, member, Stage::Selected, None);
+    pick(pass, group, member);
+    true
+}
+
+/// Nothing is on its way that could make room for its pods: it is given up before it was touched.
+fn give_up_bound(pass: &mut Pass<'_>, id: &InstanceId) {
+    if let Some(node) = pass.derived.members.get(id).and_then(|m| m.node.clone()) {
+        let why = "its pods are bound to its zone, and fit on no other node of it";
+        pass.incomplete = true;
+        pass.entries.skipped.insert(node, why.into());
+    }
 }
 
 /// Whether the verdict forbids to touch an old node.

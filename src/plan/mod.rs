@@ -16,6 +16,7 @@ mod group;
 mod ledger;
 mod outdated;
 mod pass;
+mod preview;
 mod reason;
 mod surge;
 mod terminate;
@@ -24,6 +25,7 @@ mod words;
 mod zones;
 
 pub use action::{Action, ActionKey, NodePurpose, Planned};
+pub use preview::{Finding, GroupPreview, Preview, preview};
 pub use reason::{ActionReason, BlockReason, Outdated, Subject, WaitReason};
 pub use surge::Limits;
 
@@ -211,9 +213,10 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
         }
     }
     group::cordons_in_flight(&mut pass, &mut groups);
-    let any_proven = groups.iter().any(|g| g.begun && g.proven && g.remaining > 0);
+    let canaries: Vec<bool> = groups.iter().map(|g| canary::is_awaited(&mut pass, g)).collect();
+    let passed = !canaries.contains(&true);
     for group in &mut groups {
-        group::rotate(&mut pass, group, any_proven);
+        group::rotate(&mut pass, group, passed);
     }
     pass.finish()
 }

@@ -77,9 +77,7 @@ fn differs(want: &TemplateRef, instance: &Instance) -> Option<Outdated> {
     }
     // `resolve:ssm:` keeps one version while the image moves.
     match (&instance.image, &want.image) {
-        (Some(have), Some(image)) if have != image => {
-            Some(Outdated::Image { have: have.clone(), want: image.clone() })
-        }
+        (Some(have), Some(image)) if have != image => Some(Outdated::Image { have: have.clone(), want: image.clone() }),
         _ => None,
     }
 }

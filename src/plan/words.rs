@@ -79,8 +79,8 @@ impl fmt::Display for WaitReason {
             Self::Join => f.write_str("its Node to register"),
             Self::NodeReady { why } => write!(f, "Ready: {why}"),
             Self::StartupTaint { taint } => write!(f, "startup taint {taint} to go"),
+            Self::NodeLacks { what } => write!(f, "{what}, which the old nodes of its group have"),
             Self::DaemonSet { daemonset, why } => write!(f, "DaemonSet {daemonset}: {why}"),
-            Self::NodeLacks { what } => write!(f, "{what}, which the other nodes of its group have"),
             Self::Soak { left } => write!(f, "to stay functional for {}s more", left.as_secs()),
             Self::Canary { functional, wanted } => write!(f, "the canary: {functional} of {wanted} functional"),
             Self::Capacity { functional, promised } => {
@@ -139,7 +139,9 @@ impl fmt::Display for Action {
             Self::TagGroup { group, tags } => {
                 write!(f, "tag {group}: {}", names(&mut tags.iter().map(|(k, v)| format!("{k}={v}"))))
             }
-            Self::UntagGroup { group, keys } => write!(f, "untag {group}: {}", names(&mut keys.iter().map(|k| k.to_string()))),
+            Self::UntagGroup { group, keys } => {
+                write!(f, "untag {group}: {}", names(&mut keys.iter().map(|k| k.to_string())))
+            }
             Self::Suspend { group, processes } => {
                 write!(f, "suspend {} of {group}", names(&mut processes.iter().map(|p| p.0.to_string())))
             }

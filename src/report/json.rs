@@ -3,7 +3,6 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::words;
 use crate::event::{Event, EventKind, VERSION};
 use crate::model::Text;
 
@@ -48,7 +47,7 @@ impl JsonLines {
                     kind: "wait",
                     subject: &wait.subject,
                     reason: &wait.reason,
-                    culprit: words::wait(&wait.reason),
+                    culprit: wait.reason.to_string(),
                     since: wait.since.map(millis),
                     until: wait.until.map(millis),
                 };

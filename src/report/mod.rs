@@ -4,6 +4,7 @@ pub mod closing;
 pub mod json;
 pub mod output;
 pub mod plain;
+pub mod plan;
 pub mod progress;
 pub mod reporter;
 pub mod summary;

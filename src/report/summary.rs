@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::bound::{self, GroupLoad};
 use crate::event::{About, Event, EventKind, Percentiles, Report, TimeLost};
 use crate::model::{GroupName, InstanceId, NodeName, Text};
-use crate::plan::{Progress, Subject, Verdict, Wait, WaitReason};
+use crate::plan::{Block, BlockReason, Progress, Subject, Verdict, Wait, WaitReason};
 
 /// From the request for a new instance to the instance running.
 pub const LAUNCH: &str = "launch";
@@ -64,6 +64,8 @@ pub struct Closing {
 struct Arrival {
     began: Option<Timestamp>,
     last: Option<Timestamp>,
+    /// It is functional: whatever is told of it later is no stage any more.
+    over: bool,
 }
 
 /// Sums and counts of one group's stages.
@@ -100,6 +102,8 @@ pub struct Summary {
     arrivals: BTreeMap<InstanceId, Arrival>,
     drained: BTreeSet<InstanceId>,
     skipped: BTreeMap<NodeName, Text>,
+    /// Outdated nodes that the plan held back and that were never taken on.
+    held: BTreeMap<NodeName, Text>,
     groups: BTreeMap<GroupName, Means>,
     stages: BTreeMap<&'static str, Vec<f64>>,
     /// The DaemonSet each arriving node waited for last.
@@ -121,6 +125,7 @@ impl Summary {
             arrivals: BTreeMap::new(),
             drained: BTreeSet::new(),
             skipped: BTreeMap::new(),
+            held: BTreeMap::new(),
             groups: BTreeMap::new(),
             stages: BTreeMap::new(),
             culprits: BTreeMap::new(),
@@ -136,6 +141,12 @@ impl Summary {
     pub fn fold(&mut self, event: &Event) {
         self.pass_time(event.time);
         match &event.kind {
+            EventKind::RotationPlanned { blocks, .. } => self.held = held(blocks),
+            EventKind::NodeSelected { about, .. } => {
+                if let Some(node) = &about.node {
+                    self.held.remove(node);
+                }
+            }
             EventKind::ReplacementLaunching { about } => self.arrival(about, event.time, None),
             EventKind::ReplacementRunning { about } => self.arrival(about, event.time, Some(LAUNCH)),
             EventKind::ReplacementJoined { about } => self.arrival(about, event.time, Some(JOIN)),
@@ -189,6 +200,10 @@ impl Summary {
     fn arrival(&mut self, about: &About, now: Timestamp, passed: Option<&'static str>) {
         let Some(instance) = &about.instance else { return };
         let arrival = self.arrivals.entry(instance.clone()).or_default();
+        if arrival.over {
+            return;
+        }
+        arrival.over = passed == Some(FUNCTIONAL);
         // A stage is measured only if its beginning was seen: a resumed run meets nodes in the middle.
         let before = arrival.last.replace(now);
         if passed.is_none() {
@@ -200,6 +215,9 @@ impl Summary {
     }
 
     fn functional(&mut self, about: &About, now: Timestamp) {
+        if about.instance.as_ref().and_then(|i| self.arrivals.get(i)).is_some_and(|a| a.over) {
+            return;
+        }
         self.arrival(about, now, Some(FUNCTIONAL));
         let began = about.instance.as_ref().and_then(|i| self.arrivals.get(i)).and_then(|a| a.began);
         if let Some(name) = about.node.as_ref().and_then(|n| self.culprits.remove(n)) {
@@ -233,7 +251,7 @@ impl Summary {
         Report {
             outcome: closing.outcome,
             nodes_rotated: self.groups.values().map(|g| g.rotated).sum(),
-            nodes_skipped: self.skipped.clone(),
+            nodes_skipped: self.held.iter().chain(&self.skipped).map(|(n, why)| (n.clone(), why.clone())).collect(),
             duration_s,
             lower_bound_s: bound.seconds,
             bottleneck: bound.bottleneck.to_string().into(),
@@ -298,6 +316,16 @@ impl Summary {
         }
         explained
     }
+}
+
+/// The nodes that blocks hold, those of others aside.
+fn held(blocks: &[Block]) -> BTreeMap<NodeName, Text> {
+    let node = |block: &Block| match (&block.subject, &block.reason) {
+        (_, BlockReason::NotOurs { .. }) => None,
+        (Subject::Node(node), reason) => Some((node.clone(), reason.to_string().into())),
+        _ => None,
+    };
+    blocks.iter().filter_map(node).collect()
 }
 
 /// Whom time passing now is charged to: nobody while something drains unhindered, or where the bound itself

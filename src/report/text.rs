@@ -50,18 +50,21 @@ pub fn seconds(seconds: f64) -> String {
     if seconds > 0.0 && seconds < 9.95 {
         return format!("{seconds:.1}s");
     }
-    let whole = seconds.max(0.0).round() as u64;
-    match whole {
-        0..60 => format!("{whole}s"),
-        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
-        3600..86400 => format!("{}h{:02}m", whole / 3600, whole % 3600 / 60),
-        _ => format!("{}d{:02}h", whole / 86400, whole % 86400 / 3600),
-    }
+    whole(seconds.max(0.0).round() as u64)
 }
 
-/// The same in whole seconds, for what counts up while one looks at it.
+/// The same in whole seconds, for what counts while one looks at it.
 pub fn clock(duration: SignedDuration) -> String {
-    seconds(duration.as_secs().max(0) as f64)
+    whole(u64::try_from(duration.as_secs()).unwrap_or_default())
+}
+
+fn whole(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86400, seconds % 86400 / 3600),
+    }
 }
 
 /// `1 node`, `2 nodes`, `15,000 pods`.
@@ -74,7 +77,7 @@ pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

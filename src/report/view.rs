@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::text::{Paint, clip, clock, count, seconds, short};
+use super::text::{Paint, clip, clock, count, short};
 use super::words;
 use crate::event::{Event, EventKind};
 use crate::model::{GroupName, Text};
@@ -141,7 +141,7 @@ impl View {
             _ => false,
         });
         let what = match wait {
-            Some(wait) => words::wait(&wait.reason),
+            Some(wait) => wait.reason.to_string(),
             None if hand.pods_left > 0 => format!("{} left", count(u64::from(hand.pods_left), "pod")),
             None => String::new(),
         };
@@ -167,8 +167,8 @@ impl View {
             self.bars.values().filter(|b| b.progress.outdated > 0).map(|b| b.eta(now)).collect::<Option<Vec<_>>>();
         let left = match eta {
             _ if left == 0 => "putting things back".to_owned(),
-            Some(each) => format!("about {} left", seconds(each.into_iter().fold(0.0, f64::max).round())),
-            None => format!("about {} left", seconds((self.expected_s - elapsed.as_secs_f64()).max(0.0).round())),
+            Some(each) => format!("about {} left", left_text(each.into_iter().fold(0.0, f64::max))),
+            None => format!("about {} left", left_text(self.expected_s - elapsed.as_secs_f64())),
         };
         let mut text = format!("{done} of {} rotated in {}, {left}", count(u64::from(total), "node"), clock(elapsed));
         if self.paused {
@@ -179,10 +179,14 @@ impl View {
                 Subject::Group(group) => Text::from(format!("{group} waits for ")),
                 _ => "waits for ".into(),
             };
-            text.push_str(&format!("; {group}{}", words::wait(&wait.reason)));
+            text.push_str(&format!("; {group}{}", wait.reason));
         }
         paint.bold(&clip(&text, width))
     }
+}
+
+fn left_text(seconds: f64) -> String {
+    clock(SignedDuration::from_secs(seconds.max(0.0).round() as i64))
 }
 
 fn bar_line(name: &GroupName, bar: &Bar, now: Timestamp, name_width: usize, width: usize, paint: Paint) -> String {
@@ -190,7 +194,7 @@ fn bar_line(name: &GroupName, bar: &Bar, now: Timestamp, name_width: usize, widt
     let digits = total.to_string().len();
     let left = match bar.eta(now) {
         _ if bar.progress.outdated == 0 => "done".to_owned(),
-        Some(eta) => format!("{} left", seconds(eta.round())),
+        Some(eta) => format!("{} left", left_text(eta)),
         None => String::new(),
     };
     let skipped = if bar.progress.skipped > 0 { format!(" {} skipped", bar.progress.skipped) } else { String::new() };

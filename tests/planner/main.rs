@@ -1,6 +1,8 @@
 //! The planner's stories: each is played in an ideal world and compared with its telling in `tests/goldens/`.
 //! `UPDATE_GOLDENS=1` writes them anew, for a person to read before they are committed.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
+
 mod world;
 
 use std::fs;
@@ -37,8 +39,12 @@ fn plain_rotation_with_a_surge_of_one() {
     let mut world = World::new(policy(1)).with_group("workers", &ZONES, 2);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Done));
-    golden("plain-rotation", "Six nodes in three zones, surge 1, one by one: each drain follows a functional replacement in its zone, \
-         and the last termination takes the surge with it.", world);
+    golden(
+        "plain-rotation",
+        "Six nodes in three zones, surge 1, one by one: each drain follows a functional replacement in its zone, \
+         and the last termination takes the surge with it.",
+        world,
+    );
 }
 
 #[test]
@@ -48,8 +54,12 @@ fn a_surge_of_three_ends_balanced() {
     let mut world = World::new(Policy { drains, ..policy(3) }).with_group("workers", &zones, 1);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Done));
-    golden("surge-of-three", "Nine nodes, surge 3, three drains at once: one canary, then all three, no batch barrier, and three \
-         decrements one at a time at the end.", world);
+    golden(
+        "surge-of-three",
+        "Nine nodes, surge 3, three drains at once: one canary, then all three, no batch barrier, and three \
+         decrements one at a time at the end.",
+        world,
+    );
 }
 
 #[test]
@@ -58,8 +68,12 @@ fn unavailable_one_without_surge_launches_nothing_extra() {
     let mut world = World::new(policy).with_group("workers", &ZONES, 2);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Done));
-    golden("unavailable-one", "No surge, one node below desired: drain first, terminate without decrement, wait for the replacement. \
-         The first replacement is the canary.", world);
+    golden(
+        "unavailable-one",
+        "No surge, one node below desired: drain first, terminate without decrement, wait for the replacement. \
+         The first replacement is the canary.",
+        world,
+    );
 }
 
 #[test]
@@ -73,7 +87,11 @@ fn percentages_are_of_the_groups_own_desired() {
     let mut world = World::new(policy).with_group("workers", &[("a", 4), ("b", 4)], 1);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Done));
-    golden("percentages", "Eight nodes: a surge of 25% is 2, drains of 50% are 4, and 15% unavailable, rounded down, is 1.", world);
+    golden(
+        "percentages",
+        "Eight nodes: a surge of 25% is 2, drains of 50% are 4, and 15% unavailable, rounded down, is 1.",
+        world,
+    );
 }
 
 #[test]
@@ -83,8 +101,12 @@ fn a_canary_that_never_joins_ends_the_rotation_with_no_old_node_touched() {
     world.begin();
     assert_eq!(world.play(), Some(Verdict::CanaryFailed));
     assert!(world.touched.is_empty());
-    golden("canary-never-joins", "The canary's Node never registers: it is terminated with its surge, everything is put back, and no \
-         old node was cordoned.", world);
+    golden(
+        "canary-never-joins",
+        "The canary's Node never registers: it is terminated with its surge, everything is put back, and no \
+         old node was cordoned.",
+        world,
+    );
 }
 
 #[test]
@@ -94,8 +116,12 @@ fn a_canary_whose_daemonset_restarts_ends_the_rotation() {
     world.begin();
     assert_eq!(world.play(), Some(Verdict::CanaryFailed));
     assert!(world.touched.is_empty());
-    golden("canary-restarts", "aws-node restarts on the canary: Ready is not functional. At the gate's deadline it is cordoned, drained \
-         and given back, and no old node was cordoned.", world);
+    golden(
+        "canary-restarts",
+        "aws-node restarts on the canary: Ready is not functional. At the gate's deadline it is cordoned, drained \
+         and given back, and no old node was cordoned.",
+        world,
+    );
 }
 
 #[test]
@@ -104,8 +130,12 @@ fn a_failed_replacement_within_the_failure_budget_is_replaced() {
     world.fates.insert(3, Fate::NeverJoins);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Done));
-    golden("third-replacement-fails", "The third replacement never joins. It goes with its surge, the surge is raised again, and the \
-         rotation goes on: one failure is within the failure budget of two.", world);
+    golden(
+        "third-replacement-fails",
+        "The third replacement never joins. It goes with its surge, the surge is raised again, and the \
+         rotation goes on: one failure is within the failure budget of two.",
+        world,
+    );
 }
 
 #[test]
@@ -114,7 +144,11 @@ fn the_second_failure_after_the_canary_stops_the_rotation() {
     world.fates.extend([(2, Fate::NeverJoins), (4, Fate::NeverJoins)]);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::FailureBudget));
-    golden("failure-budget", "Two replacements fail after the canary: nothing new is begun and what was changed is put back.", world);
+    golden(
+        "failure-budget",
+        "Two replacements fail after the canary: nothing new is begun and what was changed is put back.",
+        world,
+    );
 }
 
 #[test]
@@ -125,8 +159,12 @@ fn a_node_whose_budget_never_frees_is_skipped_and_never_cordoned() {
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Incomplete));
     assert!(!world.touched.contains(&NodeName::from("workers-a1")));
-    golden("budget-never-frees", "One replica, and a budget that wants one healthy: its node is named and left alone, the others are \
-         rotated, exit 5.", world);
+    golden(
+        "budget-never-frees",
+        "One replica, and a budget that wants one healthy: its node is named and left alone, the others are \
+         rotated, exit 5.",
+        world,
+    );
 }
 
 #[test]
@@ -138,7 +176,11 @@ fn a_pod_under_two_budgets_holds_its_node() {
     world.budget_named("two", "db", 0);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Incomplete));
-    golden("two-budgets", "Two budgets cover one pod: its eviction would be answered 500 for ever, so its node is left alone.", world);
+    golden(
+        "two-budgets",
+        "Two budgets cover one pod: its eviction would be answered 500 for ever, so its node is left alone.",
+        world,
+    );
 }
 
 #[test]
@@ -153,8 +195,12 @@ fn nodes_that_share_a_tight_budget_do_not_wait_for_each_other_while_free_ones_co
     world.budget("queue", 3);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Done));
-    golden("tight-budget", "a1 and a2 share a budget that lets one pod go at a time. While a1 drains, a node that does not need that \
-         budget takes the other slot.", world);
+    golden(
+        "tight-budget",
+        "a1 and a2 share a budget that lets one pod go at a time. While a1 drains, a node that does not need that \
+         budget takes the other slot.",
+        world,
+    );
 }
 
 #[test]
@@ -165,8 +211,12 @@ fn a_drain_that_runs_out_of_time_skips_its_node() {
     world.sick(50, 400);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Incomplete));
-    golden("drain-time-out", "A pod of the same budget falls sick, so nothing may be evicted: after three minutes the node is given up, uncordoned \
-         and named, and the rotation goes on with the others.", world);
+    golden(
+        "drain-time-out",
+        "A pod of the same budget falls sick, so nothing may be evicted: after three minutes the node is given up, uncordoned \
+         and named, and the rotation goes on with the others.",
+        world,
+    );
 }
 
 #[test]
@@ -178,8 +228,12 @@ fn a_drain_that_runs_out_of_time_may_stop_the_rotation() {
     world.sick(50, 400);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Stuck));
-    golden("drain-time-out-stops", "The same under --on-stuck stop: nothing new is begun, the node in hand is let go, and one more old node goes \
-         with the surge once the budget frees.", world);
+    golden(
+        "drain-time-out-stops",
+        "The same under --on-stuck stop: nothing new is begun, the node in hand is let go, and one more old node goes \
+         with the surge once the budget frees.",
+        world,
+    );
 }
 
 #[test]
@@ -191,8 +245,12 @@ fn pods_that_opt_out_hold_their_nodes() {
     world.add_pod("agent", Some(&"workers-b2".into()), |p| p.tolerates_cordon = true);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Incomplete));
-    golden("opt-outs", "An opt-out, emptyDir data, a bare pod and a blanket toleration: four nodes are held and named with the flag \
-         that overrides it; the others are rotated.", world);
+    golden(
+        "opt-outs",
+        "An opt-out, emptyDir data, a bare pod and a blanket toleration: four nodes are held and named with the flag \
+         that overrides it; the others are rotated.",
+        world,
+    );
 }
 
 #[test]
@@ -201,7 +259,11 @@ fn a_managed_node_group_is_never_touched() {
     world.change_group("managed", |g| g.managed_by = Some("managed".into()));
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Done));
-    golden("managed-node-group", "A group that an EKS managed node group owns is skipped with the command that updates it.", world);
+    golden(
+        "managed-node-group",
+        "A group that an EKS managed node group owns is skipped with the command that updates it.",
+        world,
+    );
 }
 
 #[test]
@@ -213,7 +275,11 @@ fn a_maximum_in_the_way_is_raised_only_if_asked() {
     world.tell("the same with --raise-max");
     world.policy.raise_max = true;
     assert_eq!(world.play(), Some(Verdict::Done));
-    golden("maximum", "Desired is the maximum: without --raise-max nothing can be done; with it, it is raised and put back.", world);
+    golden(
+        "maximum",
+        "Desired is the maximum: without --raise-max nothing can be done; with it, it is raised and put back.",
+        world,
+    );
 }
 
 #[test]
@@ -238,8 +304,12 @@ fn an_override_is_judged_by_its_own_template() {
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Done));
     assert!(!world.touched.contains(&NodeName::from("workers-a2")));
-    golden("mixed-instances", "Three types under a mixed-instances policy: one behind its template, one on its override's own template, \
-         one of a type that is not launched any more.", world);
+    golden(
+        "mixed-instances",
+        "Three types under a mixed-instances policy: one behind its template, one on its override's own template, \
+         one of a type that is not launched any more.",
+        world,
+    );
 }
 
 #[test]
@@ -251,8 +321,12 @@ fn a_target_that_moves_ends_the_rotation() {
     });
     world.begin();
     assert_eq!(world.play(), Some(Verdict::TargetChanged));
-    golden("target-moves", "$Latest moves in the middle: nothing is terminated without decrement any more, since the group would launch \
-         the new version uncanaried. The surge is given back and the run ends, resumable.", world);
+    golden(
+        "target-moves",
+        "$Latest moves in the middle: nothing is terminated without decrement any more, since the group would launch \
+         the new version uncanaried. The surge is given back and the run ends, resumable.",
+        world,
+    );
 }
 
 #[test]
@@ -268,7 +342,11 @@ fn instances_in_other_hands_are_left_alone_and_named() {
     for untouched in ["workers-a1", "workers-a2", "workers-b1"] {
         assert!(!world.touched.contains(&NodeName::from(untouched)), "{untouched}");
     }
-    golden("other-hands", "A protected instance, one in Standby, one in the warm pool: named, in no count, and left alone.", world);
+    golden(
+        "other-hands",
+        "A protected instance, one in Standby, one in the warm pool: named, in no count, and left alone.",
+        world,
+    );
 }
 
 #[test]
@@ -280,8 +358,12 @@ fn a_crash_between_step_and_fold_is_settled_by_what_the_world_shows() {
     world.crash_at = Some("with decrement");
     assert_eq!(world.play(), None);
     assert_eq!(world.play(), Some(Verdict::Done));
-    golden("crash-between-step-and-fold", "fastnode dies after desired was raised and again after the decrement, each time before its \
-         ledger was folded. The next run finds both applied, raises nothing twice and lowers nothing twice.", world);
+    golden(
+        "crash-between-step-and-fold",
+        "fastnode dies after desired was raised and again after the decrement, each time before its \
+         ledger was folded. The next run finds both applied, raises nothing twice and lowers nothing twice.",
+        world,
+    );
 }
 
 #[test]
@@ -303,8 +385,12 @@ fn a_group_that_cannot_end_balanced_keeps_azrebalance_suspended() {
     }
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Incomplete));
-    golden("unbalanced-end", "Five nodes of one zone are held, one of the other is rotated: resumed, AZRebalance would terminate \
-         undrained nodes, so it stays suspended, tagged and named.", world);
+    golden(
+        "unbalanced-end",
+        "Five nodes of one zone are held, one of the other is rotated: resumed, AZRebalance would terminate \
+         undrained nodes, so it stays suspended, tagged and named.",
+        world,
+    );
 }
 
 #[test]
@@ -314,4 +400,23 @@ fn without_a_rotation_the_plan_only_shows() {
     let plan = plan(&world.policy, &world.snapshot, world.now);
     assert!(plan.actions.is_empty() && plan.verdict.is_none());
     assert_eq!(plan.progress[&GroupName::from("workers")].outdated, 6);
+}
+
+#[test]
+fn pods_bound_to_a_full_zone_hold_their_node() {
+    let mut world = World::new(policy(1)).with_group("workers", &[("a", 2), ("b", 2)], 1);
+    for node in ["workers-b1", "workers-b2"] {
+        world.add_pod("db", Some(&node.into()), |p| {
+            p.flags.claims = true;
+            p.cpu = 3_000;
+        });
+    }
+    world.begin();
+    assert_eq!(world.play(), Some(Verdict::Incomplete));
+    golden(
+        "bound-to-a-full-zone",
+        "Two pods with volumes of zone b fill both its nodes. Replacements come to zone a, so neither can go: \
+         both are given up before they are touched, and the others are rotated.",
+        world,
+    );
 }

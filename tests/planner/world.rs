@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use fastnode::cloud::GroupState;
-use fastnode::cluster::{ErrorKind, Fact, Kind};
+use fastnode::cluster::{Fact, Kind};
+use fastnode::invariants;
 use fastnode::model::*;
-use fastnode::observe::{Refusal, RotationRecord, Snapshot};
+use fastnode::observe::{RotationRecord, Snapshot};
 use fastnode::plan::{self, Action, NodePurpose, Plan, Verdict};
 use fastnode::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
@@ -134,7 +135,7 @@ impl World {
         states.push(GroupState { group: record, instances });
         self.snapshot.apply_groups(states, self.now);
         for (id, node) in joins {
-            self.join(&id, &node, self.start - seconds(90 * 24 * 3600), true);
+            self.join(&id, &node, self.start - seconds(90 * 24 * 3600));
             self.ready(&id, Fate::Joins);
             for _ in 0..pods {
                 self.add_pod("web", Some(&NodeName::from(node.as_str())), |_| {});
@@ -243,6 +244,9 @@ impl World {
             self.snapshot.refresh(&self.policy);
             let plan = plan::plan(&self.policy, &self.snapshot, self.now);
             self.tell_plan(&plan);
+            if let Err(violation) = invariants::check(&self.policy, &self.snapshot, &plan, self.now) {
+                panic!("{violation}\n{}", self.lines);
+            }
             if let Some(verdict) = plan.verdict {
                 assert!(plan.actions.is_empty(), "a verdict with actions: {plan:?}");
                 self.line(&format!("=> {verdict}"));
@@ -268,13 +272,24 @@ impl World {
         let moved = self.moves.len();
         let _ = writeln!(self.lines, "\npods moved: {moved}, more than once: {twice}");
         for group in self.snapshot.groups.values() {
-            let zones: Vec<String> = group.zones.iter().map(|z| {
-                let there = |i: &&Instance| i.zone == *z && i.lifecycle == Lifecycle::InService;
-                format!("{z} {}", self.snapshot.instances_of(&group.name).filter(there).count())
-            }).collect();
-            let tags: Vec<String> = group.tags.keys().filter(|k| k.starts_with("fastnode:")).map(ToString::to_string).collect();
+            let zones: Vec<String> = group
+                .zones
+                .iter()
+                .map(|z| {
+                    let there = |i: &&Instance| i.zone == *z && i.lifecycle == Lifecycle::InService;
+                    format!("{z} {}", self.snapshot.instances_of(&group.name).filter(there).count())
+                })
+                .collect();
+            let tags: Vec<String> =
+                group.tags.keys().filter(|k| k.starts_with("fastnode:")).map(ToString::to_string).collect();
             let left = if tags.is_empty() { "nothing".into() } else { tags.join(" ") };
-            let _ = writeln!(self.lines, "{}: desired {}, {}; tags left: {left}", group.name, group.desired, zones.join(", "));
+            let _ = writeln!(
+                self.lines,
+                "{}: desired {}, {}; tags left: {left}",
+                group.name,
+                group.desired,
+                zones.join(", ")
+            );
         }
         self.lines
     }
@@ -297,7 +312,11 @@ impl World {
         }
         for wait in &plan.waits {
             if let plan::WaitReason::Budget { pod, budget } = &wait.reason {
-                let text = format!("{} waits for budget {budget} to let {} go", wait.subject, pod.name.split('-').next().unwrap());
+                let text = format!(
+                    "{} waits for budget {budget} to let {} go",
+                    wait.subject,
+                    pod.name.split('-').next().unwrap()
+                );
                 if self.told.insert(text.clone()) {
                     self.line(&text);
                 }
@@ -422,7 +441,7 @@ impl World {
                 Next::InService(id) => self.change_instance(id.as_str(), |i| i.lifecycle = Lifecycle::InService),
                 Next::Join(id, fate) => {
                     let name = id.as_str().trim_start_matches("i-").to_owned();
-                    self.join(&id, &name, self.now, false);
+                    self.join(&id, &name, self.now);
                     self.later(5, Next::Ready(id, fate));
                 }
                 Next::Ready(id, fate) => {
@@ -475,7 +494,7 @@ impl World {
         }
     }
 
-    fn join(&mut self, id: &InstanceId, name: &str, created: Timestamp, _old: bool) {
+    fn join(&mut self, id: &InstanceId, name: &str, created: Timestamp) {
         let node = Node {
             name: name.into(),
             uid: format!("uid-{name}").into(),
@@ -548,7 +567,9 @@ impl World {
     /// What the disruption controller counts.
     fn judge_budgets(&mut self) {
         for mut budget in self.snapshot.budgets.values().cloned().collect::<Vec<_>>() {
-            let over = |p: &&Pod| p.key.namespace == budget.key.namespace && budget.selector.as_ref().unwrap().matches(&p.labels);
+            let over = |p: &&Pod| {
+                p.key.namespace == budget.key.namespace && budget.selector.as_ref().unwrap().matches(&p.labels)
+            };
             let pods: Vec<&Pod> = self.snapshot.pods.values().filter(over).filter(|p| p.deleting.is_none()).collect();
             let healthy = pods.iter().filter(|p| p.flags.ready).count() as i32;
             let expected = self.snapshot.pods.values().filter(over).count() as i32;
@@ -568,18 +589,15 @@ impl World {
         for (name, own) in &self.own {
             let serves = |i: &&Instance| {
                 i.lifecycle == Lifecycle::InService
-                    && self.snapshot.node_of(&i.id).is_some_and(|n| n.ready() == ConditionStatus::True && !n.unschedulable)
+                    && self
+                        .snapshot
+                        .node_of(&i.id)
+                        .is_some_and(|n| n.ready() == ConditionStatus::True && !n.unschedulable)
             };
             let serving = self.snapshot.instances_of(name).filter(serves).count() as u32;
             let promised = own - self.policy.unavailable.of_down(*own);
             assert!(serving >= promised, "{name}: {serving} serve, {promised} are promised\n{}", self.lines);
         }
-    }
-
-    pub fn refuse(&mut self, uid: &Uid, kind: ErrorKind) {
-        let retry_at = self.now + seconds(20);
-        let refusal = Refusal { kind, message: "refused".into(), at: self.now, attempts: 1, retry_at };
-        self.snapshot.refusals.insert(uid.clone(), refusal);
     }
 
     fn zone(&self, node: &NodeName) -> String {

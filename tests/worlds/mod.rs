@@ -241,6 +241,10 @@ pub fn node_mut<'a>(snapshot: &'a mut Snapshot, name: &str) -> &'a mut Node {
     snapshot.nodes.get_mut(&NodeName::from(name)).unwrap()
 }
 
+pub fn instance_mut<'a>(snapshot: &'a mut Snapshot, id: &str) -> &'a mut Instance {
+    snapshot.instances.get_mut(&InstanceId::from(id)).unwrap()
+}
+
 pub fn group_mut(snapshot: &mut Snapshot) -> &mut NodeGroup {
     snapshot.groups.get_mut(&GroupName::from(GROUP)).unwrap()
 }

@@ -1,0 +1,306 @@
+//! The binary as a user or a script meets it: flags, files, variables, exit codes, streams.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking, as the tests do")]
+
+use std::path::Path;
+use std::process::{Command as Process, Stdio};
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::{contains, is_empty, is_match, starts_with};
+use serde_json::Value;
+
+/// fastnode without anything of the machine it runs on.
+fn fastnode() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fastnode"));
+    command.env_clear().env("HOME", "/nonexistent");
+    command
+}
+
+fn run(arguments: &str) -> assert_cmd::assert::Assert {
+    fastnode().args(arguments.split_whitespace()).assert()
+}
+
+fn config(text: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fastnode.toml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    (dir, path)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn events(bytes: &[u8]) -> Vec<Value> {
+    text(bytes).lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+// -- Help -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn help_shows_the_verbs_and_their_defaults() {
+    run("--help").code(0).stdout(contains("rotate").and(contains("plan")).and(contains("status")));
+    run("rotate --help").code(0).stdout(contains("--surge <N|N%|auto>").and(contains("[default: auto]")));
+    run("rotate --help").stdout(contains("--past-budgets[=<CLUSTER>]"));
+    run("--version").code(0).stdout(starts_with("fastnode "));
+}
+
+#[test]
+fn no_verb_and_unknown_verbs_are_usage_errors() {
+    run("").code(2);
+    run("rotat").code(2).stderr(contains("'rotate'"));
+    run("rotate --sruge 3").code(2).stderr(contains("--surge"));
+}
+
+#[test]
+fn completions_and_manual_pages_are_written() {
+    run("completions bash").code(0).stdout(contains("--drain-timeout"));
+    let dir = tempfile::tempdir().unwrap();
+    fastnode().arg("man").arg(dir.path().join("man1")).assert().code(0);
+    assert!(dir.path().join("man1/fastnode-rotate.1").exists());
+}
+
+// -- Wrong input ----------------------------------------------------------------------------------------------
+
+#[test]
+fn a_flag_out_of_range_is_named_with_what_would_be_right() {
+    run("plan --simulate small --surge 110%")
+        .code(2)
+        .stdout(is_empty())
+        .stderr("error: failed to read --surge: \"110%\" is not a number of nodes such as 3, or a percentage from 0% to 100%, or auto\n");
+    run("rotate --simulate small --yes --drain-timeout 0s").code(2).stderr(contains("--drain-timeout"));
+    run("rotate --simulate small --yes --on-stuck retry").code(2).stderr(contains("wait, skip, stop"));
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let mut command = fastnode();
+    command.args(["plan", "--simulate", "small"]).env("FASTNODE_CANARY", "many");
+    command.assert().code(2).stderr("error: failed to read FASTNODE_CANARY: \"many\" is not a whole number from 0\n");
+}
+
+#[test]
+fn a_misspelt_variable_is_told() {
+    let mut command = fastnode();
+    command.args(["config", "list"]).env("FASTNODE_DRIANS", "3");
+    command.assert().code(0).stderr(contains("FASTNODE_DRIANS names no setting"));
+}
+
+#[test]
+fn a_wrong_file_is_named_with_key_line_and_value() {
+    let (_dir, path) = config("# pace\nunavailable = \"101%\"\n");
+    run(&format!("plan --simulate small --config {path}"))
+        .code(2)
+        .stderr(contains(format!("failed to read unavailable ({path}, line 2): \"101%\" is not")));
+    let (_dir, path) = config("surge = 2\nsure = 3\n");
+    run(&format!("plan --simulate small --config {path}"))
+        .code(2)
+        .stderr(contains("line 2: there is no key \"sure\"; \"surge\" is the nearest one"));
+    let (_dir, path) = config("surge = \n");
+    run(&format!("plan --simulate small --config {path}")).code(2).stderr(contains("line 1"));
+    run("plan --simulate small --config /nonexistent.toml").code(2).stderr(contains("/nonexistent.toml: No such file"));
+}
+
+#[test]
+fn an_unknown_scenario_is_named() {
+    run("plan --simulate nothing-like-it").code(2).stderr(contains("\"nothing-like-it\"").and(contains("demo")));
+}
+
+#[test]
+fn a_cluster_has_to_be_named() {
+    run("plan").code(2).stderr(contains("--cluster NAME"));
+}
+
+#[test]
+fn without_a_terminal_nothing_is_changed_unless_everything_was_said() {
+    run("rotate --simulate small").code(2).stdout(is_empty()).stderr(contains("no terminal").and(contains("--yes")));
+    run("rotate --simulate small --yes --past-budgets").code(2).stderr(contains("--past-budgets=CLUSTER"));
+    run("rotate --cluster a --simulate small --yes --past-budgets=b")
+        .code(2)
+        .stderr(contains("--past-budgets names \"b\", and the cluster is \"a\""));
+}
+
+#[test]
+fn missing_credentials_are_an_access_error_with_a_hint() {
+    let mut command = fastnode();
+    command.args(["plan", "--cluster", "x", "--region", "us-west-2"]).env("AWS_EC2_METADATA_DISABLED", "true");
+    command.assert().code(7).stderr(contains("eks:DescribeCluster").and(contains("hint: ")));
+}
+
+#[test]
+fn an_unreachable_endpoint_is_an_access_error() {
+    // A port that was free a moment ago, and that nobody listens on.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = fastnode();
+    command.args(["plan", "--cluster", "x", "--region", "us-west-2"]);
+    command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
+    command.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b");
+    command.assert().code(7).stderr(contains("failed to call eks:DescribeCluster"));
+}
+
+#[test]
+fn a_kubeconfig_that_is_not_there_is_named() {
+    let mut command = fastnode();
+    command.args(["plan", "--cluster", "x", "--region", "us-west-2", "--kubeconfig", "/nonexistent.yaml"]);
+    command.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b");
+    command.assert().code(7).stderr(contains("/nonexistent.yaml"));
+}
+
+// -- Settings -------------------------------------------------------------------------------------------------
+
+#[test]
+fn every_setting_tells_where_it_came_from() {
+    let (_dir, path) = config("drains = \"10%\"\nsoak = \"20s\"\n");
+    let mut command = fastnode();
+    command.args(["config", "list", "--config", &path, "-o", "json"]).env("FASTNODE_SOAK", "30s");
+    let output = command.assert().code(0).get_output().stdout.clone();
+    let all: Vec<Value> = serde_json::from_slice(&output).unwrap();
+    let of = |key: &str| {
+        let setting = all.iter().find(|s| s["key"] == key).unwrap();
+        (setting["value"].clone(), setting["source"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(of("drains"), ("10%".into(), format!("{path}, line 1")));
+    assert_eq!(of("soak"), ("30s".into(), "FASTNODE_SOAK".to_owned()));
+    assert_eq!(of("output"), ("json".into(), "--output".to_owned()));
+    assert_eq!(of("canary"), (1.into(), "default".to_owned()));
+}
+
+#[test]
+fn the_file_in_the_configuration_folder_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("fastnode")).unwrap();
+    std::fs::write(dir.path().join("fastnode/config.toml"), "canary = 7\n").unwrap();
+    let mut command = fastnode();
+    command.args(["config", "list"]).env("XDG_CONFIG_HOME", dir.path());
+    command.assert().code(0).stdout(is_match("canary +7 +.*fastnode/config.toml, line 1").unwrap());
+}
+
+// -- Plan -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_plan_with_work_is_exit_10_and_shows_each_group() {
+    let output = run("plan --simulate small").code(10).stderr(is_empty()).get_output().stdout.clone();
+    insta::assert_snapshot!("plan_small", text(&output));
+}
+
+#[test]
+fn a_plan_as_json_is_one_object() {
+    let output = run("plan --simulate small -o json").code(10).get_output().stdout.clone();
+    let plan: Value = serde_json::from_slice(&output).unwrap();
+    assert!(plan["preview"].is_object() && plan["preflight"].is_object(), "{plan:#}");
+}
+
+#[test]
+fn an_unknown_group_is_refused_with_those_there_are() {
+    run("plan --simulate small --group nope").code(3).stdout(contains("nope"));
+    run("rotate --simulate small --yes --group nope").code(3).stderr(contains("nope"));
+}
+
+// -- Rotate ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_rotation_as_json_is_one_event_a_line_and_the_same_each_time() {
+    let once = || run("rotate --simulate small --yes -o json").code(0).stderr(is_empty()).get_output().stdout.clone();
+    let bytes = once();
+    let events = events(&bytes);
+    for event in &events {
+        assert_eq!(event["v"], 1, "{event}");
+        let time = event["time"].as_str().unwrap();
+        assert!(time.len() == 24 && time.ends_with('Z'), "{time} is not RFC 3339 in milliseconds");
+        assert!(event["kind"].is_string(), "{event}");
+    }
+    let kinds: Vec<_> = events.iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert_eq!((kinds[0], kinds[1]), ("rotation.planned", "rotation.started"));
+    let count = |kind: &str| kinds.iter().filter(|k| **k == kind).count();
+    assert_eq!(["node.selected", "node.draining", "node.drained", "node.gone"].map(count), [6; 4]);
+    assert_eq!(count("pod.evicted"), count("pod.gone"));
+    let report = events.last().unwrap();
+    assert_eq!((report["kind"].as_str(), report["outcome"].as_str()), (Some("rotation.finished"), Some("done")));
+    assert_eq!(report["nodes_rotated"], 6);
+    let rotation = &events[1]["rotation"];
+    assert!(rotation.is_string() && events[1..].iter().all(|e| e["rotation"] == *rotation));
+    assert!(bytes == once(), "the same seed gave other bytes");
+    let other = run("rotate --simulate small --yes -o json --seed 2").code(0).get_output().stdout.clone();
+    assert!(bytes != other, "another seed gave the same bytes");
+}
+
+#[test]
+fn a_rotation_in_a_pipe_is_lines_without_colours() {
+    let output = run("rotate --simulate small --yes").code(0).stderr(is_empty()).get_output().stdout.clone();
+    let output = text(&output);
+    assert!(!output.contains('\u{1b}'), "{output}");
+    assert!(output.contains("small: done; 6 nodes rotated in"), "{output}");
+    assert!(output.lines().count() < 150, "{output}");
+    run("rotate --simulate small --yes --color always").code(0).stdout(contains("\u{1b}[32m"));
+}
+
+#[test]
+fn events_go_to_a_file_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    run(&format!("rotate --simulate small --yes --events {}", path.display())).code(0);
+    let in_file = std::fs::read(&path).unwrap();
+    let on_stdout = run("rotate --simulate small --yes -o json").get_output().stdout.clone();
+    assert!(in_file == on_stdout);
+    run("rotate --simulate small --yes --events /nonexistent/x").code(2).stderr(contains("/nonexistent/x"));
+}
+
+#[test]
+fn a_canary_that_restarts_stops_the_rotation_before_its_group_is_drained() {
+    let output = run("rotate --simulate canary-restarts --yes -o json").code(4).get_output().stdout.clone();
+    let events = events(&output);
+    let failed = events.iter().find(|e| e["kind"] == "replacement.failed").unwrap();
+    // Of its group nothing but the failed replacement itself is drained.
+    let of_group = |e: &&Value| e["kind"] == "node.draining" && e["group"] == failed["group"];
+    assert!(events.iter().filter(of_group).all(|e| e["instance"] == failed["instance"]));
+    assert_eq!(events.last().unwrap()["outcome"], "canary_failed");
+}
+
+#[test]
+fn a_budget_that_never_frees_skips_its_node_and_is_named() {
+    let output = run("rotate --simulate stuck-budget --yes").code(5).get_output().stdout.clone();
+    let output = text(&output);
+    assert!(output.contains("skipped"), "{output}");
+    assert!(output.contains("incomplete"), "{output}");
+}
+
+#[test]
+fn a_reader_that_leaves_does_not_stop_the_rotation() {
+    let mut process = Process::new(env!("CARGO_BIN_EXE_fastnode"))
+        .args(["rotate", "--simulate", "small", "--yes", "-o", "json", "--events"])
+        .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("left.jsonl"))
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(process.stdout.take());
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    let written = std::fs::read(Path::new(env!("CARGO_TARGET_TMPDIR")).join("left.jsonl")).unwrap();
+    assert_eq!(events(&written).last().unwrap()["kind"], "rotation.finished");
+}
+
+#[test]
+fn ctrl_c_is_exit_130_and_sigterm_143() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut process = Process::new(env!("CARGO_BIN_EXE_fastnode"))
+            // A rotation of minutes in real time, so that it is surely cut short.
+            .args(["rotate", "--simulate", "small", "--yes", "-o", "json", "--speed", "2x"])
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Its first line: by then it listens.
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(process.stdout.take().unwrap()));
+        let started = lines.by_ref().map(Result::unwrap).any(|line| line.contains("rotation.started"));
+        assert!(started);
+        let sent = Process::new("kill").args([&format!("-{signal}"), &process.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        lines.for_each(drop);
+        let output = process.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    }
+}
