@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::group::Group;
 use super::pass::Pass;
-use crate::model::Zone;
+use crate::model::{InstanceId, Zone};
 
 /// A zone as the choice sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,30 @@ pub(super) fn order(group: &Group<'_>, ending: bool) -> (Vec<Choice>, Vec<Zone>)
         return (old.map(|s| Choice { zone: s.zone.clone(), replaced: true }).collect(), Vec::new());
     }
     choose(&shares, shrink)
+}
+
+/// Whether a drained old node, one of the last, has to be replaced all the same: its zone would end with the fewest
+/// instances, more than one behind another that has a replacement to give back instead.
+pub(super) fn is_needed_for_balance(pass: &Pass<'_>, group: &Group<'_>, id: &InstanceId) -> bool {
+    let Some(member) = pass.derived.members.get(id) else { return false };
+    let stays = |zone: &Zone| group.view.zones.get(zone).map_or(0, |v| v.staying);
+    let (max, min) = spread(group.record.zones.iter().map(stays));
+    let gives = |zone: &Zone| {
+        let adopted = group.view.zones.get(zone).map_or(0, |v| v.adopted);
+        stays(zone) == max && adopted + group.functional_in.get(zone).copied().unwrap_or(0) > 0
+    };
+    max - min > 1 && stays(&member.zone) == min && group.missing == 0 && group.record.zones.iter().any(gives)
+}
+
+/// The replacement to give back: the newest of the fullest zone that has one.
+pub(super) fn newest<'g>(pass: &Pass<'_>, group: &'g Group<'_>) -> Option<&'g InstanceId> {
+    let adopted = group.view.adopted.iter().map(|(_, id)| id);
+    let fullness = |id: &InstanceId| {
+        let zone = pass.derived.members.get(id).and_then(|m| group.view.zones.get(&m.zone));
+        zone.map_or(0, |z| z.staying)
+    };
+    // Of equals, the last is taken.
+    adopted.chain(&group.functional).max_by_key(|id| fullness(id))
 }
 
 /// Whether one more node of a zone may stop serving: it keeps its even share of what the group promises, but one,
