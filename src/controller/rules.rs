@@ -31,19 +31,13 @@ pub struct Violation {
     pub subject: String,
     pub detail: String,
 }
-pub fn preview(_: &Policy, _: &Snapshot, _: Timestamp) -> Preview {
-    Preview { progress: BTreeMap::new(), blocks: vec![], expected_s: 0.0, lower_bound_s: 0.0, bottleneck: "".into() }
+pub fn preview(policy: &Policy, s: &Snapshot, now: Timestamp) -> Preview {
+    let p = plan(policy, s, now);
+    Preview { progress: p.progress, blocks: p.blocks, expected_s: 0.0, lower_bound_s: 0.0, bottleneck: "".into() }
 }
-pub fn plan(_: &Policy, _: &Snapshot, _: Timestamp) -> Plan {
-    Plan { verdict: Some(Verdict::Done), ..Plan::default() }
-}
+pub use crate::plan::plan;
 pub fn check(_: &Policy, _: &Snapshot, _: &Plan, _: Timestamp) -> Result<(), Violation> {
     Ok(())
-}
-impl Snapshot {
-    pub fn refresh(&mut self, _: &Policy) -> bool {
-        true
-    }
 }
 pub fn closing<C: Cloud, K: Cluster>(
     outcome: Verdict,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::Kind;
-use crate::model::{GroupName, InstanceId, NodeName, Pod, Text, Uid};
+use crate::model::{GroupName, InstanceId, NodeName, Pod, Text, Uid, VolumeAttachment};
 
 /// Look-ups that would otherwise walk everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,6 +11,7 @@ pub(super) struct Index {
     pub(super) node_of_instance: BTreeMap<InstanceId, NodeName>,
     pub(super) instances_of_group: BTreeMap<GroupName, BTreeSet<InstanceId>>,
     pub(super) pods_of_node: BTreeMap<NodeName, BTreeSet<Uid>>,
+    pub(super) attachments_of_node: BTreeMap<NodeName, BTreeSet<Text>>,
     pub(super) relists: Vec<Relist>,
 }
 
@@ -48,6 +49,18 @@ impl Index {
             if pods.is_empty() {
                 self.pods_of_node.remove(node);
             }
+        }
+    }
+
+    pub(super) fn attach(&mut self, attachment: &VolumeAttachment) {
+        self.attachments_of_node.entry(attachment.node.clone()).or_default().insert(attachment.name.clone());
+    }
+
+    pub(super) fn detach(&mut self, attachment: &VolumeAttachment) {
+        let Some(names) = self.attachments_of_node.get_mut(&attachment.node) else { return };
+        names.remove(&attachment.name);
+        if names.is_empty() {
+            self.attachments_of_node.remove(&attachment.node);
         }
     }
 }

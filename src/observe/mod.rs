@@ -1,7 +1,12 @@
 //! What AWS and Kubernetes say, joined into one [`Snapshot`].
 
+mod derived;
+mod effect;
 mod index;
+mod refresh;
+pub(crate) mod shim;
 mod snapshot;
 pub mod source;
 
+pub use derived::{Derived, Drain, DrainPod, GroupView, Member, Role, ZoneView};
 pub use snapshot::{InFlight, Refusal, RotationRecord, Snapshot, Synced};

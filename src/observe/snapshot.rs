@@ -8,15 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cloud::GroupState;
+use crate::cloud::{GroupState, InstanceDetail};
 use crate::cluster::{ErrorKind, Fact, Kind};
 use crate::model::{
     Activity, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName, ObjectKey, Pod,
     Revision, Target, Text, Uid, VolumeAttachment,
 };
-use crate::plan::{ActionKey, Verdict};
+use crate::plan::{ActionKey, Verdict, filters};
 
+use super::derived::Derived;
 use super::index::{Index, Relist};
+use super::refresh::{Dirty, Seen};
 
 /// The rotation's own record, as its ConfigMap keeps it: fixed when it began, the same after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,8 +110,20 @@ pub struct Snapshot {
     pub own_node: Option<NodeName>,
     /// What has been heard in full.
     pub synced: Synced,
+    /// Evictions that were accepted and whose pod does not show it yet.
+    #[serde(skip)]
+    pub(crate) accepted: BTreeMap<Uid, Timestamp>,
+    /// Evictions accepted since a budget was last observed.
+    #[serde(skip)]
+    pub(crate) spent: BTreeMap<ObjectKey, u32>,
     #[serde(skip)]
     index: Index,
+    #[serde(skip)]
+    pub(super) derived: Derived,
+    #[serde(skip)]
+    pub(super) dirty: Dirty,
+    #[serde(skip)]
+    pub(super) seen: Seen,
 }
 
 impl Snapshot {
@@ -125,15 +139,21 @@ impl Snapshot {
                 self.index.seen(Kind::Node, &node.name.0);
                 if let Some(old) = self.nodes.get(&node.name).and_then(|n| n.instance.as_ref()) {
                     self.index.node_of_instance.remove(old);
+                    self.dirty.instances.insert(old.clone());
                 }
                 if let Some(instance) = &node.instance {
                     self.index.node_of_instance.insert(instance.clone(), node.name.clone());
                 }
+                self.dirty.nodes.insert(node.name.clone());
                 self.nodes.insert(node.name.clone(), node);
             }
             Fact::NodeGone(name) => self.drop_node(&name),
             Fact::Pod(pod) => {
                 self.index.seen(Kind::Pod, &pod.uid.0);
+                self.pod_changes(&pod);
+                if pod.deleting.is_some() {
+                    self.accepted.remove(&pod.uid);
+                }
                 if let Some(old) = self.pods.get(&pod.uid) {
                     if old.node != pod.node {
                         self.index.unbind(old);
@@ -147,42 +167,59 @@ impl Snapshot {
             Fact::PodGone(uid) => self.drop_pod(&uid),
             Fact::DaemonSet(set) => {
                 self.index.seen(Kind::DaemonSet, &set.uid.0);
+                self.dirty.gates = true;
                 self.daemonsets.insert(set.uid.clone(), set);
             }
             Fact::DaemonSetGone(uid) => {
+                self.dirty.gates = true;
                 self.daemonsets.remove(&uid);
             }
             Fact::Revision(revision) => {
                 self.index.seen(Kind::Revision, &revision.uid.0);
                 let newest = self.revisions.get(&revision.owner);
                 if newest.is_none_or(|n| n.number <= revision.number || n.uid == revision.uid) {
+                    self.dirty.gates = true;
                     self.revisions.insert(revision.owner.clone(), revision);
                 }
             }
             // The newest revision goes only with its DaemonSet, or when the controller trims history, which
             // never takes the newest: an older one is not kept here at all.
-            Fact::RevisionGone(uid) => self.revisions.retain(|_, r| r.uid != uid),
+            Fact::RevisionGone(uid) => {
+                self.dirty.gates = true;
+                self.revisions.retain(|_, r| r.uid != uid);
+            }
             Fact::Budget(budget) => {
                 self.index.seen(Kind::Budget, &budget.key.to_string());
+                self.spent.remove(&budget.key);
+                let old = self.budgets.get(&budget.key);
+                if old.is_none_or(|o| o.selector != budget.selector || o.never_frees() != budget.never_frees()) {
+                    self.dirty.budgets = true;
+                }
+                self.dirty.relevant |= self.derived.waits_on(&budget.key);
                 self.budgets.insert(budget.key.clone(), budget);
             }
             Fact::BudgetGone(key) => {
+                self.dirty.budgets = true;
+                self.spent.remove(&key);
                 self.budgets.remove(&key);
             }
             Fact::CsiNode(csi) => {
                 self.index.seen(Kind::CsiNode, &csi.node.0);
+                self.mark_watched(&csi.node.clone());
                 self.csi_nodes.insert(csi.node.clone(), csi);
             }
             Fact::CsiNodeGone(name) => {
+                self.mark_watched(&name);
                 self.csi_nodes.remove(&name);
             }
             Fact::VolumeAttachment(attachment) => {
                 self.index.seen(Kind::VolumeAttachment, &attachment.name);
+                self.drop_attachment(&attachment.name);
+                self.mark_watched(&attachment.node);
+                self.index.attach(&attachment);
                 self.attachments.insert(attachment.name.clone(), attachment);
             }
-            Fact::VolumeAttachmentGone(name) => {
-                self.attachments.remove(&name);
-            }
+            Fact::VolumeAttachmentGone(name) => self.drop_attachment(&name),
             Fact::WatchFailed(..) => {}
         }
     }
@@ -192,6 +229,8 @@ impl Snapshot {
     pub fn apply_groups(&mut self, states: Vec<GroupState>, now: Timestamp) {
         let mut instances = BTreeMap::new();
         let mut groups = BTreeMap::new();
+        // Without a rotation, ages are counted from the reading.
+        self.dirty.all |= self.rotation.is_none();
         self.index.instances_of_group.clear();
         for mut state in states {
             if let Some(old) = self.groups.get(&state.group.name) {
@@ -204,10 +243,16 @@ impl Snapshot {
                     instance.image = instance.image.take().or_else(|| old.image.clone());
                 }
                 members.insert(instance.id.clone());
+                if self.instances.get(&instance.id) != Some(&instance) {
+                    self.dirty.instances.insert(instance.id.clone());
+                }
                 instances.insert(instance.id.clone(), instance);
             }
+            self.note_group(&state.group);
             groups.insert(state.group.name.clone(), state.group);
         }
+        self.dirty.groups |= groups.len() != self.groups.len();
+        self.dirty.instances.extend(self.instances.keys().filter(|id| !instances.contains_key(*id)).cloned());
         self.groups = groups;
         self.instances = instances;
         self.groups_read = Some(now);
@@ -216,15 +261,45 @@ impl Snapshot {
 
     /// Changes a group, by what our own call is known to have done or what its target resolves to.
     pub fn change_group(&mut self, name: &GroupName, change: impl FnOnce(&mut NodeGroup)) {
-        if let Some(group) = self.groups.get_mut(name) {
-            change(group);
-        }
+        let Some(mut changed) = self.groups.get(name).cloned() else { return };
+        change(&mut changed);
+        self.note_group(&changed);
+        self.groups.insert(name.clone(), changed);
     }
 
     /// Changes an instance, by what our own call is known to have done or what EC2 says of it.
     pub fn change_instance(&mut self, id: &InstanceId, change: impl FnOnce(&mut Instance)) {
         if let Some(instance) = self.instances.get_mut(id) {
             change(instance);
+            self.dirty.instances.insert(id.clone());
+        }
+    }
+
+    /// Takes in what a group's target resolves to now.
+    pub fn apply_target(&mut self, group: &GroupName, target: Target) {
+        let Some(mut changed) = self.groups.get(group).cloned() else { return };
+        changed.target = target;
+        self.note_group(&changed);
+        self.groups.insert(group.clone(), changed);
+    }
+
+    /// Takes in what EC2 says of instances.
+    pub fn apply_details(&mut self, details: Vec<InstanceDetail>) {
+        for detail in details {
+            let Some(instance) = self.instances.get_mut(&detail.id) else { continue };
+            if (instance.launched_at, &instance.image) != (detail.launched_at, &detail.image) {
+                instance.launched_at = detail.launched_at.or(instance.launched_at);
+                instance.image = detail.image.or(instance.image.take());
+                self.dirty.instances.insert(detail.id);
+            }
+        }
+    }
+
+    /// Takes in a group's recent activities, newest first.
+    pub fn apply_activities(&mut self, group: &GroupName, activities: Vec<Activity>) {
+        if self.activities.get(group) != Some(&activities) {
+            self.dirty.relevant = true;
+            self.activities.insert(group.clone(), activities);
         }
     }
 
@@ -260,14 +335,19 @@ impl Snapshot {
     }
 
     /// The volumes attached to, or being attached to, a node.
-    pub fn attachments_on<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a VolumeAttachment> {
-        self.attachments.values().filter(move |a| a.node == *node)
+    pub fn attachments_on<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = &'a VolumeAttachment> + use<'a> {
+        let names = self.index.attachments_of_node.get(node);
+        names.into_iter().flatten().filter_map(|name| self.attachments.get(name))
     }
 
-    /// Makes the indices anew: after reading a snapshot from a file, and to prove that the kept ones are right.
+    /// Makes the indices anew, and has the next refresh derive everything anew: after reading a snapshot from a file, and to prove that the kept ones are right.
     pub fn reindex(&mut self) {
         let relists = std::mem::take(&mut self.index.relists);
         self.index = Index { relists, ..Index::default() };
+        self.dirty.all = true;
+        for attachment in self.attachments.values() {
+            self.index.attach(attachment);
+        }
         for node in self.nodes.values() {
             if let Some(instance) = &node.instance {
                 self.index.node_of_instance.insert(instance.clone(), node.name.clone());
@@ -297,16 +377,72 @@ impl Snapshot {
                 let gone: Vec<_> = self.pods.keys().filter(|u| !seen.contains(&u.0)).cloned().collect();
                 gone.iter().for_each(|u| self.drop_pod(u));
             }
-            Kind::DaemonSet => self.daemonsets.retain(|uid, _| seen.contains(&uid.0)),
-            Kind::Revision => self.revisions.retain(|_, r| seen.contains(&r.uid.0)),
-            Kind::Budget => self.budgets.retain(|key, _| seen.contains(&*key.to_string())),
-            Kind::CsiNode => self.csi_nodes.retain(|node, _| seen.contains(&node.0)),
-            Kind::VolumeAttachment => self.attachments.retain(|name, _| seen.contains(name)),
+            Kind::DaemonSet => {
+                self.dirty.gates = true;
+                self.daemonsets.retain(|uid, _| seen.contains(&uid.0));
+            }
+            Kind::Revision => {
+                self.dirty.gates = true;
+                self.revisions.retain(|_, r| seen.contains(&r.uid.0));
+            }
+            Kind::Budget => {
+                let before = self.budgets.len();
+                self.budgets.retain(|key, _| seen.contains(&*key.to_string()));
+                self.dirty.budgets |= self.budgets.len() != before;
+            }
+            Kind::CsiNode => {
+                self.dirty.gates = true;
+                self.csi_nodes.retain(|node, _| seen.contains(&node.0));
+            }
+            Kind::VolumeAttachment => {
+                let gone: Vec<_> = self.attachments.keys().filter(|n| !seen.contains(*n)).cloned().collect();
+                gone.iter().for_each(|n| self.drop_attachment(n));
+            }
+        }
+    }
+
+    /// Notes what a group's new record changes, before it replaces the old one.
+    fn note_group(&mut self, new: &NodeGroup) {
+        let Some(old) = self.groups.get(&new.name) else {
+            self.dirty.all = true;
+            return;
+        };
+        if old == new {
+            return;
+        }
+        self.dirty.groups = true;
+        // The group's own target decides about its members only beside the rotation's, or instead of it.
+        if old.target != new.target || old.new_instances_protected != new.new_instances_protected {
+            self.dirty.all = true;
+        }
+    }
+
+    fn mark_watched(&mut self, node: &NodeName) {
+        if self.derived.watched.contains(node) {
+            self.dirty.nodes.insert(node.clone());
+        }
+    }
+
+    /// Notes which nodes a pod's new record concerns, before it replaces the old one.
+    fn pod_changes(&mut self, new: &Pod) {
+        match self.pods.get(&new.uid) {
+            Some(old) if old == new => return,
+            Some(old) => mark_pod(&self.derived, &mut self.dirty, old),
+            None => {}
+        }
+        mark_pod(&self.derived, &mut self.dirty, new);
+    }
+
+    fn drop_attachment(&mut self, name: &Text) {
+        if let Some(old) = self.attachments.remove(name) {
+            self.index.detach(&old);
+            self.mark_watched(&old.node);
         }
     }
 
     fn drop_node(&mut self, name: &NodeName) {
         let Some(node) = self.nodes.remove(name) else { return };
+        self.dirty.instances.extend(node.instance.clone());
         if let Some(instance) = &node.instance
             && self.index.node_of_instance.get(instance) == Some(name)
         {
@@ -317,7 +453,18 @@ impl Snapshot {
     fn drop_pod(&mut self, uid: &Uid) {
         if let Some(pod) = self.pods.remove(uid) {
             self.index.unbind(&pod);
+            mark_pod(&self.derived, &mut self.dirty, &pod);
         }
+        self.accepted.remove(uid);
         self.refusals.remove(uid);
+    }
+}
+
+/// A pod concerns its node's derived state where the node is watched, or where it could hold the node.
+fn mark_pod(derived: &Derived, dirty: &mut Dirty, pod: &Pod) {
+    if let Some(node) = &pod.node
+        && (derived.watched.contains(node) || filters::may_hold(pod, &derived.hard))
+    {
+        dirty.nodes.insert(node.clone());
     }
 }

@@ -4,10 +4,28 @@
 //! yet has a typed [`WaitReason`] or [`BlockReason`] with the numbers in it.
 
 mod action;
+mod canary;
+pub(crate) mod candidates;
+mod changes;
+mod deadlines;
+mod drain;
+mod ending;
+pub mod estimate;
+pub(crate) mod filters;
+mod group;
+mod ledger;
+mod outdated;
+mod pass;
 mod reason;
+mod surge;
+mod terminate;
+mod tokens;
+mod words;
+mod zones;
 
 pub use action::{Action, ActionKey, NodePurpose, Planned};
 pub use reason::{ActionReason, BlockReason, Outdated, Subject, WaitReason};
+pub use surge::Limits;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +33,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{GroupName, InstanceId, NodeName, Zone};
+use crate::observe::{RotationRecord, Snapshot};
+use crate::policy::Policy;
+
+use group::Group;
+use pass::Pass;
 
 /// Something that is waited for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,4 +171,49 @@ pub struct Plan {
     pub wake: Option<Timestamp>,
     /// Set once there is nothing left to do.
     pub verdict: Option<Verdict>,
+}
+
+/// Plans what to do now. The snapshot must have been refreshed with the same policy.
+///
+/// With no rotation in progress nothing is done: the plan shows the groups' counts and what is held.
+pub fn plan(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Plan {
+    let Some(rotation) = &snapshot.rotation else {
+        let none = RotationRecord {
+            id: "".into(),
+            started: now,
+            targets: BTreeMap::new(),
+            protection: BTreeMap::new(),
+            skipped: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            ending: None,
+        };
+        let mut plan = pass(policy, snapshot, &none, now);
+        plan.actions.clear();
+        plan.waits.clear();
+        (plan.wake, plan.verdict) = (None, None);
+        return plan;
+    };
+    pass(policy, snapshot, rotation, now)
+}
+
+fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Timestamp) -> Plan {
+    let mut pass = Pass::new(policy, snapshot, rotation, now);
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for name in snapshot.derived().groups.keys() {
+        if let Some(mut group) = Group::gather(&mut pass, name) {
+            canary::judge(&mut pass, &mut group);
+            // What it would launch next has not proved itself, and is not what was asked for.
+            if group.view.target_moved && (group.begun || group.remaining > 0) {
+                pass.end(Verdict::TargetChanged);
+            }
+            pass.draining += drain::slots(&pass, &group);
+            groups.push(group);
+        }
+    }
+    group::cordons_in_flight(&mut pass, &mut groups);
+    let any_proven = groups.iter().any(|g| g.begun && g.proven && g.limits.surge > 0);
+    for group in &mut groups {
+        group::rotate(&mut pass, group, any_proven);
+    }
+    pass.finish()
 }

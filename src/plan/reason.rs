@@ -107,6 +107,8 @@ pub enum ActionReason {
     },
     /// A replacement registered.
     ReplacementJoined,
+    /// A replacement passed the gate, soak included.
+    ReplacementFunctional,
     /// The canary passed: evicted pods should prefer new nodes.
     CanaryPassed,
     /// It is outdated and a functional replacement allows its drain.
@@ -114,6 +116,13 @@ pub enum ActionReason {
         /// Why it is outdated.
         outdated: Vec<Outdated>,
         /// The zone whose replacement allows it.
+        zone: Zone,
+    },
+    /// It is outdated, and no zone with a functional replacement has an old node to give: the fullest zone's.
+    DrainFullest {
+        /// Why it is outdated.
+        outdated: Vec<Outdated>,
+        /// Its zone.
         zone: Zone,
     },
     /// It is allowed below desired by `unavailable`.
@@ -146,6 +155,12 @@ pub enum ActionReason {
         /// What was waited for, and who is to blame.
         culprit: Text,
     },
+    /// The surge shrinks by the last ones: nothing else may be scaled in meanwhile.
+    Shrinking,
+    /// No old node is left that could go with the surge: the newest replacement does.
+    GivingBack,
+    /// Somebody uncordoned a node that is being drained.
+    NotCordoned,
     /// A replacement failed.
     ReplacementFailed {
         /// Why.
@@ -156,6 +171,8 @@ pub enum ActionReason {
         /// It was.
         applied: bool,
     },
+    /// Nodes skipped, replacements failed or protection changed: written down before anything depends on it.
+    Recorded,
     /// The rotation ends: what was changed is put back.
     PuttingBack,
     /// A cordon of ours on a node that is not fully drained is undone.

@@ -1,0 +1,317 @@
+//! What a plan reads, derived from the records and kept up as they change.
+//!
+//! A [`Member`] is what the planner knows of one instance; a [`GroupView`] is the sum of its members. A change
+//! takes the old member out of its group's sums and puts the new one in, so that a pass costs what changed.
+//! Nothing here depends on the time: whatever does is decided by the planner.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Uid, Zone};
+use crate::plan::{BlockReason, Outdated};
+
+use super::shim::Judgement;
+
+/// The part an instance plays in the rotation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Role {
+    /// Outdated, free to be drained.
+    Candidate,
+    /// Outdated, held back by this.
+    Held(BlockReason),
+    /// Outdated, given up by this rotation.
+    Skipped,
+    /// Outdated, cordoned by us.
+    Draining,
+    /// On the target, launched since the rotation began, not yet proven functional.
+    Young,
+    /// On the target, proven functional and marked as ours.
+    Adopted,
+    /// A replacement that failed its gate, cordoned by us.
+    Failed,
+    /// A replacement that is given back, cordoned by us.
+    Returning,
+    /// On the target since before the rotation, or out of scope.
+    Current,
+    /// In a lifecycle state that is not ours to change.
+    Aside(Text),
+    /// Being terminated.
+    Leaving,
+    /// In the warm pool; in no count.
+    Warmed,
+}
+
+/// A pod that a drain has to see gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DrainPod {
+    /// Its UID.
+    pub uid: Uid,
+    /// Its name.
+    pub key: ObjectKey,
+    /// Evicted after those that are not.
+    pub critical: bool,
+    /// Its `Ready` condition is `True`.
+    pub ready: bool,
+    /// It is going already.
+    pub going: bool,
+    /// Why it is not evicted.
+    pub hold: Option<BlockReason>,
+    /// The budgets that cover it.
+    pub budgets: Vec<ObjectKey>,
+}
+
+/// What is left on a node that is being drained.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Drain {
+    /// Pods, those to be evicted first in front.
+    pub pods: Vec<DrainPod>,
+    /// Volumes of theirs still attached.
+    pub volumes: u32,
+}
+
+/// What the planner knows of an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// Its group.
+    pub group: GroupName,
+    /// Its zone.
+    pub zone: Zone,
+    /// Its Node.
+    pub node: Option<NodeName>,
+    /// Its part.
+    pub role: Role,
+    /// Why it is outdated.
+    pub outdated: Vec<Outdated>,
+    /// Its group counts it in desired.
+    pub counted: bool,
+    /// It is being launched.
+    pub pending: bool,
+    /// Its node counts as capacity; never true for young ones.
+    pub serves: bool,
+    /// Its node carries something of ours that the end takes off.
+    pub marked: bool,
+    /// Its node has the soft taint.
+    pub tainted: bool,
+    /// fastnode itself runs on its node.
+    pub own: bool,
+    /// When it was launched, or its Node created.
+    pub born: Option<Timestamp>,
+    /// The gate's judgement of a young one with a Node.
+    pub judgement: Option<Judgement>,
+    /// What is left on it, where it is being drained.
+    pub drain: Option<Drain>,
+}
+
+/// The order in which candidates of a zone are drained: those that serve nobody first, fastnode's own node
+/// last, else the oldest first.
+pub(crate) type Rank = (bool, bool, Option<Timestamp>, InstanceId);
+
+impl Member {
+    pub(crate) fn rank(&self, id: &InstanceId) -> Rank {
+        (self.own, self.serves, self.born, id.clone())
+    }
+}
+
+/// A zone of a group.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ZoneView {
+    /// Candidates in the order in which they are drained.
+    pub(crate) candidates: BTreeSet<Rank>,
+    /// Nodes that count as capacity, young ones aside.
+    pub serving: u32,
+    /// Counted instances that will be there at the end: all but candidates and those being drained.
+    pub staying: u32,
+    /// Counted instances.
+    pub counted: u32,
+    /// Proven replacements.
+    pub adopted: u32,
+}
+
+/// A group: the sums over its members.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupView {
+    /// Why the whole group is left alone.
+    pub hold: Option<BlockReason>,
+    /// The group's resolved target is no longer the one the rotation fixed.
+    pub target_moved: bool,
+    /// Its zones.
+    pub zones: BTreeMap<Zone, ZoneView>,
+    /// By the part they play.
+    pub young: BTreeSet<InstanceId>,
+    /// See [`Role::Draining`].
+    pub draining: BTreeSet<InstanceId>,
+    /// See [`Role::Failed`].
+    pub failed: BTreeSet<InstanceId>,
+    /// See [`Role::Returning`].
+    pub returning: BTreeSet<InstanceId>,
+    /// See [`Role::Held`].
+    pub held: BTreeSet<InstanceId>,
+    /// See [`Role::Skipped`].
+    pub skipped: BTreeSet<InstanceId>,
+    /// See [`Role::Aside`] and [`Role::Warmed`], the outdated ones.
+    pub aside: BTreeSet<InstanceId>,
+    /// See [`Role::Leaving`].
+    pub leaving: BTreeSet<InstanceId>,
+    /// Proven replacements, the newest last.
+    pub adopted: BTreeSet<(Option<Timestamp>, InstanceId)>,
+    /// Candidates without the soft taint.
+    pub untainted: BTreeSet<InstanceId>,
+    /// Nodes that carry something of ours.
+    pub marked: BTreeSet<InstanceId>,
+    /// Candidates.
+    pub candidates: u32,
+    /// See [`Role::Current`].
+    pub current: u32,
+    /// Counted instances.
+    pub counted: u32,
+    /// Of these, being launched.
+    pub pending: u32,
+    /// Nodes that count as capacity, young ones aside.
+    pub serving: u32,
+    /// Of these, on the target.
+    pub serving_current: u32,
+}
+
+fn toggle<T: Ord>(set: &mut BTreeSet<T>, value: T, on: bool) {
+    if on {
+        set.insert(value);
+    } else {
+        set.remove(&value);
+    }
+}
+
+fn count(number: &mut u32, on: bool) {
+    if on {
+        *number += 1;
+    } else {
+        *number = number.saturating_sub(1);
+    }
+}
+
+impl GroupView {
+    /// Puts a member into the sums (`on`), or takes out one that was put in.
+    fn sum(&mut self, id: &InstanceId, member: &Member, on: bool) {
+        if member.marked {
+            toggle(&mut self.marked, id.clone(), on);
+        }
+        if member.role == Role::Candidate && !member.tainted {
+            toggle(&mut self.untainted, id.clone(), on);
+        }
+        let set = match &member.role {
+            Role::Held(_) => Some(&mut self.held),
+            Role::Skipped => Some(&mut self.skipped),
+            Role::Draining => Some(&mut self.draining),
+            Role::Young => Some(&mut self.young),
+            Role::Failed => Some(&mut self.failed),
+            Role::Returning => Some(&mut self.returning),
+            Role::Leaving => Some(&mut self.leaving),
+            Role::Aside(_) | Role::Warmed if !member.outdated.is_empty() => Some(&mut self.aside),
+            Role::Aside(_) | Role::Warmed => None,
+            Role::Candidate => {
+                count(&mut self.candidates, on);
+                None
+            }
+            Role::Adopted => {
+                toggle(&mut self.adopted, (member.born, id.clone()), on);
+                None
+            }
+            Role::Current => {
+                count(&mut self.current, on);
+                None
+            }
+        };
+        if let Some(set) = set {
+            toggle(set, id.clone(), on);
+        }
+        if !member.counted {
+            return;
+        }
+        count(&mut self.counted, on);
+        if member.pending {
+            count(&mut self.pending, on);
+        }
+        let zone = self.zones.entry(member.zone.clone()).or_default();
+        count(&mut zone.counted, on);
+        match member.role {
+            Role::Candidate => toggle(&mut zone.candidates, member.rank(id), on),
+            Role::Draining | Role::Failed | Role::Returning => {}
+            _ => count(&mut zone.staying, on),
+        }
+        if member.role == Role::Adopted {
+            count(&mut zone.adopted, on);
+        }
+        if member.serves {
+            count(&mut zone.serving, on);
+            count(&mut self.serving, on);
+            if matches!(member.role, Role::Current | Role::Adopted) {
+                count(&mut self.serving_current, on);
+            }
+        }
+        if *zone == ZoneView::default() {
+            self.zones.remove(&member.zone);
+        }
+    }
+}
+
+/// Everything derived.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Derived {
+    /// Groups in scope.
+    pub groups: BTreeMap<GroupName, GroupView>,
+    /// Their instances.
+    pub members: BTreeMap<InstanceId, Member>,
+    /// Namespaces in which a budget can refuse for ever.
+    pub(crate) hard: BTreeSet<Text>,
+    /// Nodes whose every pod matters: young, failed, and being drained.
+    pub(crate) watched: BTreeSet<NodeName>,
+}
+
+impl Derived {
+    /// A member.
+    pub fn member(&self, id: &InstanceId) -> Option<&Member> {
+        self.members.get(id)
+    }
+
+    /// Members of a set.
+    pub fn select<'a>(&'a self, ids: &'a BTreeSet<InstanceId>) -> impl Iterator<Item = (&'a InstanceId, &'a Member)> {
+        ids.iter().filter_map(|id| Some((id, self.members.get(id)?)))
+    }
+
+    /// Whether a budget decides about an eviction now.
+    pub(crate) fn waits_on(&self, budget: &ObjectKey) -> bool {
+        self.groups.values().any(|g| {
+            [&g.draining, &g.failed, &g.returning].into_iter().any(|set| {
+                self.select(set)
+                    .any(|(_, m)| m.drain.iter().flat_map(|d| &d.pods).any(|p| p.budgets.contains(budget)))
+            })
+        })
+    }
+
+    /// Replaces a member, or drops it; whether anything changed.
+    pub(super) fn put(&mut self, id: &InstanceId, new: Option<Member>) -> bool {
+        let old = self.members.get(id);
+        if old == new.as_ref() {
+            return false;
+        }
+        if let Some(old) = self.members.remove(id) {
+            if let Some(group) = self.groups.get_mut(&old.group) {
+                group.sum(id, &old, false);
+            }
+            if let Some(node) = &old.node {
+                self.watched.remove(node);
+            }
+        }
+        if let Some(new) = new {
+            let Some(group) = self.groups.get_mut(&new.group) else { return true };
+            group.sum(id, &new, true);
+            if let Some(node) = &new.node
+                && matches!(new.role, Role::Young | Role::Draining | Role::Failed | Role::Returning)
+            {
+                self.watched.insert(node.clone());
+            }
+            self.members.insert(id.clone(), new);
+        }
+        true
+    }
+}

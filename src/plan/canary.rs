@@ -1,0 +1,162 @@
+//! Replacements: when each is functional or has failed, and when the target has proved itself.
+
+use std::fmt::Write as _;
+
+use super::group::Group;
+use super::pass::{Pass, after};
+use super::{ActionReason, Stage, Subject, Verdict, WaitReason, candidates, changes};
+use crate::model::{ConditionStatus, InstanceId, Node, Text};
+use crate::observe::Member;
+use crate::policy::{Policy, Timeout};
+
+/// Functional replacements that prove the target in this group; no more than it still has old nodes for.
+pub(super) fn wanted(policy: &Policy, group: &Group<'_>) -> u32 {
+    let all = (group.remaining + proved(group)).saturating_sub(group.ledger.confirmed);
+    policy.canary.min(all)
+}
+
+fn proved(group: &Group<'_>) -> u32 {
+    (group.view.adopted.len() + group.functional.len()) as u32
+}
+
+/// Why no old node may be drained before the canary has passed. Where the surge does not reach the canary,
+/// old nodes give way to the rest of it, never more at once than it wants.
+pub(super) fn holds(policy: &Policy, group: &Group<'_>) -> Option<WaitReason> {
+    if group.proven {
+        return None;
+    }
+    let wanted = wanted(policy, group);
+    let functional = proved(group);
+    let picked: u32 = group.picked.values().sum();
+    let under_way = functional + group.arriving + group.missing + group.in_drain + picked;
+    let surged = functional >= group.limits.surge.min(wanted);
+    (!surged || under_way >= wanted).then_some(WaitReason::Canary { functional, wanted })
+}
+
+/// Judges every replacement that has not proved itself: functional, on its way, or failed at a deadline.
+pub(super) fn judge<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
+    let derived = pass.derived;
+    let mut failed: Vec<(&InstanceId, &Member, Text)> = Vec::new();
+    for (id, member) in derived.select(&group.view.young) {
+        let node = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n));
+        match stage(pass, group, id, member, node) {
+            Progress::Functional => {
+                group.functional.push(id.clone());
+                *group.functional_in.entry(&member.zone).or_default() += 1;
+            }
+            Progress::Arriving => group.arriving += 1,
+            Progress::Failed(why) => failed.push((id, member, why)),
+        }
+    }
+    group.proven = proved(group) >= wanted(pass.policy, group);
+    for (id, member, why) in failed {
+        group.failing += 1;
+        fail(pass, group, id, member, why);
+    }
+    if group.begun && (group.remaining > 0 || group.ledger.confirmed > 0) {
+        adopt(pass, group);
+    }
+    if group.begun && group.missing > 0 && group.remaining + group.ledger.confirmed > 0 {
+        launch_wait(pass, group);
+    }
+}
+
+enum Progress {
+    Functional,
+    Arriving,
+    Failed(Text),
+}
+
+fn stage(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Member, node: Option<&Node>) -> Progress {
+    let subject = candidates::subject(id, member);
+    let Some(node) = node else {
+        let deadline = pass.deadline(member.born, pass.policy.join_timeout);
+        if !group.begun {
+            return Progress::Arriving;
+        }
+        if deadline.is_some_and(|d| d <= pass.now) {
+            let limit = limit(pass.policy.join_timeout);
+            return Progress::Failed(format!("its Node did not register within {limit} of its launch").into());
+        }
+        let stage = if member.pending { Stage::Launching } else { Stage::Running };
+        pass.show(id, member, stage, member.born);
+        pass.wait_until(subject, WaitReason::Join, member.born, deadline);
+        return Progress::Arriving;
+    };
+    let Some(judgement) = &member.judgement else { return Progress::Arriving };
+    let Some(unmet) = judgement.unmet.first() else {
+        let functional = judgement.since.and_then(|since| after(since, pass.policy.soak));
+        if functional.is_some_and(|at| at <= pass.now) {
+            if group.begun {
+                pass.show(id, member, Stage::Functional, functional);
+            }
+            return Progress::Functional;
+        }
+        if let Some(at) = functional
+            && group.begun
+        {
+            pass.show(id, member, Stage::Ready, judgement.since);
+            let reason = WaitReason::Soak { left: at.duration_since(pass.now) };
+            pass.wait_until(subject, reason, judgement.since, Some(at));
+        }
+        return Progress::Arriving;
+    };
+    if !group.begun {
+        return Progress::Arriving;
+    }
+    let deadline = pass.deadline(Some(node.created), pass.policy.gate_timeout);
+    if deadline.is_some_and(|d| d <= pass.now) {
+        let mut why = format!("not functional within {}: ", limit(pass.policy.gate_timeout));
+        for (n, unmet) in judgement.unmet.iter().take(3).enumerate() {
+            let _ = write!(why, "{}{}", if n > 0 { "; " } else { "" }, unmet.sentence);
+        }
+        return Progress::Failed(why.into());
+    }
+    let stage = if node.ready() == ConditionStatus::True { Stage::Ready } else { Stage::Joined };
+    pass.show(id, member, stage, Some(node.created));
+    pass.wait_until(subject, unmet.reason.clone(), Some(node.created), deadline);
+    Progress::Arriving
+}
+
+/// A failed canary ends the rotation; so does the Nth replacement that fails later.
+fn fail(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Member, why: Text) {
+    pass.show(id, member, Stage::Failed, None);
+    if let Some(node) = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n)) {
+        let action = changes::fail(node, &pass.rotation.id, &why, pass.now);
+        pass.act(action, ActionReason::ReplacementFailed { diagnosis: why.clone() });
+    }
+    pass.entries.failed.insert(id.clone(), why);
+    let failures = pass.rotation.failed.keys().chain(pass.entries.failed.keys());
+    let failures = failures.collect::<std::collections::BTreeSet<_>>().len() as u32;
+    if !group.proven {
+        pass.end(Verdict::CanaryFailed);
+    } else if failures >= pass.policy.failure_budget.max(1) {
+        pass.end(Verdict::FailureBudget);
+    }
+}
+
+/// Marks functional replacements: from then on a flapping node is no failed replacement, after a crash neither.
+fn adopt(pass: &mut Pass<'_>, group: &Group<'_>) {
+    let derived = pass.derived;
+    for id in &group.functional {
+        let node = derived.members.get(id).and_then(|m| m.node.as_ref()).and_then(|n| pass.snapshot.nodes.get(n));
+        if let Some(node) = node {
+            pass.act(changes::adopt(node, &pass.rotation.id, pass.now), ActionReason::ReplacementFunctional);
+        }
+    }
+}
+
+fn launch_wait(pass: &mut Pass<'_>, group: &Group<'_>) {
+    let activities = pass.snapshot.activities.get(group.name);
+    let last = activities.and_then(|all| all.iter().find(|a| a.description.starts_with("Launching")));
+    let failure = last.filter(|a| a.status == crate::model::ActivityStatus::Failed).and_then(|a| a.message.clone());
+    pass.wait(Subject::Group(group.name.clone()), WaitReason::Launch { missing: group.missing, failure });
+}
+
+/// A time-out in words.
+pub(super) fn limit(timeout: Timeout) -> String {
+    timeout.limit().map_or_else(
+        || "ever".into(),
+        |limit| humantime::format_duration(std::time::Duration::from_secs(limit.as_secs().unsigned_abs())).to_string(),
+    )
+}

@@ -1,0 +1,157 @@
+//! How a group ends: the surge is given back one at a time, then everything else is put back.
+
+use std::collections::BTreeSet;
+
+use super::drain::{self, Standing};
+use super::group::{self, Group};
+use super::pass::Pass;
+use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, changes, terminate};
+use super::zones;
+use crate::model::{InstanceId, Process, marks};
+
+/// Plans what is left to do for a group that begins nothing new.
+pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
+    if !group.begun && !group.is_tagged() && group.view.marked.is_empty() {
+        return;
+    }
+    let kept = settle_drains(pass, group);
+    if group.ledger.confirmed > 0 && group.fault.is_none() {
+        give_back(pass, group);
+    }
+    drain::failed(pass, group);
+    let gives_back = group.ledger.confirmed > 0 && group.fault.is_none() && !kept_back(pass, group);
+    let moving = group.arriving > 0 || group.failing > 0 || !group.view.returning.is_empty();
+    if !gives_back && !(moving && group.begun) && !kept {
+        put_back(pass, group);
+    }
+}
+
+/// Old nodes in hand: as many as the surge covers are drained to the end, the others are let go. Whether any
+/// is still in hand.
+fn settle_drains<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
+    let covered = if group::spares_old_nodes(pass) || group.fault.is_some() { 0 } else { group.ledger.confirmed };
+    let derived = pass.derived;
+    // Those that are furthest go on.
+    let mut in_hand: Vec<_> = derived.select(&group.view.draining).collect();
+    in_hand.sort_by_key(|(id, m)| (m.drain.as_ref().map_or(0, |d| d.pods.len()), (*id).clone()));
+    for (id, member) in in_hand.iter().skip(covered as usize) {
+        if let Some(node) = drain::node_of(pass, member)
+            && terminate::is_idle(pass, id)
+        {
+            pass.act(changes::release(node, NodePurpose::Uncordon), ActionReason::PuttingBack);
+        }
+    }
+    drain::old(pass, group, covered);
+    !in_hand.is_empty()
+}
+
+/// Whether what is left of the surge cannot be given back.
+fn kept_back(pass: &Pass<'_>, group: &Group<'_>) -> bool {
+    pass.policy.keep_failed
+        && group.view.draining.is_empty()
+        && group.view.returning.is_empty()
+        && group.arriving == 0
+        && newest(group).is_none()
+        && !group.view.failed.is_empty()
+}
+
+/// Gives back one instance of the surge: a failed one first; else one more old node makes way; else the newest
+/// replacement goes.
+fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
+    pass.working = true;
+    if terminate::take_back_unlaunched(pass, group) {
+        return;
+    }
+    let derived = pass.derived;
+    for (id, member) in derived.select(&group.view.returning) {
+        let Some(node) = drain::node_of(pass, member) else { continue };
+        match drain::work(pass, node, member) {
+            Standing::Drained => {
+                pass.show(id, member, Stage::Drained, drain::began(node));
+                terminate::shrink(pass, group, id, Some(node), ActionReason::GivingBack);
+            }
+            Standing::Busy { .. } => pass.show(id, member, Stage::Draining, drain::began(node)),
+        }
+    }
+    let failed = !group.view.failed.is_empty() && !pass.policy.keep_failed;
+    if failed || group.arriving > 0 || !group.view.draining.is_empty() || !group.view.returning.is_empty() {
+        return;
+    }
+    if pass.ending.is_some() && !group::spares_old_nodes(pass) && group.view.candidates > 0 {
+        let before = pass.plan.actions.len();
+        group::select(pass, group, 1);
+        if pass.plan.actions.len() > before || !group.picked.is_empty() {
+            return;
+        }
+    }
+    let Some(id) = newest(group) else {
+        if !pass.policy.keep_failed {
+            pass.wait(group.subject(), WaitReason::Launch { missing: group.missing, failure: None });
+        }
+        return;
+    };
+    let node = derived.members.get(id).and_then(|m| drain::node_of(pass, m));
+    if let Some(node) = node {
+        let why = "the surge is given back";
+        pass.act(changes::cordon(node, &pass.rotation.id, why, pass.now), ActionReason::GivingBack);
+    }
+}
+
+/// The newest functional replacement.
+fn newest<'g>(group: &'g Group<'_>) -> Option<&'g InstanceId> {
+    group.functional.last().or_else(|| group.view.adopted.last().map(|(_, id)| id))
+}
+
+/// Protection, processes, maximum, marks, and at last the tags.
+fn put_back(pass: &mut Pass<'_>, group: &Group<'_>) {
+    // A failed replacement that could not be given back stays cordoned, for somebody to look at.
+    let stays: BTreeSet<InstanceId> = group.view.failed.clone();
+    let clean = group::release_marks(pass, group, &stays);
+    let tags = &group.record.tags;
+    if !group.is_tagged() {
+        return;
+    }
+    if tags.contains_key(marks::TAG_PROTECTED) {
+        let ours = |i: &&crate::model::Instance| {
+            i.protected && i.lifecycle.counts_in_desired() && pass.rotation.protection.get(&i.id) == Some(&false)
+        };
+        let instances: Vec<_> = pass.snapshot.instances_of(group.name).filter(ours).map(|i| i.id.clone()).collect();
+        if !instances.is_empty() {
+            let action = Action::Protect { group: group.name.clone(), instances, protected: false };
+            pass.act(action, ActionReason::PuttingBack);
+            return;
+        }
+    }
+    let mut keep: BTreeSet<&str> = BTreeSet::new();
+    if group.fault.is_some() || group.ledger.confirmed > 0 {
+        keep.extend([marks::TAG_ROTATION, marks::TAG_SURGE]);
+        pass.incomplete = true;
+    }
+    if let Some(ours) = tags.get(marks::TAG_SUSPENDED) {
+        let mut processes: BTreeSet<Process> =
+            ours.split(',').filter(|p| group.record.is_suspended(p)).map(|p| Process(p.into())).collect();
+        let counts = group.record.zones.iter().map(|z| group.view.zones.get(z).map_or(0, |v| v.counted));
+        let (max, min) = zones::spread(counts);
+        if max - min > 1 && processes.remove(&Process(Process::AZ_REBALANCE.into())) {
+            // Resumed, it would terminate undrained nodes behind our back.
+            pass.incomplete = true;
+            pass.block(group.subject(), BlockReason::Unbalanced { max, min });
+            keep.insert(marks::TAG_SUSPENDED);
+        }
+        if !processes.is_empty() {
+            pass.act(Action::Resume { group: group.name.clone(), processes }, ActionReason::PuttingBack);
+            return;
+        }
+    }
+    let former = tags.get(marks::TAG_MAX).and_then(|t| t.parse::<u32>().ok());
+    if let Some(to) = former.filter(|max| *max < group.record.max && group.record.desired <= *max) {
+        let action = Action::SetMax { group: group.name.clone(), from: group.record.max, to };
+        pass.act(action, ActionReason::PuttingBack);
+        return;
+    }
+    let ours = tags.keys().filter(|k| k.starts_with("fastnode:") && !keep.contains(&***k));
+    let keys: BTreeSet<_> = ours.cloned().collect();
+    if clean && !keys.is_empty() {
+        pass.act(Action::UntagGroup { group: group.name.clone(), keys }, ActionReason::PuttingBack);
+    }
+}

@@ -1,0 +1,378 @@
+//! A group's rotation, derived anew from the world on every pass.
+//!
+//! ```text
+//!  tagged -> AZRebalance suspended -> canary up -> canary functional -> surge up, soft taints
+//!         -> [functional replacement -> cordon -> evict -> terminate]*   the group launches the next
+//!         -> the last ones: terminate with decrement                     the surge goes
+//!         -> protection, processes, maximum, marks and tags put back
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::pass::Pass;
+use super::{
+    Action, ActionKey, ActionReason, BlockReason, Progress, Stage, Subject, Verdict, WaitReason, candidates, canary,
+    changes, drain, ending, estimate, ledger, surge, terminate, zones,
+};
+use crate::model::{GroupName, InstanceId, Ledger, NodeGroup, Process, Text, Zone, marks};
+use crate::observe::{GroupView, Member, Role};
+
+/// How many marks are put on or taken off at once in a group: they are short calls, but there are many.
+const MARKS_AT_ONCE: usize = 20;
+
+/// A group as one pass sees it.
+pub(super) struct Group<'a> {
+    pub(super) name: &'a GroupName,
+    pub(super) record: &'a NodeGroup,
+    pub(super) view: &'a GroupView,
+    pub(super) ledger: Ledger,
+    pub(super) fault: Option<Text>,
+    /// The group's own desired.
+    pub(super) own: u32,
+    pub(super) limits: surge::Limits,
+    /// Our tag of this rotation is on.
+    pub(super) begun: bool,
+    /// Young ones that have passed the gate, soak included.
+    pub(super) functional: Vec<InstanceId>,
+    pub(super) functional_in: BTreeMap<&'a Zone, u32>,
+    /// Young ones on their way.
+    pub(super) arriving: u32,
+    /// Young ones that failed in this pass.
+    pub(super) failing: u32,
+    /// The target has proved itself in this group.
+    pub(super) proven: bool,
+    /// Candidates whose cordon is in flight or planned, by zone.
+    pub(super) picked: BTreeMap<&'a Zone, u32>,
+    /// Of these, those that still count as capacity.
+    pub(super) picked_serving: u32,
+    /// Nodes being drained or drained, not those whose terminate call is in flight.
+    pub(super) in_drain: u32,
+    /// Old nodes that are still to be terminated.
+    pub(super) remaining: u32,
+    /// Instances that desired counts and that are not there, or are just being replaced.
+    pub(super) missing: u32,
+    /// Surge still to be raised.
+    pub(super) to_raise: u32,
+}
+
+impl<'a> Group<'a> {
+    /// Sums up what a pass needs to know of a group; `None` where it is left alone.
+    pub(super) fn gather(pass: &mut Pass<'a>, name: &'a GroupName) -> Option<Self> {
+        let (snapshot, derived) = (pass.snapshot, pass.derived);
+        let record = snapshot.groups.get(name)?;
+        let view = derived.groups.get(name)?;
+        if let Some(hold) = &view.hold {
+            if view.candidates > 0 || !view.held.is_empty() {
+                // What is owned by somebody else is updated by its owner; the rest is unfinished business.
+                let owned = matches!(hold, BlockReason::ManagedNodeGroup { .. } | BlockReason::Operator { .. });
+                pass.incomplete |= !owned;
+                pass.block(Subject::Group(name.clone()), hold.clone());
+            }
+            return None;
+        }
+        let ledger::Reading { ledger, fault } = ledger::read(pass, record);
+        let terminating = |id: &&InstanceId| pass.in_flight(&ActionKey::Instance((*id).clone()));
+        let leaving = view.draining.iter().filter(terminating).count() as u32;
+        let in_drain = view.draining.len() as u32 - leaving;
+        let remaining = view.candidates + in_drain;
+        let own = record.desired.saturating_sub(ledger.confirmed);
+        let limits = surge::resolve(pass.policy, record, own, remaining, &estimate::Expected::default());
+        let begun = record.tags.get(marks::TAG_ROTATION) == Some(&pass.rotation.id);
+        let missing = record.desired.saturating_sub(view.counted) + leaving;
+        Some(Self {
+            name,
+            record,
+            view,
+            ledger,
+            fault,
+            own,
+            limits,
+            begun,
+            functional: Vec::new(),
+            functional_in: BTreeMap::new(),
+            arriving: 0,
+            failing: 0,
+            proven: false,
+            picked: BTreeMap::new(),
+            picked_serving: 0,
+            in_drain,
+            remaining,
+            missing,
+            to_raise: 0,
+        })
+    }
+
+    pub(super) fn subject(&self) -> Subject {
+        Subject::Group(self.name.clone())
+    }
+
+    /// Functional nodes now, less those whose cordon is on its way.
+    pub(super) fn serving(&self) -> u32 {
+        (self.view.serving + self.functional.len() as u32).saturating_sub(self.picked_serving)
+    }
+
+    /// The fewest functional nodes the policy promises.
+    pub(super) fn promised(&self) -> u32 {
+        self.own.saturating_sub(self.limits.unavailable)
+    }
+
+    /// Whether a tag of ours is on.
+    pub(super) fn is_tagged(&self) -> bool {
+        self.record.tags.keys().any(|k| k.starts_with("fastnode:"))
+    }
+
+    pub(super) fn key(&self) -> ActionKey {
+        ActionKey::Group(self.name.clone())
+    }
+
+    fn progress(&self) -> Progress {
+        let view = self.view;
+        Progress {
+            outdated: view.candidates + (view.draining.len() + view.held.len()) as u32,
+            current: view.current + (view.adopted.len() + view.young.len()) as u32,
+            functional: view.serving_current + self.functional.len() as u32,
+            draining: view.draining.len() as u32,
+            leaving: view.leaving.len() as u32,
+            arriving: self.arriving + self.missing,
+            skipped: view.skipped.len() as u32,
+            own_desired: self.own,
+            surge: self.ledger.confirmed,
+        }
+    }
+}
+
+/// Counts candidates whose cordon is in flight.
+pub(super) fn cordons_in_flight<'a>(pass: &mut Pass<'a>, groups: &mut [Group<'a>]) {
+    let derived = pass.derived;
+    for key in pass.snapshot.in_flight.keys() {
+        let ActionKey::Node(name) = key else { continue };
+        let id = pass.snapshot.nodes.get(name).and_then(|n| n.instance.as_ref());
+        let Some(member) = id.and_then(|id| derived.members.get(id)) else { continue };
+        // A mark in flight on a candidate may be its cordon; where it is the soft taint, this errs on the safe side.
+        if member.role == Role::Candidate
+            && let Some(group) = groups.iter_mut().find(|g| *g.name == member.group)
+        {
+            pick(pass, group, member);
+        }
+    }
+}
+
+fn pick<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, member: &'a Member) {
+    *group.picked.entry(&member.zone).or_default() += 1;
+    group.picked_serving += u32::from(member.serves);
+    pass.draining += 1;
+}
+
+/// Plans everything about one group, once all groups are known.
+pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, any_proven: bool) {
+    show_held(pass, group);
+    terminate::watch(pass, group);
+    let stuck = group.limits.surge == 0
+        && group.limits.unavailable == 0
+        && group.ledger.confirmed == 0
+        && group.in_drain == 0
+        && group.remaining > 0;
+    if stuck {
+        let reason = match group.limits.max_needed {
+            Some(_) => BlockReason::Maximum { max: group.record.max, needed: group.own + 1 },
+            None => BlockReason::NoRoom,
+        };
+        pass.incomplete = true;
+        pass.block(group.subject(), reason);
+    }
+    if let Some(why) = group.fault.clone() {
+        pass.incomplete = true;
+        pass.block(group.subject(), BlockReason::Ledger { why });
+    }
+    if pass.ending.is_some() || group.remaining == 0 || stuck || group.fault.is_some() {
+        ending::close(pass, group);
+    } else if begin(pass, group) {
+        raise(pass, group);
+        if any_proven {
+            soft_taints(pass, group);
+        }
+        drain::failed(pass, group);
+        drain::old(pass, group, u32::MAX);
+        select(pass, group, u32::MAX);
+    }
+    pass.plan.progress.insert(group.name.clone(), group.progress());
+}
+
+/// Names what is held and what was given up.
+fn show_held(pass: &mut Pass<'_>, group: &Group<'_>) {
+    let derived = pass.derived;
+    for (id, member) in derived.select(&group.view.held) {
+        if let Role::Held(reason) = &member.role {
+            pass.incomplete = true;
+            pass.block(candidates::subject(id, member), reason.clone());
+        }
+    }
+    for (id, member) in derived.select(&group.view.aside) {
+        let state: Text = match &member.role {
+            Role::Aside(state) => state.clone(),
+            _ => "Warmed".into(),
+        };
+        pass.incomplete |= &*state == "Standby";
+        pass.block(candidates::subject(id, member), BlockReason::Lifecycle { state });
+    }
+    for (id, member) in derived.select(&group.view.skipped) {
+        let why = member.node.as_ref().and_then(|node| {
+            let written = pass.snapshot.nodes.get(node).and_then(|n| n.annotations.get(marks::REASON));
+            pass.rotation.skipped.get(node).or(written).cloned()
+        });
+        let why = why.unwrap_or_else(|| "given up".into());
+        pass.incomplete = true;
+        if let Some(node) = &member.node
+            && !pass.rotation.skipped.contains_key(node)
+        {
+            pass.entries.skipped.insert(node.clone(), why.clone());
+        }
+        pass.block(candidates::subject(id, member), BlockReason::Skipped { why });
+    }
+}
+
+/// Tags the group, suspends AZRebalance, makes room below the maximum; whether all that is done.
+fn begin(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
+    let tags = &group.record.tags;
+    let mut wanted: BTreeMap<Text, Text> = BTreeMap::new();
+    let rebalances = !group.record.is_suspended(Process::AZ_REBALANCE);
+    if !group.begun {
+        wanted.insert(marks::TAG_ROTATION.into(), pass.rotation.id.clone());
+        if !tags.contains_key(marks::TAG_SURGE) {
+            wanted.insert(marks::TAG_SURGE.into(), Ledger::settled(0).to_tag().into());
+        }
+        // What somebody else suspended is not ours to resume.
+        if rebalances && !tags.contains_key(marks::TAG_SUSPENDED) {
+            wanted.insert(marks::TAG_SUSPENDED.into(), Process::AZ_REBALANCE.into());
+        }
+    }
+    let raise = group.limits.max_needed.filter(|needed| pass.policy.raise_max && *needed > group.record.max);
+    if raise.is_some() && !tags.contains_key(marks::TAG_MAX) {
+        wanted.insert(marks::TAG_MAX.into(), group.record.max.to_string().into());
+    }
+    if !wanted.is_empty() {
+        let action = Action::TagGroup { group: group.name.clone(), tags: wanted };
+        pass.act(action, ActionReason::GroupBegins);
+        return false;
+    }
+    if rebalances && tags.get(marks::TAG_SUSPENDED).is_some_and(|t| t.contains(Process::AZ_REBALANCE)) {
+        let processes = BTreeSet::from([Process(Process::AZ_REBALANCE.into())]);
+        pass.act(Action::Suspend { group: group.name.clone(), processes }, ActionReason::GroupBegins);
+        return false;
+    }
+    if let Some(to) = raise {
+        let action = Action::SetMax { group: group.name.clone(), from: group.record.max, to };
+        pass.act(action, ActionReason::GroupBegins);
+        return false;
+    }
+    true
+}
+
+/// Raises desired to the canary, and once that has passed to the surge.
+fn raise(pass: &mut Pass<'_>, group: &mut Group<'_>) {
+    let confirmed = group.ledger.confirmed;
+    let mut want = group.limits.surge.min(group.remaining);
+    if !group.proven {
+        want = want.min(canary::wanted(pass.policy, group));
+    }
+    // What is terminated with decrement is not raised again.
+    if want <= confirmed || group.remaining <= confirmed {
+        return;
+    }
+    group.to_raise = want - confirmed;
+    let step = group.to_raise;
+    let reason = if group.proven { ActionReason::Surge { to: want } } else { ActionReason::Canary };
+    if let Some(action) = terminate::resize(pass, group, i64::from(step)) {
+        pass.act(action, reason);
+    }
+}
+
+fn soft_taints(pass: &mut Pass<'_>, group: &Group<'_>) {
+    let derived = pass.derived;
+    for (_, member) in derived.select(&group.view.untainted).take(MARKS_AT_ONCE) {
+        if let Some(node) = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n)) {
+            pass.act(changes::soft_taint(node), ActionReason::CanaryPassed);
+        }
+    }
+}
+
+/// Takes all of ours off the group's nodes, save those `keep` names; whether nothing is left.
+pub(super) fn release_marks(pass: &mut Pass<'_>, group: &Group<'_>, keep: &BTreeSet<InstanceId>) -> bool {
+    let derived = pass.derived;
+    let marked = derived.select(&group.view.marked).filter(|(id, m)| !keep.contains(*id) && m.role != Role::Leaving);
+    let mut clean = true;
+    for (_, member) in marked.take(MARKS_AT_ONCE) {
+        let Some(node) = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n)) else { continue };
+        clean = false;
+        let purpose = super::NodePurpose::Release;
+        pass.act(changes::release(node, purpose), ActionReason::PuttingBack);
+    }
+    clean
+}
+
+/// Chooses old nodes and cordons them, as far as capacity, drain slots, canary and zones allow; `most` in this
+/// pass at most.
+pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) {
+    if !group.view.untainted.is_empty() && group.proven && pass.ending.is_none() {
+        return;
+    }
+    for _ in 0..most {
+        let picked: u32 = group.picked.values().sum();
+        if group.view.candidates <= picked {
+            return;
+        }
+        let draining = drain::slots(pass, group) + picked;
+        if draining >= group.limits.drains {
+            let reason = WaitReason::DrainSlot { draining, allowed: group.limits.drains };
+            return pass.wait(group.subject(), reason);
+        }
+        if let Some(allowed) = pass.policy.max_drains.filter(|max| pass.draining >= *max) {
+            let reason = WaitReason::DrainSlot { draining: pass.draining, allowed };
+            return pass.wait(group.subject(), reason);
+        }
+        if pass.ending.is_none()
+            && let Some(reason) = canary::holds(pass.policy, group)
+        {
+            return pass.wait(group.subject(), reason);
+        }
+        if !select_one(pass, group) {
+            return;
+        }
+    }
+}
+
+fn select_one<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
+    let (functional, promised) = (group.serving(), group.promised());
+    let room = functional > promised;
+    let (order, held) = zones::order(group);
+    for choice in order {
+        let Some((_, id)) = candidates::next(pass, group, &choice, room) else { continue };
+        let derived = pass.derived;
+        let Some(member) = derived.members.get(id) else { continue };
+        let Some(node) = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n)) else { continue };
+        let outdated = member.outdated.clone();
+        let words = outdated.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let reason = match choice.replaced {
+            true => ActionReason::Drain { outdated, zone: choice.zone.clone() },
+            false if group.limits.unavailable > 0 => ActionReason::DrainUnavailable { outdated },
+            false => ActionReason::DrainFullest { outdated, zone: choice.zone.clone() },
+        };
+        if pass.act(changes::cordon(node, &pass.rotation.id, &words, pass.now), reason) {
+            pass.show(id, member, Stage::Selected, None);
+            pick(pass, group, member);
+            return true;
+        }
+    }
+    if !room {
+        pass.wait(group.subject(), WaitReason::Capacity { functional, promised });
+    }
+    for zone in held {
+        pass.wait(group.subject(), WaitReason::ZoneBalance { zone });
+    }
+    false
+}
+
+/// Whether the verdict forbids to touch an old node.
+pub(super) fn spares_old_nodes(pass: &Pass<'_>) -> bool {
+    pass.ending == Some(Verdict::CanaryFailed)
+}

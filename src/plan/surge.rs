@@ -1,0 +1,102 @@
+//! The policy's amounts as numbers of nodes, each with the reason for it.
+
+use serde::{Deserialize, Serialize};
+
+use super::estimate::Expected;
+use crate::model::NodeGroup;
+use crate::policy::{Policy, Surge};
+
+/// How far a group may go up, down and sideways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Instances above the group's own desired.
+    pub surge: u32,
+    /// Functional nodes below it.
+    pub unavailable: u32,
+    /// Old nodes draining at once.
+    pub drains: u32,
+    /// The maximum that the wanted surge would need, where it is above the group's.
+    pub max_needed: Option<u32>,
+    /// Why this surge, one sentence.
+    pub why: String,
+}
+
+/// Resolves the policy for a group of which `own` instances are its own and `outdated` are to be rotated.
+///
+/// A surge of `auto` takes launching off the critical path: while one node drains for D, replacements must
+/// come in at the same pace though each takes B, so `ceil(B / D) + 1` slots for each drain. Never more than
+/// there are outdated nodes, nor more than the maximum leaves room for (unless it may be raised).
+pub(crate) fn resolve(policy: &Policy, group: &NodeGroup, own: u32, outdated: u32, expected: &Expected) -> Limits {
+    let drains = policy.drains.of(own).max(1);
+    let unavailable = policy.unavailable.of_down(own);
+    let (wanted, mut why) = match policy.surge {
+        Surge::Fixed(amount) => (amount.of(own), format!("{amount} as asked")),
+        Surge::Auto => {
+            let slots = (expected.launch_s / expected.drain_s.max(1.0)).ceil().max(0.0) as u32 + 1;
+            let why = format!(
+                "auto: a launch takes about {:.0} s, a drain {:.0} s, so {slots} for each of {drains} at once",
+                expected.launch_s, expected.drain_s
+            );
+            (slots.saturating_mul(drains), why)
+        }
+    };
+    let mut surge = wanted;
+    if surge > outdated {
+        surge = outdated;
+        why = format!("{why}; no more than the {outdated} outdated");
+    }
+    let room = group.max.saturating_sub(own);
+    let max_needed = (surge > room).then(|| own.saturating_add(surge));
+    if surge > room && !policy.raise_max {
+        surge = room;
+        why = format!("{why}; the maximum of {} leaves room for {room}", group.max);
+    }
+    Limits { surge, unavailable, drains, max_needed, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Amount;
+
+    fn group(max: u32) -> NodeGroup {
+        NodeGroup {
+            name: "g".into(),
+            min: 0,
+            max,
+            desired: 10,
+            zones: vec![],
+            target: crate::model::Target::None,
+            suspended: Default::default(),
+            tags: Default::default(),
+            new_instances_protected: false,
+            managed_by: None,
+            operator: None,
+            refreshing: false,
+            warm_pool: false,
+            load_balanced: false,
+            weighted: false,
+        }
+    }
+
+    #[test]
+    fn auto_is_enough_to_keep_the_drains_busy_and_no_more_than_there_is() {
+        let expected = Expected { launch_s: 100.0, drain_s: 60.0, terminate_s: 1.0 };
+        let policy = Policy { drains: Amount::Count(2), ..Policy::default() };
+        assert_eq!(resolve(&policy, &group(99), 10, 10, &expected).surge, 6);
+        assert_eq!(resolve(&policy, &group(99), 10, 4, &expected).surge, 4);
+        let tight = resolve(&policy, &group(12), 10, 10, &expected);
+        assert_eq!((tight.surge, tight.max_needed), (2, Some(16)));
+        assert!(tight.why.contains("maximum of 12"), "{}", tight.why);
+        let raised = Policy { raise_max: true, ..policy };
+        assert_eq!(resolve(&raised, &group(12), 10, 10, &expected).surge, 6);
+    }
+
+    #[test]
+    fn percentages_round_surge_up_and_unavailable_down() {
+        let amount = Amount::Percent(15);
+        let policy = Policy { surge: Surge::Fixed(amount), unavailable: amount, drains: amount, ..Policy::default() };
+        let limits = resolve(&policy, &group(99), 10, 10, &Expected::default());
+        assert_eq!((limits.surge, limits.unavailable, limits.drains), (2, 1, 2));
+    }
+}
