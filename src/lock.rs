@@ -33,6 +33,10 @@ use crate::model::marks::{REQUEST, ROTATION};
 
 /// The Lease's name.
 pub const NAME: &str = "fastnode";
+/// The request to hold at the next safe point, as the annotation says it.
+pub const PAUSE: &str = "pause";
+/// The request to end and put everything back.
+pub const ABORT: &str = "abort";
 /// How long a Lease that is not renewed keeps others out.
 pub const DURATION: Duration = Duration::from_secs(15);
 /// Pause between renewals.
@@ -136,13 +140,17 @@ impl<K: Cluster + 'static> Lock<K> {
         let found = await_free(&*cluster, &key).await?;
         let now = clock.now();
         let sent = Instant::now();
+        // A pause outlives its holder: who takes the lock while paused waits for `resume` likewise.
+        let paused = found.as_ref().and_then(|l| l.annotations.get(REQUEST)).filter(|r| ***r == *PAUSE).cloned();
+        let mut annotations = BTreeMap::from([(ROTATION.into(), rotation.into())]);
+        annotations.extend(paused.clone().map(|pause| (REQUEST.into(), pause)));
         let taken = LeaseRecord {
             holder: Some(identity.to_owned()),
             duration_seconds: DURATION.as_secs() as u32,
             acquired: Some(now),
             renewed: Some(now),
             transitions: found.as_ref().map_or(0, |l| l.transitions.saturating_add(1)),
-            annotations: BTreeMap::from([(ROTATION.into(), rotation.into())]),
+            annotations,
             version: found.and_then(|l| l.version),
         };
         let lease = match cluster.put_lease(&key, &taken).await {
@@ -154,7 +162,7 @@ impl<K: Cluster + 'static> Lock<K> {
             Err(e) => return Err(e.into()),
         };
         let guard = Guard::until(sent + RENEW_DEADLINE);
-        let (tell, state) = watch::channel(State::default());
+        let (tell, state) = watch::channel(State { lost_to: None, request: paused.map(|p| p.to_string()) });
         let lease = Rc::new(RefCell::new(lease));
         let renewals =
             tokio::task::spawn_local(renew(cluster.clone(), clock, key.clone(), lease.clone(), guard.clone(), tell))
@@ -172,11 +180,12 @@ impl<K: Cluster + 'static> Lock<K> {
         self.state.clone()
     }
 
-    /// Gives the lock back. The Lease stays, without a holder.
+    /// Gives the lock back. The Lease stays, without a holder, and with a `pause` that was asked for where the
+    /// rotation is to be `resumed` by the next holder.
     ///
     /// # Errors
     /// If the Lease cannot be written; it then runs out by itself.
-    pub async fn release(self) -> Result<(), cluster::Error> {
+    pub async fn release(self, resumed: bool) -> Result<(), cluster::Error> {
         self.renewals.abort();
         self.guard.revoke();
         if self.state.borrow().lost_to.is_some() {
@@ -187,7 +196,7 @@ impl<K: Cluster + 'static> Lock<K> {
         // A renewal that was cut off, or a request written by a user, may have moved the version: once more.
         for attempt in 0..2 {
             lease.holder = None;
-            lease.annotations.clear();
+            lease.annotations.retain(|key, value| resumed && key.as_ref() == REQUEST && value.as_ref() == PAUSE);
             match timeout(REQUEST_DEADLINE, self.cluster.put_lease(&self.key, &lease)).await {
                 Ok(Err(e)) if e.kind == ErrorKind::Conflict && attempt == 0 => {
                     match self.cluster.lease(&self.key).await? {

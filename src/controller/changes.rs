@@ -45,7 +45,9 @@ impl Changes {
         match (&action.action, &action.reason) {
             (
                 Action::ChangeNode { node, purpose: NodePurpose::Cordon, .. },
-                ActionReason::Drain { outdated, .. } | ActionReason::DrainUnavailable { outdated },
+                ActionReason::Drain { outdated, .. }
+                | ActionReason::DrainFullest { outdated, .. }
+                | ActionReason::DrainUnavailable { outdated },
             ) => _ = self.chosen.insert(node.clone(), outdated.clone()),
             (Action::Terminate { instance, decrement: Some(_), .. }, _) => _ = self.decrements.insert(instance.clone()),
             _ => {}
@@ -237,5 +239,79 @@ pub(super) fn group_of(wait: &Wait) -> Option<&GroupName> {
     match &wait.subject {
         Subject::Group(group) => Some(group),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(stage: Stage) -> Plan {
+        let node = InHand {
+            group: "g".into(),
+            zone: None,
+            instance: Some("i-1".into()),
+            node: Some("n".into()),
+            stage,
+            since: None,
+            pods_left: 3,
+        };
+        Plan { in_hand: vec![node], ..Plan::default() }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    /// The kinds of the events between successive plans, a second apart.
+    fn told(changes: &mut Changes, plans: &[Plan]) -> Vec<String> {
+        let snapshot = Snapshot::default();
+        let mut out = Vec::new();
+        for (second, plan) in plans.iter().enumerate() {
+            changes.compare(plan, &snapshot, at(second as i64), &mut out);
+        }
+        let kind = |e: &EventKind| serde_json::to_value(e).unwrap()["kind"].as_str().unwrap().to_owned();
+        out.iter().map(kind).collect()
+    }
+
+    #[test]
+    fn stages_that_passed_between_two_plans_are_told_in_their_order() {
+        let mut changes = Changes::default();
+        changes.afresh();
+        let arriving = told(&mut changes, &[plan(Stage::Running), plan(Stage::Running), plan(Stage::Functional)]);
+        let stages = ["launching", "running", "joined", "ready", "functional"];
+        assert_eq!(arriving, stages.map(|s| format!("replacement.{s}")));
+    }
+
+    #[test]
+    fn a_rotation_that_goes_on_says_where_everything_stands_not_how_it_got_there() {
+        let mut changes = Changes::default();
+        assert_eq!(told(&mut changes, &[plan(Stage::Drained)]), ["node.drained"]);
+        assert_eq!(told(&mut changes, &[plan(Stage::Terminating)]), ["node.terminating"]);
+        assert_eq!(told(&mut changes, &[Plan::default()]), ["node.gone"]);
+    }
+
+    #[test]
+    fn a_drain_is_timed_from_its_first_eviction() {
+        let mut changes = Changes::default();
+        let snapshot = Snapshot::default();
+        let mut out = Vec::new();
+        changes.afresh();
+        for (second, stage) in [(0, Stage::Selected), (10, Stage::Draining), (40, Stage::Drained)] {
+            changes.compare(&plan(stage), &snapshot, at(second), &mut out);
+        }
+        assert!(matches!(out.last(), Some(EventKind::NodeDrained { seconds, .. }) if *seconds == 30.0), "{out:?}");
+    }
+
+    #[test]
+    fn a_wait_is_told_when_it_begins_and_when_its_culprit_changes() {
+        let wait = |reason| Plan {
+            waits: vec![Wait { subject: Subject::Node("n".into()), reason, since: None, until: None }],
+            ..Plan::default()
+        };
+        let pods = |left| wait(WaitReason::PodTermination { pod: ObjectKey::new("ns", "p"), left });
+        let budget = |name: &str| wait(WaitReason::Budget { pod: ObjectKey::new("ns", "p"), budget: name.into() });
+        let plans = [pods(3), pods(2), budget("a"), budget("a"), budget("b"), Plan::default(), budget("b")];
+        assert_eq!(told(&mut Changes::default(), &plans).len(), 4);
     }
 }

@@ -37,6 +37,14 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(4 * 60);
 const LAUNCH_OVERDUE: SignedDuration = SignedDuration::from_secs(90);
 /// While the lock is not certain, acting is tried again this often.
 const UNCERTAIN: Duration = Duration::from_millis(500);
+/// What was observed so long ago needs no catching up.
+const JUST_OBSERVED: Duration = Duration::from_secs(2);
+/// Catching up ends when nothing was heard for so long,
+const QUIET: Duration = Duration::from_millis(50);
+/// and after so long in any case.
+const CATCH_UP: Duration = Duration::from_secs(10);
+/// A reading of the groups that failed while actions wait for it is begun again after so long.
+const READ_AGAIN: Duration = Duration::from_secs(2);
 /// On a signal: acts in flight are awaited so long at most, and uncordoning takes so long at most. Together with
 /// the Lease's release they stay within the 10 s that a signal promises.
 const WIND_DOWN: Duration = Duration::from_secs(4);
@@ -82,7 +90,7 @@ where
     let (record, resumed) = match begun {
         Ok(begun) => begun,
         Err(e) => {
-            release(lock, &mut voice, ports.clock.now()).await;
+            release(lock, true, &mut voice, ports.clock.now()).await;
             return Err(e);
         }
     };
@@ -111,15 +119,15 @@ where
         engine.voice.say(now, EventKind::Error { message: e.to_string(), fatal }).await;
     }
     let mut voice = engine.voice;
-    release(lock, &mut voice, ports.clock.now()).await;
+    release(lock, result.is_err(), &mut voice, ports.clock.now()).await;
     if let Ok(report) = &result {
         voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report.clone()))).await;
     }
     result
 }
 
-async fn release<K: Cluster + 'static>(lock: Lock<K>, voice: &mut Voice, now: Timestamp) {
-    if let Err(e) = lock.release().await {
+async fn release<K: Cluster + 'static>(lock: Lock<K>, resumed: bool, voice: &mut Voice, now: Timestamp) {
+    if let Err(e) = lock.release(resumed).await {
         voice.say(now, EventKind::Error { message: e.to_string(), fatal: false }).await;
     }
 }
@@ -157,6 +165,8 @@ struct Engine<'a, C, K> {
     again: bool,
     /// Actions wait for a fresh reading of the groups.
     held: bool,
+    /// On request: drains in hand finish, nothing new is begun.
+    paused: bool,
     /// Plan again then, though nothing may have changed: the plan's own wake, or the lock was not certain.
     wake: Option<Instant>,
     tick: Instant,
@@ -196,12 +206,36 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             pauses: Pauses::seeded(settings.seed),
             again: true,
             held: false,
+            paused: false,
             wake: None,
             tick: now + TICK,
             resolve: now,
             looked_up: BTreeMap::new(),
             rejected: 0,
         }
+    }
+
+    /// Takes in what has happened since the world was observed, where that is a while ago: the user may have
+    /// taken time to say yes, and the lock may have had to be waited for.
+    async fn catch_up(&mut self) -> Option<Ending> {
+        if self.source.pace.is_fresh(Instant::now(), JUST_OBSERVED) {
+            return None;
+        }
+        let mut facts = Vec::with_capacity(BATCH);
+        self.source.read_groups();
+        let end = Instant::now() + CATCH_UP;
+        while Instant::now() < end {
+            let quiet = self.source.pace.due().map_or(end, |_| Instant::now() + QUIET);
+            let Ok(heard) = tokio::time::timeout_at(quiet, self.source.hear(&mut facts)).await else { break };
+            let answers = match heard {
+                Heard::Facts => vec![],
+                Heard::Answer(answer) => vec![*answer],
+            };
+            if let Some(ending) = self.take(&mut facts, answers, vec![]).await {
+                return Some(ending);
+            }
+        }
+        None
     }
 
     async fn start(&mut self, resumed: bool) {
@@ -214,9 +248,14 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let rotation = self.record.current().id;
         let now = self.ports.clock.now();
         self.voice.say(now, EventKind::RotationStarted { rotation, resumed, outdated }).await;
+        let request = self.lock.1.borrow_and_update().request.clone();
+        self.asked(request.as_deref()).await;
     }
 
     async fn turn(&mut self, interrupt: &mut watch::Receiver<Option<Interrupt>>) -> Ending {
+        if let Some(ending) = self.catch_up().await {
+            return ending;
+        }
         let mut facts = Vec::with_capacity(BATCH);
         let mut last = Instant::now();
         loop {
@@ -230,9 +269,11 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 biased;
                 signal = interrupted(interrupt) => return Ending::Interrupted(signal),
                 Ok(()) = self.lock.1.changed() => {
-                    if let Some(holder) = self.lock.1.borrow_and_update().lost_to.clone() {
+                    let state = self.lock.1.borrow_and_update().clone();
+                    if let Some(holder) = state.lost_to {
                         return Ending::LockLost(holder);
                     }
+                    self.asked(state.request.as_deref()).await;
                 }
                 Some(outcome) = self.outcomes.recv() => outcomes.push(outcome),
                 heard = self.source.hear(&mut facts) => {
@@ -268,6 +309,30 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         Instant::now() + left
     }
 
+    /// What a user asked of the running rotation, by the Lease's annotation.
+    async fn asked(&mut self, request: Option<&str>) {
+        let now = self.ports.clock.now();
+        let paused = request == Some(lock::PAUSE);
+        if std::mem::replace(&mut self.paused, paused) != paused {
+            let kind = if paused { EventKind::RotationPaused } else { EventKind::RotationResumed };
+            self.voice.say(now, kind).await;
+            self.again = true;
+        }
+        if request == Some(lock::ABORT) && self.record.current().ending.is_none() {
+            self.snapshot.in_flight.insert(ActionKey::Record, InFlight { since: now });
+            self.executor.begin(Action::Record {
+                skipped: BTreeMap::new(),
+                failed: BTreeMap::new(),
+                protection: BTreeMap::new(),
+                ending: Some(Verdict::Aborted),
+            });
+        }
+    }
+
+    fn wake_by(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
     /// Takes in everything that was heard.
     async fn take(&mut self, facts: &mut Vec<Fact>, answers: Vec<Answer>, outcomes: Vec<Outcome>) -> Option<Ending> {
         let now = self.ports.clock.now();
@@ -288,8 +353,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         ending
     }
 
-    fn hear(&mut self, mut fact: Fact, events: &mut Vec<EventKind>) {
-        self.own.amend(&mut fact);
+    fn hear(&mut self, fact: Fact, events: &mut Vec<EventKind>) {
         match &fact {
             Fact::Node(node) => {
                 let known = self.snapshot.nodes.get(&node.name).is_some_and(|n| n.instance == node.instance);
@@ -334,20 +398,16 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             }
             Answer::Targets(targets) => {
                 for (group, target) in targets {
-                    self.snapshot.change_group(&group, |g| {
-                        if g.target != target {
-                            g.target = target;
-                        }
-                    });
+                    self.snapshot.apply_target(&group, target);
                 }
             }
-            Answer::Details(details) => prepare::detail(&mut self.snapshot, details),
-            Answer::Activities(group, activities) => {
-                self.snapshot.activities.insert(group, activities);
-                self.again = true;
-            }
+            Answer::Details(details) => self.snapshot.apply_details(details),
+            Answer::Activities(group, activities) => self.snapshot.apply_activities(&group, activities),
             Answer::GroupsFailed(e) => {
                 self.source.pace.end(Instant::now(), false);
+                if std::mem::take(&mut self.held) {
+                    self.wake_by(Instant::now() + READ_AGAIN);
+                }
                 return self.unheard(e, events);
             }
             Answer::Failed(e) => return self.unheard(e, events),
@@ -391,7 +451,6 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         self.again = true;
         if let (Action::Evict { pod, uid, node }, Ok(())) = (&action, &result) {
             self.pauses.accepted(&self.snapshot, uid);
-            self.snapshot.refusals.remove(uid);
             let started = self.snapshot.rotation.as_ref().map(|r| r.started);
             let record = self.snapshot.pods.get(uid);
             let moved_before = record.zip(started).is_some_and(|(p, started)| p.created > started);
@@ -401,7 +460,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             events.push(EventKind::PodEvicted { pod: pod.clone(), node: node.clone(), moved_before });
         }
         for effect in effects {
-            self.own.take(&mut self.snapshot, effect, &self.record, now);
+            self.own.take(&mut self.snapshot, (&action, effect), &self.record, now);
         }
         match (&action, result) {
             (_, Ok(())) => {
@@ -536,8 +595,11 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
         let instant = Instant::now();
         if !self.lock.0.may_act() {
-            let soon = instant + UNCERTAIN;
-            self.wake = Some(self.wake.map_or(soon, |at| at.min(soon)));
+            self.wake_by(instant + UNCERTAIN);
+            return;
+        }
+        // Planned again on `resume`.
+        if self.paused && begins_something(&planned.action) {
             return;
         }
         if stands_on_groups(&planned.action) && !self.source.pace.is_fresh(instant, FRESH) {
@@ -607,6 +669,16 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
         report.kube_requests = self.ports.cluster.requests();
         report
+    }
+}
+
+/// Actions that a pause holds back: those that take another node in hand or launch for it.
+fn begins_something(action: &Action) -> bool {
+    match action {
+        Action::ChangeNode { purpose, .. } => matches!(purpose, NodePurpose::Cordon | NodePurpose::SoftTaint),
+        Action::Resize { from, to, .. } => to > from,
+        Action::Suspend { .. } | Action::SetMax { .. } => true,
+        _ => false,
     }
 }
 

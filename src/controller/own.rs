@@ -1,6 +1,5 @@
 //! Our own writes in the snapshot, until readings that began after them have caught up.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,40 +8,36 @@ use tokio::time::Instant;
 use crate::cloud::GroupState;
 use crate::cluster::Fact;
 use crate::execute::{Effect, Record};
-use crate::model::{Lifecycle, Uid};
+use crate::model::Lifecycle;
 use crate::observe::Snapshot;
+use crate::plan::Action;
 
 /// The Auto Scaling API may show a change a moment after it has confirmed it.
 const LAG: Duration = Duration::from_secs(2);
 
-/// What we have changed and a source may not show yet.
+/// Our changes of groups that a source may not show yet, with when they were confirmed.
 #[derive(Debug, Default)]
-pub(super) struct OwnWrites {
-    /// Changes of groups, with when they were confirmed.
-    groups: Vec<(Instant, Effect)>,
-    /// Pods whose eviction was accepted, with when.
-    leaving: BTreeMap<Uid, Timestamp>,
-}
+pub(super) struct OwnWrites(Vec<(Instant, Effect)>);
 
 impl OwnWrites {
-    /// Takes an effect into the snapshot.
-    pub(super) fn take<K>(&mut self, snapshot: &mut Snapshot, effect: Effect, record: &Record<K>, now: Timestamp) {
+    /// Takes an effect of an action into the snapshot.
+    pub(super) fn take<K>(
+        &mut self,
+        snapshot: &mut Snapshot,
+        (action, effect): (&Action, Effect),
+        record: &Record<K>,
+        now: Timestamp,
+    ) {
         match effect {
             Effect::Node(node) => snapshot.apply(Fact::Node(*node)),
             Effect::NodeGone(name) => snapshot.apply(Fact::NodeGone(name)),
-            Effect::PodLeaving(uid) => {
-                if let Some(pod) = snapshot.pods.get(&uid).filter(|p| p.deleting.is_none()) {
-                    let mut pod = pod.clone();
-                    pod.deleting = Some(now);
-                    snapshot.apply(Fact::Pod(pod));
-                    self.leaving.insert(uid, now);
-                }
-            }
+            Effect::PodAccepted => snapshot.took_effect(action, now),
+            Effect::PodLeaving(uid) => snapshot.pod_leaves(&uid, now),
             Effect::Groups(states, began) => self.read(snapshot, states, began, now),
             Effect::Record => snapshot.rotation = Some(record.current()),
             group => {
                 show(snapshot, &group);
-                self.groups.push((Instant::now(), group));
+                self.0.push((Instant::now(), group));
             }
         }
     }
@@ -50,20 +45,9 @@ impl OwnWrites {
     /// Takes a reading of the groups into the snapshot, and over it whatever it may have been too early for.
     pub(super) fn read(&mut self, snapshot: &mut Snapshot, states: Vec<GroupState>, began: Instant, now: Timestamp) {
         snapshot.apply_groups(states, now);
-        self.groups.retain(|(at, _)| *at + LAG > began);
-        for (_, effect) in &self.groups {
+        self.0.retain(|(at, _)| *at + LAG > began);
+        for (_, effect) in &self.0 {
             show(snapshot, effect);
-        }
-    }
-
-    /// Amends a fact that a watch saw before our own write reached it.
-    pub(super) fn amend(&mut self, fact: &mut Fact) {
-        match fact {
-            Fact::Pod(pod) if pod.deleting.is_none() => pod.deleting = self.leaving.get(&pod.uid).copied(),
-            Fact::PodGone(uid) => {
-                self.leaving.remove(uid);
-            }
-            _ => {}
         }
     }
 }
@@ -96,6 +80,11 @@ fn show(snapshot: &mut Snapshot, effect: &Effect) {
                 i.lifecycle = Lifecycle::Terminating;
             }
         }),
-        Effect::Node(_) | Effect::NodeGone(_) | Effect::PodLeaving(_) | Effect::Groups(..) | Effect::Record => {}
+        Effect::Node(_)
+        | Effect::NodeGone(_)
+        | Effect::PodAccepted
+        | Effect::PodLeaving(_)
+        | Effect::Groups(..)
+        | Effect::Record => {}
     }
 }

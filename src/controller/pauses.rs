@@ -132,3 +132,109 @@ impl Pauses {
         now + SignedDuration::from_secs_f64(pause)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Fact;
+    use crate::model::{Budget, Phase, Pod, PodFlags, Selector};
+
+    fn snapshot(pods: &[&str]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.apply(Fact::Budget(Budget {
+            key: ObjectKey::new("ns", "budget"),
+            selector: Some(Selector::default()),
+            allowed: 0,
+            healthy: 2,
+            desired: 2,
+            expected: 3,
+            observed: true,
+            unhealthy_always: false,
+        }));
+        for name in pods {
+            snapshot.apply(Fact::Pod(Pod {
+                uid: (*name).into(),
+                key: ObjectKey::new("ns", name),
+                node: Some("n".into()),
+                phase: Phase::Running,
+                deleting: None,
+                owner: None,
+                labels: Default::default(),
+                flags: PodFlags::default(),
+                containers: vec![],
+                revision: None,
+                cpu: 0,
+                memory: 0,
+                tolerates_cordon: false,
+                unschedulable: None,
+                created: Timestamp::UNIX_EPOCH,
+                ready_since: None,
+            }));
+        }
+        snapshot
+    }
+
+    fn error(kind: ErrorKind) -> Error {
+        Error { kind, verb: "create pods/eviction".into(), message: String::new(), retry_after: None }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn the_pods_of_a_budget_share_its_pause_and_it_grows_once_a_round() {
+        let snapshot = snapshot(&["a", "b"]);
+        let mut pauses = Pauses::seeded(1);
+        let mut refuse =
+            |pod: &str, now| pauses.refused(&snapshot, &pod.into(), error(ErrorKind::BudgetExhausted), now).retry_at;
+        let first = refuse("a", at(0));
+        assert!(first >= at(1) && first < at(2), "{first}");
+        assert_eq!(refuse("b", at(0)), first, "the same round");
+        let second = refuse("a", first).duration_since(first).as_secs_f64();
+        assert!((2.0..3.0).contains(&second), "{second}");
+    }
+
+    #[test]
+    fn an_accepted_eviction_starts_its_budget_over() {
+        let snapshot = snapshot(&["a"]);
+        let mut pauses = Pauses::seeded(1);
+        for round in 0..6 {
+            pauses.refused(&snapshot, &"a".into(), error(ErrorKind::BudgetExhausted), at(round * 100));
+        }
+        pauses.accepted(&snapshot, &"a".into());
+        let refusal = pauses.refused(&snapshot, &"a".into(), error(ErrorKind::BudgetExhausted), at(1000));
+        assert!(refusal.retry_at < at(1002));
+    }
+
+    #[test]
+    fn what_no_retry_helps_is_not_tried_again_and_the_server_is_taken_at_its_word() {
+        let snapshot = snapshot(&["a"]);
+        let mut pauses = Pauses::seeded(1);
+        let several = pauses.refused(&snapshot, &"a".into(), error(ErrorKind::SeveralBudgets), at(0));
+        assert_eq!(several.retry_at, Timestamp::MAX);
+        let unobserved = Error { retry_after: Some(7), ..error(ErrorKind::BudgetUnobserved) };
+        assert_eq!(pauses.refused(&snapshot, &"a".into(), unobserved, at(0)).retry_at, at(7));
+        let throttled = Error { retry_after: Some(20), ..error(ErrorKind::Throttled) };
+        assert!(pauses.refused(&snapshot, &"a".into(), throttled, at(0)).retry_at >= at(20));
+    }
+
+    #[test]
+    fn a_failed_action_is_due_again_later_each_time_and_at_most_after_45_s() {
+        let mut pauses = Pauses::seeded(1);
+        let key = ActionKey::Record;
+        let mut now = at(0);
+        let mut lengths = vec![];
+        for attempt in 1..=8 {
+            assert_eq!(pauses.failed(&key, now), attempt);
+            assert!(pauses.over(now).is_empty());
+            let next = pauses.next().unwrap();
+            lengths.push(next.duration_since(now).as_secs_f64());
+            now = next;
+            assert_eq!(pauses.over(now), [key.clone()]);
+        }
+        assert!(lengths[0] < 1.5 && lengths.iter().all(|l| *l <= 45.0) && lengths[7] >= 30.0, "{lengths:?}");
+        pauses.succeeded(&key);
+        assert_eq!(pauses.failed(&key, now), 1);
+    }
+}

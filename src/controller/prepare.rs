@@ -45,7 +45,7 @@ where
     resolve_targets(&mut snapshot, ports).await?;
     if details_matter(&settings.policy, &snapshot) {
         let ids: Vec<_> = snapshot.instances.keys().cloned().collect();
-        detail(&mut snapshot, ports.cloud.instances(&ids).await?);
+        snapshot.apply_details(ports.cloud.instances(&ids).await?);
     }
     let names: Vec<_> = snapshot.groups.values().filter(|g| g.managed_by.is_none()).map(|g| g.name.clone()).collect();
     for name in ports.cloud.refreshing(&names).await? {
@@ -108,7 +108,7 @@ fn unresolved(target: &Target) -> Target {
 
 async fn resolve_targets<C: Cloud, K>(snapshot: &mut Snapshot, ports: &Ports<C, K>) -> Result<(), Error> {
     for (group, target) in resolve(&*ports.cloud, targets(snapshot)).await? {
-        snapshot.change_group(&group, |g| g.target = target);
+        snapshot.apply_target(&group, target);
     }
     Ok(())
 }
@@ -124,22 +124,12 @@ fn details_matter(policy: &Policy, snapshot: &Snapshot) -> bool {
     policy.older_than.is_some() || policy.force || images
 }
 
-/// Takes in what EC2 says of instances.
-pub(super) fn detail(snapshot: &mut Snapshot, details: Vec<cloud::InstanceDetail>) {
-    for detail in details {
-        snapshot.change_instance(&detail.id, |i| {
-            i.launched_at = detail.launched_at.or(i.launched_at);
-            i.image = detail.image.or_else(|| i.image.take());
-        });
-    }
-}
-
 /// Reads the activities of each group whose ledger has a step in hand: they tell whether it took effect.
 async fn read_steps<C: Cloud, K>(snapshot: &mut Snapshot, ports: &Ports<C, K>) -> Result<(), Error> {
     let steps: Vec<_> = snapshot.groups.values().filter_map(|g| Some((g.name.clone(), step_since(g)?))).collect();
     for (group, since) in steps {
         let activities = ports.cloud.activities(&group, since).await?;
-        snapshot.activities.insert(group, activities);
+        snapshot.apply_activities(&group, activities);
     }
     Ok(())
 }

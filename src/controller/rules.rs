@@ -7,6 +7,8 @@ use crate::model::{GroupName, Text};
 use crate::observe::Snapshot;
 use crate::plan::{Block, Plan, Progress, Verdict};
 use crate::policy::Policy;
+pub use crate::plan::plan;
+pub use crate::preflight::{Preflight, check as preflight};
 use crate::report::summary::Closing;
 pub(super) use crate::report::summary::Summary;
 use jiff::Timestamp;
@@ -24,18 +26,22 @@ impl Preview {
         self.progress.values().any(|p| p.outdated > 0)
     }
 }
-pub use crate::preflight::{Preflight, check as preflight};
 #[derive(Debug)]
 pub struct Violation {
     pub rule: &'static str,
     pub subject: String,
     pub detail: String,
 }
-pub fn preview(policy: &Policy, s: &Snapshot, now: Timestamp) -> Preview {
-    let p = plan(policy, s, now);
-    Preview { progress: p.progress, blocks: p.blocks, expected_s: 0.0, lower_bound_s: 0.0, bottleneck: "".into() }
+pub fn preview(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Preview {
+    let plan = crate::plan::plan(policy, snapshot, now);
+    Preview {
+        progress: plan.progress,
+        blocks: plan.blocks,
+        expected_s: 0.0,
+        lower_bound_s: 0.0,
+        bottleneck: "".into(),
+    }
 }
-pub use crate::plan::plan;
 pub fn check(_: &Policy, _: &Snapshot, _: &Plan, _: Timestamp) -> Result<(), Violation> {
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Actions to port calls. Nothing is decided here: an [`Action`] is complete when it arrives.
 //!
-//! Each action runs in a local task of its own, at most [`CONCURRENT`] at once, each call with a hard deadline,
-//! and comes back as one [`Outcome`] over a bounded channel. What a call did is handed along as [`Effect`]s, so
+//! Each action runs in a local task of its own, so many at once to AWS and to Kubernetes, each call with a hard
+//! deadline, and comes back as one [`Outcome`] over a bounded channel. What a call did is handed along as [`Effect`]s, so
 //! that the snapshot does not lag behind our own writes. No call is begun while the lock is not ours for certain.
 //!
 //! - [`groups`]: tags, processes, maximum, protection, the surge's ledger
@@ -34,9 +34,12 @@ use crate::plan::{Action, ActionKey};
 
 pub use record::Record;
 
-/// Actions that run at once, evictions included: enough to keep a drain of 100 pods from queueing, few enough
-/// for an API server's priority level.
-pub const CONCURRENT: usize = 32;
+/// Actions on Kubernetes that run at once, evictions included: enough to keep a drain of 100 pods from queueing,
+/// few enough for an API server's priority level.
+pub const CONCURRENT_CLUSTER: usize = 24;
+/// Actions on AWS that run at once. They do not queue behind evictions: a termination stands on a reading that
+/// is a few seconds old.
+pub const CONCURRENT_CLOUD: usize = 8;
 /// Hard deadline of a call that no precondition fences (terminate, desired, maximum): the lock's arithmetic
 /// counts on it, see [`crate::lock`].
 pub const UNFENCED_DEADLINE: Duration = Duration::from_secs(4);
@@ -44,7 +47,7 @@ pub const UNFENCED_DEADLINE: Duration = Duration::from_secs(4);
 /// (`timeoutSeconds` of a ValidatingWebhookConfiguration is at most 30).
 pub const FENCED_DEADLINE: Duration = Duration::from_secs(35);
 /// Outcomes on their way to the loop.
-const OUTCOMES: usize = 2 * CONCURRENT;
+const OUTCOMES: usize = 2 * (CONCURRENT_CLUSTER + CONCURRENT_CLOUD);
 
 /// Something our own call has changed for certain.
 #[derive(Clone, Debug)]
@@ -53,7 +56,9 @@ pub enum Effect {
     Node(Box<Node>),
     /// The Node is gone.
     NodeGone(NodeName),
-    /// The pod is being deleted, or gone.
+    /// The pod's eviction or deletion was accepted.
+    PodAccepted,
+    /// The pod goes, or is gone, by itself.
     PodLeaving(Uid),
     /// Tags of a group were set (`Some`) or removed.
     Tags(GroupName, BTreeMap<Text, Option<Text>>),
@@ -159,7 +164,8 @@ impl<C, K> Tools<C, K> {
 /// Runs actions. Dropping it drops those in flight.
 pub struct Executor<C, K> {
     tools: Rc<Tools<C, K>>,
-    slots: Rc<Semaphore>,
+    cloud_slots: Rc<Semaphore>,
+    cluster_slots: Rc<Semaphore>,
     tell: mpsc::Sender<Outcome>,
     tasks: JoinSet<()>,
 }
@@ -176,13 +182,21 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Executor<C, K> {
         let (tell, outcomes) = mpsc::channel(OUTCOMES);
         let jitter = retry::Jitter::seeded(seed);
         let tools = Rc::new(Tools { cloud, cluster, clock, name, guard, record, jitter });
-        (Self { tools, slots: Rc::new(Semaphore::new(CONCURRENT)), tell, tasks: JoinSet::new() }, outcomes)
+        let cloud_slots = Rc::new(Semaphore::new(CONCURRENT_CLOUD));
+        let cluster_slots = Rc::new(Semaphore::new(CONCURRENT_CLUSTER));
+        (Self { tools, cloud_slots, cluster_slots, tell, tasks: JoinSet::new() }, outcomes)
     }
 
     /// Begins an action. Must be called inside a `LocalSet`.
     pub fn begin(&mut self, action: Action) {
         while self.tasks.try_join_next().is_some() {}
-        let (tools, slots, tell) = (self.tools.clone(), self.slots.clone(), self.tell.clone());
+        let slots = match &action {
+            Action::ChangeNode { .. } | Action::Evict { .. } | Action::DeletePod { .. } | Action::Record { .. } => {
+                self.cluster_slots.clone()
+            }
+            _ => self.cloud_slots.clone(),
+        };
+        let (tools, tell) = (self.tools.clone(), self.tell.clone());
         self.tasks.spawn_local(async move {
             // The semaphore is never closed.
             let _slot = slots.acquire().await;

@@ -36,10 +36,9 @@ pub(super) async fn delete<C: Cloud, K: Cluster>(
 
 fn settle(result: Result<(), Fault>, uid: &Uid, effects: &mut Vec<Effect>) -> Result<(), Fault> {
     match result {
-        Err(fault) if !is_leaving(&fault) => Err(fault),
-        Ok(()) | Err(_) => {
-            effects.push(Effect::PodLeaving(uid.clone()));
-            Ok(())
-        }
+        Ok(()) => effects.push(Effect::PodAccepted),
+        Err(fault) if is_leaving(&fault) => effects.push(Effect::PodLeaving(uid.clone())),
+        Err(fault) => return Err(fault),
     }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Uid, Zone};
 use crate::plan::{BlockReason, Outdated};
 
-use super::shim::Judgement;
+use crate::readiness::Judgement;
 
 /// The part an instance plays in the rotation.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::{GroupName, InstanceId, Ledger, Lifecycle, NodeGroup, Text, marks};
+use crate::model::{GroupName, InstanceId, Ledger, Lifecycle, NodeGroup, Text, Uid, marks};
 use crate::plan::Action;
 
 use super::Snapshot;
@@ -52,12 +52,7 @@ impl Snapshot {
                 self.refusals.remove(uid);
                 self.dirty.relevant = true;
             }
-            Action::DeletePod { uid, .. } => {
-                if self.pods.get(uid).is_some_and(|p| p.deleting.is_none()) {
-                    self.accepted.insert(uid.clone(), now);
-                }
-                self.dirty.relevant = true;
-            }
+            Action::DeletePod { uid, .. } => self.pod_leaves(uid, now),
             Action::Record { skipped, failed, protection, ending } => {
                 let Some(record) = &mut self.rotation else { return };
                 let text = |(k, v): (&_, &Text)| (Clone::clone(k), v.clone());
@@ -70,9 +65,34 @@ impl Snapshot {
         }
     }
 
+    /// Takes in that a pod goes, or is gone, though its watch does not show it yet.
+    pub fn pod_leaves(&mut self, uid: &Uid, now: Timestamp) {
+        if self.pods.get(uid).is_some_and(|p| p.deleting.is_none()) {
+            self.accepted.insert(uid.clone(), now);
+        }
+        self.refusals.remove(uid);
+        self.dirty.relevant = true;
+    }
+
     fn write_ledger(&mut self, group: &GroupName, ledger: &Ledger) {
         self.change_group(group, |g| {
             g.tags.insert(marks::TAG_SURGE.into(), ledger.to_tag().into());
         });
+    }
+
+    /// Changes a group, by what our own call is known to have done.
+    pub fn change_group(&mut self, name: &GroupName, change: impl FnOnce(&mut NodeGroup)) {
+        if let Some(group) = self.groups.get_mut(name) {
+            change(group);
+            self.dirty.groups = true;
+        }
+    }
+
+    /// Changes an instance, by what our own call is known to have done.
+    pub fn change_instance(&mut self, id: &InstanceId, change: impl FnOnce(&mut crate::model::Instance)) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            change(instance);
+            self.dirty.instances.insert(id.clone());
+        }
     }
 }

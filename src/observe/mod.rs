@@ -4,7 +4,6 @@ mod derived;
 mod effect;
 mod index;
 mod refresh;
-pub(crate) mod shim;
 mod snapshot;
 pub mod source;
 

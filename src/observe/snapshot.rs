@@ -110,6 +110,9 @@ pub struct Snapshot {
     pub own_node: Option<NodeName>,
     /// What has been heard in full.
     pub synced: Synced,
+    /// Since when a group has had fewer instances than its desired capacity, as far as readings have shown.
+    #[serde(default)]
+    pub short_since: BTreeMap<GroupName, Timestamp>,
     /// Evictions that were accepted and whose pod does not show it yet.
     #[serde(skip)]
     pub(crate) accepted: BTreeMap<Uid, Timestamp>,
@@ -248,6 +251,13 @@ impl Snapshot {
                 }
                 instances.insert(instance.id.clone(), instance);
             }
+            let ids = self.index.instances_of_group.get(&state.group.name).into_iter().flatten();
+            let counted = ids.filter_map(|id| instances.get(id)).filter(|i: &&Instance| i.lifecycle.counts_in_desired());
+            if (counted.count() as u32) < state.group.desired {
+                self.short_since.entry(state.group.name.clone()).or_insert(now);
+            } else {
+                self.short_since.remove(&state.group.name);
+            }
             self.note_group(&state.group);
             groups.insert(state.group.name.clone(), state.group);
         }
@@ -257,22 +267,6 @@ impl Snapshot {
         self.instances = instances;
         self.groups_read = Some(now);
         self.synced.groups = true;
-    }
-
-    /// Changes a group, by what our own call is known to have done or what its target resolves to.
-    pub fn change_group(&mut self, name: &GroupName, change: impl FnOnce(&mut NodeGroup)) {
-        let Some(mut changed) = self.groups.get(name).cloned() else { return };
-        change(&mut changed);
-        self.note_group(&changed);
-        self.groups.insert(name.clone(), changed);
-    }
-
-    /// Changes an instance, by what our own call is known to have done or what EC2 says of it.
-    pub fn change_instance(&mut self, id: &InstanceId, change: impl FnOnce(&mut Instance)) {
-        if let Some(instance) = self.instances.get_mut(id) {
-            change(instance);
-            self.dirty.instances.insert(id.clone());
-        }
     }
 
     /// Takes in what a group's target resolves to now.

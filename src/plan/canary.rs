@@ -53,7 +53,7 @@ pub(super) fn judge<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         group.failing += 1;
         fail(pass, group, id, member, why);
     }
-    if group.begun && (group.remaining > 0 || group.ledger.confirmed > 0) {
+    if group.begun && group.goes_on(pass) {
         adopt(pass, group);
     }
     if group.begun && group.missing > 0 && group.remaining + group.ledger.confirmed > 0 {
@@ -150,7 +150,9 @@ fn launch_wait(pass: &mut Pass<'_>, group: &Group<'_>) {
     let activities = pass.snapshot.activities.get(group.name);
     let last = activities.and_then(|all| all.iter().find(|a| a.description.starts_with("Launching")));
     let failure = last.filter(|a| a.status == crate::model::ActivityStatus::Failed).and_then(|a| a.message.clone());
-    pass.wait(Subject::Group(group.name.clone()), WaitReason::Launch { missing: group.missing, failure });
+    let since = pass.snapshot.short_since.get(group.name).copied();
+    let reason = WaitReason::Launch { missing: group.missing, failure };
+    pass.wait_until(Subject::Group(group.name.clone()), reason, since, None);
 }
 
 /// A time-out in words.

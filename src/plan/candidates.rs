@@ -13,7 +13,7 @@ use crate::model::{
     Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef, Text,
     Zone, marks,
 };
-use crate::observe::shim as readiness;
+use crate::readiness;
 use crate::observe::{Drain, DrainPod, Member, Role, Snapshot};
 use crate::policy::Policy;
 

@@ -16,8 +16,8 @@ pub(super) fn drain(pass: &mut Pass<'_>, group: &mut Group<'_>, node: &Node, cul
         // Past budgets, pods are deleted from now on: there is nothing to give up.
         _ if pass.policy.past_budgets => {}
         OnStuck::Wait => {}
-        OnStuck::Stop => pass.end(Verdict::Stuck),
-        OnStuck::Skip => {
+        OnStuck::Stop if pass.ending.is_none() => pass.end(Verdict::Stuck),
+        OnStuck::Stop | OnStuck::Skip => {
             let why = drain::ran_out(pass, culprit);
             let action = changes::skip(node, &pass.rotation.id, &why, pass.now);
             if pass.act(action, ActionReason::TimedOut { culprit: culprit.clone() }) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::drain::{self, Standing};
 use super::group::{self, Group};
 use super::pass::Pass;
-use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, changes, terminate};
+use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, changes, terminate};
 use super::zones;
 use crate::model::{InstanceId, Process, marks};
 
@@ -19,7 +19,16 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         give_back(pass, group);
     }
     drain::failed(pass, group);
-    let gives_back = group.ledger.confirmed > 0 && group.fault.is_none() && !kept_back(pass, group);
+    let owed = group.ledger.confirmed > 0 && group.fault.is_none();
+    let stays = owed && cannot_give_back(pass, group);
+    if stays {
+        let surge = group.ledger.confirmed;
+        let why = format!("{surge} of the surge cannot be given back: {} serve, {} are promised", group.serving(), group.promised());
+        pass.incomplete = true;
+        pass.block(group.subject(), BlockReason::Ledger { why: why.into() });
+    }
+    let gives_back = owed && !stays;
+    pass.working |= gives_back;
     let moving = group.arriving > 0 || group.failing > 0 || !group.view.returning.is_empty();
     if !gives_back && !(moving && group.begun) && !kept {
         put_back(pass, group);
@@ -45,20 +54,19 @@ fn settle_drains<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
     !in_hand.is_empty()
 }
 
-/// Whether what is left of the surge cannot be given back.
-fn kept_back(pass: &Pass<'_>, group: &Group<'_>) -> bool {
-    pass.policy.keep_failed
-        && group.view.draining.is_empty()
-        && group.view.returning.is_empty()
-        && group.arriving == 0
-        && newest(group).is_none()
-        && !group.view.failed.is_empty()
+/// Whether what is left of the surge cannot be given back: nothing is under way, and there is no replacement
+/// that could go without taking the group below what is promised.
+fn cannot_give_back(pass: &Pass<'_>, group: &Group<'_>) -> bool {
+    let view = group.view;
+    let under_way = group.arriving + group.failing + group.missing > 0
+        || !(view.draining.is_empty() && view.returning.is_empty() && group.picked.is_empty())
+        || !(view.failed.is_empty() || pass.policy.keep_failed);
+    !under_way && (newest(group).is_none() || group.serving() <= group.promised())
 }
 
 /// Gives back one instance of the surge: a failed one first; else one more old node makes way; else the newest
 /// replacement goes.
 fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
-    pass.working = true;
     if terminate::take_back_unlaunched(pass, group) {
         return;
     }
@@ -73,7 +81,7 @@ fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             Standing::Busy { .. } => pass.show(id, member, Stage::Draining, drain::began(node)),
         }
     }
-    let failed = !group.view.failed.is_empty() && !pass.policy.keep_failed;
+    let failed = group.failing > 0 || (!group.view.failed.is_empty() && !pass.policy.keep_failed);
     if failed || group.arriving > 0 || !group.view.draining.is_empty() || !group.view.returning.is_empty() {
         return;
     }
@@ -84,12 +92,11 @@ fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             return;
         }
     }
-    let Some(id) = newest(group) else {
-        if !pass.policy.keep_failed {
-            pass.wait(group.subject(), WaitReason::Launch { missing: group.missing, failure: None });
-        }
+    let Some(id) = newest(group) else { return };
+    let (functional, promised) = (group.serving(), group.promised());
+    if functional <= promised {
         return;
-    };
+    }
     let node = derived.members.get(id).and_then(|m| drain::node_of(pass, m));
     if let Some(node) = node {
         let why = "the surge is given back";

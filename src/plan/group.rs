@@ -116,6 +116,17 @@ impl<'a> Group<'a> {
         self.own.saturating_sub(self.limits.unavailable)
     }
 
+    /// Whether there is work that neither surge nor unavailable leaves room for.
+    pub(super) fn is_stuck(&self) -> bool {
+        let room = self.limits.surge + self.limits.unavailable + self.ledger.confirmed + self.in_drain;
+        room == 0 && self.remaining > 0
+    }
+
+    /// Whether it goes on taking old nodes in hand.
+    pub(super) fn goes_on(&self, pass: &Pass<'_>) -> bool {
+        pass.ending.is_none() && self.fault.is_none() && self.remaining > 0 && !self.is_stuck()
+    }
+
     /// Whether a tag of ours is on.
     pub(super) fn is_tagged(&self) -> bool {
         self.record.tags.keys().any(|k| k.starts_with("fastnode:"))
@@ -167,11 +178,7 @@ fn pick<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, member: &'a Member) {
 pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, any_proven: bool) {
     show_held(pass, group);
     terminate::watch(pass, group);
-    let stuck = group.limits.surge == 0
-        && group.limits.unavailable == 0
-        && group.ledger.confirmed == 0
-        && group.in_drain == 0
-        && group.remaining > 0;
+    let stuck = group.is_stuck();
     if stuck {
         let reason = match group.limits.max_needed {
             Some(_) => BlockReason::Maximum { max: group.record.max, needed: group.own + 1 },
@@ -184,16 +191,19 @@ pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, any_proven:
         pass.incomplete = true;
         pass.block(group.subject(), BlockReason::Ledger { why });
     }
-    if pass.ending.is_some() || group.remaining == 0 || stuck || group.fault.is_some() {
+    if !group.goes_on(pass) {
         ending::close(pass, group);
-    } else if begin(pass, group) {
-        raise(pass, group);
-        if any_proven {
-            soft_taints(pass, group);
+    } else {
+        pass.working = true;
+        if begin(pass, group) {
+            raise(pass, group);
+            if any_proven {
+                soft_taints(pass, group);
+            }
+            drain::failed(pass, group);
+            drain::old(pass, group, u32::MAX);
+            select(pass, group, u32::MAX);
         }
-        drain::failed(pass, group);
-        drain::old(pass, group, u32::MAX);
-        select(pass, group, u32::MAX);
     }
     pass.plan.progress.insert(group.name.clone(), group.progress());
 }
@@ -343,9 +353,9 @@ pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) 
 
 fn select_one<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
     let (functional, promised) = (group.serving(), group.promised());
-    let room = functional > promised;
-    let (order, held) = zones::order(group);
+    let (order, held) = zones::order(group, pass.ending.is_some());
     for choice in order {
+        let room = functional > promised && zones::keeps_its_share(pass, group, &choice.zone);
         let Some((_, id)) = candidates::next(pass, group, &choice, room) else { continue };
         let derived = pass.derived;
         let Some(member) = derived.members.get(id) else { continue };
@@ -363,7 +373,7 @@ fn select_one<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
             return true;
         }
     }
-    if !room {
+    if functional <= promised {
         pass.wait(group.subject(), WaitReason::Capacity { functional, promised });
     }
     for zone in held {

@@ -211,7 +211,7 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
         }
     }
     group::cordons_in_flight(&mut pass, &mut groups);
-    let any_proven = groups.iter().any(|g| g.begun && g.proven && g.limits.surge > 0);
+    let any_proven = groups.iter().any(|g| g.begun && g.proven && g.remaining > 0);
     for group in &mut groups {
         group::rotate(&mut pass, group, any_proven);
     }

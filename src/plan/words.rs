@@ -79,6 +79,7 @@ impl fmt::Display for WaitReason {
             Self::Join => f.write_str("its Node to register"),
             Self::NodeReady { why } => write!(f, "Ready: {why}"),
             Self::StartupTaint { taint } => write!(f, "startup taint {taint} to go"),
+            Self::NodeLacks { what } => write!(f, "{what}, which the old nodes of its group have"),
             Self::DaemonSet { daemonset, why } => write!(f, "DaemonSet {daemonset}: {why}"),
             Self::Soak { left } => write!(f, "to stay functional for {}s more", left.as_secs()),
             Self::Canary { functional, wanted } => write!(f, "the canary: {functional} of {wanted} functional"),

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::group::Group;
+use super::pass::Pass;
 use crate::model::Zone;
 
 /// A zone as the choice sees it.
@@ -30,10 +31,32 @@ pub(super) struct Choice {
     pub(super) replaced: bool,
 }
 
-/// The order of zones for the next drain, and the zones that are held back for the end.
-pub(super) fn order(group: &Group<'_>) -> (Vec<Choice>, Vec<Zone>) {
-    let (shares, shrink) = shares(group);
+/// The order of zones for the next drain, and the zones that are held back for the end. A group that is `ending`
+/// launches nothing any more: its old nodes go from where there are most instances.
+pub(super) fn order(group: &Group<'_>, ending: bool) -> (Vec<Choice>, Vec<Zone>) {
+    let (mut shares, shrink) = shares(group);
+    if ending {
+        shares.sort_by_key(|s| (std::cmp::Reverse(s.total), s.zone.clone()));
+        let old = shares.iter().filter(|s| s.old > 0);
+        return (old.map(|s| Choice { zone: s.zone.clone(), replaced: true }).collect(), Vec::new());
+    }
     choose(&shares, shrink)
+}
+
+/// Whether one more node of a zone may stop serving: it keeps its even share of what the group promises, but one,
+/// or has a working replacement for each node of it in hand. The one comes back: the group launches where there
+/// are fewest.
+pub(super) fn keeps_its_share(pass: &Pass<'_>, group: &Group<'_>, zone: &Zone) -> bool {
+    let view = group.view.zones.get(zone);
+    let picked = group.picked.get(zone).copied().unwrap_or(0);
+    let functional = group.functional_in.get(zone).copied().unwrap_or(0);
+    let serving = (view.map_or(0, |v| v.serving) + functional).saturating_sub(picked);
+    let share = group.promised() / (group.record.zones.len().max(1) as u32);
+    if serving >= share {
+        return true;
+    }
+    let drained = pass.derived.select(&group.view.draining).filter(|(_, m)| m.zone == *zone && m.counted).count() as u32;
+    view.map_or(0, |v| v.adopted) + functional + group.limits.unavailable > drained + picked
 }
 
 /// Whether the zones' counts differ by at most one.

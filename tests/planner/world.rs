@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fastnode::cloud::GroupState;
 use fastnode::cluster::{ErrorKind, Fact, Kind};
+use fastnode::invariants;
 use fastnode::model::*;
 use fastnode::observe::{Refusal, RotationRecord, Snapshot};
 use fastnode::plan::{self, Action, NodePurpose, Plan, Verdict};
@@ -181,6 +182,22 @@ impl World {
         self.judge_budgets();
     }
 
+    /// The last pod of `web` is unready from then until then, in seconds.
+    pub fn sick(&mut self, from: i64, until: i64) {
+        let is_web = |p: &&Pod| p.owner.as_ref().is_some_and(|o| &*o.name == "web");
+        let uid = self.snapshot.pods.values().rfind(is_web).unwrap().uid.clone();
+        for (at, ready) in [(from, false), (until, true)] {
+            let uid = uid.clone();
+            self.at(at, move |world| {
+                let Some(mut pod) = world.snapshot.pods.get(&uid).cloned() else { return };
+                world.tell(&format!("{} is {}", pod.key.name, if ready { "well again" } else { "sick" }));
+                pod.flags.ready = ready;
+                world.snapshot.apply(Fact::Pod(pod));
+                world.judge_budgets();
+            });
+        }
+    }
+
     pub fn add_pod(&mut self, app: &str, node: Option<&NodeName>, change: impl FnOnce(&mut Pod)) -> Uid {
         self.count += 1;
         let uid = Uid::from(format!("pod-{:04}", self.count));
@@ -227,6 +244,9 @@ impl World {
             self.snapshot.refresh(&self.policy);
             let plan = plan::plan(&self.policy, &self.snapshot, self.now);
             self.tell_plan(&plan);
+            if let Err(violation) = invariants::check(&self.policy, &self.snapshot, &plan, self.now) {
+                panic!("{violation}\n{}", self.lines);
+            }
             if let Some(verdict) = plan.verdict {
                 assert!(plan.actions.is_empty(), "a verdict with actions: {plan:?}");
                 self.line(&format!("=> {verdict}"));
