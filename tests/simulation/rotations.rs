@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use fastnode::controller::{self, Error, Ports, Settings};
+use fastnode::controller::{self, Ports, Settings};
 use fastnode::event::{Event, Report};
 use fastnode::plan::Verdict;
 use fastnode::sim::{Counts, Scenario, Simulation, World};
@@ -12,11 +12,11 @@ use tokio::sync::{mpsc, watch};
 use crate::harness::on_virtual_time;
 
 /// No rotation here takes so long; one that does hangs.
-const TOO_LONG: Duration = Duration::from_secs(24 * 3600);
+const TOO_LONG: Duration = Duration::from_secs(12 * 3600);
 
 /// How a rotation went.
 struct Run {
-    result: Result<Report, Error>,
+    result: Result<Report, String>,
     /// Every event, as JSON lines.
     events: Vec<String>,
     verdict: Vec<String>,
@@ -36,7 +36,7 @@ impl Run {
         match &self.result {
             Ok(report) if report.outcome == Verdict::Done => {}
             Ok(report) => faults.push(format!("ended {:?}, skipped {:?}", report.outcome, report.nodes_skipped)),
-            Err(e) => faults.push(e.to_string()),
+            Err(e) => faults.push(e.clone()),
         }
         faults.extend(self.left_behind.iter().cloned());
         if self.outdated > 0 {
@@ -52,7 +52,7 @@ async fn live(
     scenario: &Scenario,
     seed: u64,
     lines: &mut Vec<String>,
-) -> Option<Result<Report, Error>> {
+) -> Option<Result<Report, String>> {
     let ports = Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
     let settings = Settings {
         cluster: scenario.cluster.as_str().into(),
@@ -67,17 +67,30 @@ async fn live(
     let listen = async {
         while let Some(event) = events.recv().await {
             lines.push(serde_json::to_string(&event).unwrap());
+            if std::env::var_os("SCN").is_some() { eprintln!("{}", lines.last().unwrap()); }
         }
     };
     let act = async {
+        let rotation = controller::rotate(ports, settings, async |_, _, _| true, sink, interrupt);
         tokio::select! {
             biased;
-            result = controller::rotate(ports, settings, async |_, _, _| true, sink, interrupt) => Some(result),
+            result = tokio::time::timeout(TOO_LONG, rotation) => {
+                Some(result.map_or_else(|_| Err("it goes on for ever".to_owned()), |r| r.map_err(|e| e.to_string())))
+            }
             () = sim.crashed() => None,
         }
     };
-    let (result, ()) = tokio::time::timeout(TOO_LONG, async { tokio::join!(act, listen) }).await.expect("it hangs");
+    let (mut result, ()) = tokio::join!(act, listen);
+    if let Some(Err(why)) = &mut result {
+        let told = lines.iter().filter(|l| !is_for_bars(l)).rev().take(3);
+        told.for_each(|line| why.push_str(&format!("\n    event {line}")));
+    }
     result
+}
+
+/// Events that no log shows.
+fn is_for_bars(line: &str) -> bool {
+    line.contains("\"kind\":\"tick\"") || line.contains("\"kind\":\"progress\"")
 }
 
 fn rotate(scenario: &Scenario, seed: u64, crashes: &[u64]) -> Run {
@@ -114,7 +127,7 @@ fn check_seed(seed: u64, crashed: bool) -> Option<String> {
     let scenario = Scenario::random(seed);
     let crashes = if crashed { crashes(seed).to_vec() } else { Vec::new() };
     let mut faults = match std::panic::catch_unwind(|| rotate(&scenario, seed, &crashes)) {
-        Err(_) => vec!["it panicked or hung".to_owned()],
+        Err(_) => vec!["it panicked".to_owned()],
         Ok(run) => {
             let mut faults = run.faults();
             if seed.is_multiple_of(8) && rotate(&scenario, seed, &crashes).events != run.events {
@@ -169,7 +182,7 @@ fn one_seed() {
     let scenario = Scenario::random(seed);
     println!("{}", toml::to_string(&scenario).unwrap());
     let run = rotate(&scenario, seed, &crashes);
-    for line in run.events.iter().filter(|l| !l.contains("\"tick\"") && !l.contains("\"progress\"")) {
+    for line in run.events.iter().filter(|l| !is_for_bars(l)) {
         println!("{line}");
     }
     println!("{:?}", run.counts);
@@ -236,4 +249,11 @@ fn rotating_again_finds_nothing_to_do_and_writes_nothing() {
         assert_eq!(report.nodes_rotated, 0);
         assert_eq!(sim.actions(), before);
     });
+}
+#[test]
+fn zz_dbg() {
+    let Ok(n) = std::env::var("SCN") else { return };
+    let run = built_in(&n);
+    for l in run.events.iter().filter(|l| !is_for_bars(l)).take(150) { println!("{}", &l[..l.len().min(420)]); }
+    println!("{} events; {:?}", run.events.len(), run.faults());
 }
