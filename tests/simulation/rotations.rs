@@ -67,7 +67,9 @@ async fn live(
     let listen = async {
         while let Some(event) = events.recv().await {
             lines.push(serde_json::to_string(&event).unwrap());
-            if std::env::var_os("SCN").is_some() { eprintln!("{}", lines.last().unwrap()); }
+            if std::env::var_os("SCN").is_some() {
+                eprintln!("{}", lines.last().unwrap());
+            }
         }
     };
     let act = async {
@@ -255,6 +257,8 @@ fn rotating_again_finds_nothing_to_do_and_writes_nothing() {
 fn zz_dbg() {
     let Ok(n) = std::env::var("SCN") else { return };
     let run = built_in(&n);
-    for l in run.events.iter().filter(|l| !is_for_bars(l)).take(150) { println!("{}", &l[..l.len().min(420)]); }
+    for l in run.events.iter().filter(|l| !is_for_bars(l)).take(150) {
+        println!("{}", &l[..l.len().min(420)]);
+    }
     println!("{} events; {:?}", run.events.len(), run.faults());
 }
