@@ -1,4 +1,5 @@
 //! The binary as a user or a script meets it: flags, files, variables, exit codes, streams.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking, as the tests do")]
 
 use std::path::Path;
 use std::process::{Command as Process, Stdio};

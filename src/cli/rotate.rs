@@ -1,5 +1,6 @@
 //! `fastnode rotate`: plan, ask, rotate, report.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
@@ -30,6 +31,8 @@ struct Rotate {
     past_budgets: PastBudgets,
     show: Show,
     events: Option<PathBuf>,
+    /// The line that says what is waited for is on the screen.
+    looking: Cell<bool>,
 }
 
 /// Rotates as the settings say.
@@ -54,7 +57,14 @@ pub fn rotate(config: Config, printer: Printer) -> Result<Exit, Failure> {
         Format::Json => Show::Json,
     };
     let events = config.text("events")?.map(PathBuf::from);
-    run(config, matches!(show, Show::Bars(..)), |_| Rotate { printer, yes, past_budgets, show, events })
+    run(config, matches!(show, Show::Bars(..)), |_| Rotate {
+        printer,
+        yes,
+        past_budgets,
+        show,
+        events,
+        looking: Cell::new(false),
+    })
 }
 
 /// Where nobody can be asked, everything must have been said.
@@ -83,6 +93,21 @@ fn refuse_silence(config: &Config, yes: bool, past_budgets: &PastBudgets) -> Res
 }
 
 impl Rotate {
+    /// Looking at a large cluster takes seconds: says so where somebody waits.
+    fn looking(&self, cluster: &str) {
+        if let Show::Bars(paint, _) = self.show {
+            self.printer.err(&paint.dim(&format!("looking at {cluster} …")));
+            self.looking.set(true);
+        }
+    }
+
+    /// Takes that line away.
+    fn looked(&self) {
+        if self.looking.take() {
+            self.printer.err("\r\u{1b}[K");
+        }
+    }
+
     async fn confirm(&self, cluster: &str, preview: &Preview, preflight: &Preflight) -> bool {
         let printer = &self.printer;
         let text = plan::text(cluster, preview, preflight, printer.width, printer.paint);
@@ -127,11 +152,14 @@ impl Task for Rotate {
             reporter
         });
         let confirm = async |_: &Snapshot, preview: &Preview, preflight: &Preflight| {
+            self.looked();
             let go_on = self.confirm(&cluster, preview, preflight).await;
             pace(preview.expected_s);
             go_on
         };
+        self.looking(&cluster);
         let result = controller::rotate(ports, settings, confirm, sink, interrupt).await;
+        self.looked();
         let ending = match (&result, self.show) {
             (Ok(report), Show::Bars(paint, _) | Show::Lines(paint, _)) => {
                 closing::text(report, &cluster, self.printer.width, paint)

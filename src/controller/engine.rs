@@ -5,27 +5,25 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::changes::{Changes, group_of};
+use super::ending::release;
 use super::own::OwnWrites;
 use super::pauses::Pauses;
 use super::prepare::{self, BATCH, World};
 use super::voice::Voice;
 use super::{Error, Interrupt, Ports, Settings, history};
 use crate::cloud::{self, Cloud};
-use crate::cluster::{self, Cluster, Fact, Kind, NodeChange};
+use crate::cluster::{Cluster, Fact, Kind};
 use crate::event::{EventKind, Report};
-use crate::execute::{Executor, Fault, Outcome, Record};
-use crate::invariants;
+use crate::execute::{Executor, Outcome, Record};
+use crate::invariants::{self, Violation};
 use crate::lock::{self, Lock};
-use crate::model::marks::{CORDONED_BEFORE, EXCLUDE_FROM_LB, REASON, ROTATION, SINCE, STATE};
-use crate::model::{GroupName, NodeMark, Text};
+use crate::model::{GroupName, InstanceId, Lifecycle, Text};
 use crate::observe::source::{Answer, Heard, Source};
 use crate::observe::{InFlight, Snapshot};
-use crate::plan::{
-    self, Action, ActionKey, ActionReason, Block, BlockReason, NodePurpose, Plan, Planned, Preview, Verdict, WaitReason,
-};
+use crate::plan::{Action, ActionKey, NodePurpose, Plan, Planned, Preview, Verdict, WaitReason, plan};
 use crate::policy::Policy;
 
 /// Two passes are at least so far apart, so that what comes in a burst is planned on once.
@@ -35,7 +33,7 @@ const FRESH: Duration = Duration::from_secs(5);
 /// How often time passes for whoever looks on.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the groups' targets are resolved anew.
-const RESOLVE_EVERY: Duration = Duration::from_secs(4 * 60);
+const RESOLVE_EVERY: Duration = Duration::from_secs(5 * 60);
 /// A launch that has not shown for so long is looked up in the group's activities, and again after as long.
 const LAUNCH_OVERDUE: SignedDuration = SignedDuration::from_secs(90);
 /// While the lock is not certain, acting is tried again this often.
@@ -48,17 +46,14 @@ const QUIET: Duration = Duration::from_millis(50);
 const CATCH_UP: Duration = Duration::from_secs(10);
 /// A reading of the groups that failed while actions wait for it is begun again after so long.
 const READ_AGAIN: Duration = Duration::from_secs(2);
-/// On a signal: acts in flight are awaited so long at most, and uncordoning takes so long at most. Together with
-/// the Lease's release they stay within the 10 s that a signal promises.
-const WIND_DOWN: Duration = Duration::from_secs(4);
 /// Refused credentials in a row before the run ends: they may be about to be renewed.
-const CREDENTIALS: u32 = 3;
+pub(super) const CREDENTIALS: u32 = 3;
 
 /// Why the loop ended.
-enum Ending {
+pub(super) enum Ending {
     Verdict(Verdict),
     Interrupted(Interrupt),
-    Violated(invariants::Violation),
+    Violated(Violation),
     LockLost(String),
     NoAccess(Error),
 }
@@ -129,12 +124,6 @@ where
     result
 }
 
-async fn release<K: Cluster + 'static>(lock: Lock<K>, resumed: bool, voice: &mut Voice, now: Timestamp) {
-    if let Err(e) = lock.release(resumed).await {
-        voice.say(now, EventKind::Error { message: e.to_string(), fatal: false }).await;
-    }
-}
-
 /// Under the lock: whoever held it before may have ended a rotation, so the record is looked for once more.
 async fn begin<C, K: Cluster>(
     ports: &Ports<C, K>,
@@ -150,33 +139,33 @@ async fn begin<C, K: Cluster>(
     Ok((history::begin(ports, settings, &id, found, snapshot).await?, resumed))
 }
 
-struct Engine<'a, C, K> {
-    ports: &'a Ports<C, K>,
-    policy: &'a Policy,
-    snapshot: Snapshot,
-    source: Source<C>,
-    executor: Executor<C, K>,
-    outcomes: mpsc::Receiver<Outcome>,
-    lock: (lock::Guard, watch::Receiver<lock::State>),
-    record: Record<K>,
-    voice: Voice,
-    plan: Plan,
-    changes: Changes,
-    own: OwnWrites,
-    pauses: Pauses,
+pub(super) struct Engine<'a, C, K> {
+    pub(super) ports: &'a Ports<C, K>,
+    pub(super) policy: &'a Policy,
+    pub(super) snapshot: Snapshot,
+    pub(super) source: Source<C>,
+    pub(super) executor: Executor<C, K>,
+    pub(super) outcomes: mpsc::Receiver<Outcome>,
+    pub(super) lock: (lock::Guard, watch::Receiver<lock::State>),
+    pub(super) record: Record<K>,
+    pub(super) voice: Voice,
+    pub(super) plan: Plan,
+    pub(super) changes: Changes,
+    pub(super) own: OwnWrites,
+    pub(super) pauses: Pauses,
     /// Something was done or answered that a plan reads: plan again whatever the snapshot says.
-    again: bool,
+    pub(super) again: bool,
     /// Actions wait for a fresh reading of the groups.
-    held: bool,
+    pub(super) held: bool,
     /// On request: drains in hand finish, nothing new is begun.
-    paused: bool,
+    pub(super) paused: bool,
     /// Plan again then, though nothing may have changed: the plan's own wake, or the lock was not certain.
-    wake: Option<Instant>,
-    tick: Instant,
-    resolve: Instant,
+    pub(super) wake: Option<Instant>,
+    pub(super) tick: Instant,
+    pub(super) resolve: Instant,
     /// When a group's activities were asked for because a launch was overdue.
-    looked_up: BTreeMap<GroupName, Timestamp>,
-    rejected: u32,
+    pub(super) looked_up: BTreeMap<GroupName, Timestamp>,
+    pub(super) rejected: u32,
 }
 
 impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
@@ -246,7 +235,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             self.changes.afresh();
         }
         self.snapshot.refresh(self.policy);
-        let plan = plan::plan(self.policy, &self.snapshot, self.ports.clock.now());
+        let plan = plan(self.policy, &self.snapshot, self.ports.clock.now());
         let outdated = plan.progress.values().map(|p| p.outdated).sum();
         let rotation = self.record.current().id;
         let now = self.ports.clock.now();
@@ -384,17 +373,15 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
     }
 
-    fn in_service(&self, id: &crate::model::InstanceId) -> bool {
-        self.snapshot.instances.get(id).is_some_and(|i| i.lifecycle == crate::model::Lifecycle::InService)
+    fn in_service(&self, id: &InstanceId) -> bool {
+        self.snapshot.instances.get(id).is_some_and(|i| i.lifecycle == Lifecycle::InService)
     }
 
     fn answered(&mut self, answer: Answer, now: Timestamp, events: &mut Vec<EventKind>) -> Option<Ending> {
         match answer {
             Answer::Groups { states, began } => {
-                let before = (self.snapshot.instances.len(), self.in_transit());
                 self.own.read(&mut self.snapshot, states, began, now);
-                let news = before != (self.snapshot.instances.len(), self.in_transit());
-                self.source.pace.end(Instant::now(), news);
+                self.source.pace.end(Instant::now());
                 self.rejected = 0;
                 self.again |= std::mem::take(&mut self.held);
                 self.look_up_overdue(now);
@@ -407,7 +394,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             Answer::Details(details) => self.snapshot.apply_details(details),
             Answer::Activities(group, activities) => self.snapshot.apply_activities(&group, activities),
             Answer::GroupsFailed(e) => {
-                self.source.pace.end(Instant::now(), false);
+                self.source.pace.end(Instant::now());
                 if std::mem::take(&mut self.held) {
                     self.wake_by(Instant::now() + READ_AGAIN);
                 }
@@ -417,10 +404,6 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             Answer::WatchRefused(e) => return Some(Ending::NoAccess(Error::Cluster(e))),
         }
         None
-    }
-
-    fn in_transit(&self) -> usize {
-        self.snapshot.instances.values().filter(|i| i.lifecycle != crate::model::Lifecycle::InService).count()
     }
 
     fn unheard(&mut self, e: cloud::Error, events: &mut Vec<EventKind>) -> Option<Ending> {
@@ -449,96 +432,6 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
     }
 
-    fn came_back(&mut self, outcome: Outcome, now: Timestamp, events: &mut Vec<EventKind>) -> Option<Ending> {
-        let Outcome { key, action, result, effects, .. } = outcome;
-        self.again = true;
-        if let (Action::Evict { pod, uid, node }, Ok(())) = (&action, &result) {
-            self.pauses.accepted(&self.snapshot, uid);
-            let started = self.snapshot.rotation.as_ref().map(|r| r.started);
-            let record = self.snapshot.pods.get(uid);
-            let moved_before = record.zip(started).is_some_and(|(p, started)| p.created > started);
-            if let Some(pod) = record {
-                self.changes.evicted(pod, node);
-            }
-            events.push(EventKind::PodEvicted { pod: pod.clone(), node: node.clone(), moved_before });
-        }
-        for effect in effects {
-            self.own.take(&mut self.snapshot, (&action, effect), &self.record, now);
-        }
-        match (&action, result) {
-            (_, Ok(())) => {
-                self.snapshot.in_flight.remove(&key);
-                self.pauses.succeeded(&key);
-                self.follow_up(&action);
-                None
-            }
-            // Nothing was sent: it is planned again as soon as the lock is certain.
-            (_, Err(Fault::NotLocked)) => {
-                self.snapshot.in_flight.remove(&key);
-                None
-            }
-            (Action::Evict { pod, uid, node }, Err(fault)) => {
-                self.snapshot.in_flight.remove(&key);
-                let error = refusal(fault);
-                let told = self.snapshot.refusals.get(uid).map(|r| (r.kind.clone(), r.message.clone()));
-                if told != Some((error.kind.clone(), error.message.clone())) {
-                    let by = self.blocked_by(uid, &error);
-                    events.push(EventKind::PodBlocked { pod: pod.clone(), node: node.clone(), by });
-                }
-                let refusal = self.pauses.refused(&self.snapshot, uid, error, now);
-                self.snapshot.refusals.insert(uid.clone(), refusal);
-                None
-            }
-            (_, Err(fault)) => self.failed(&key, &action, fault, now, events),
-        }
-    }
-
-    fn blocked_by(&self, uid: &crate::model::Uid, error: &cluster::Error) -> Text {
-        let by_budget =
-            matches!(error.kind, cluster::ErrorKind::BudgetExhausted | cluster::ErrorKind::BudgetUnobserved);
-        let pod = self.snapshot.pods.get(uid).filter(|_| by_budget);
-        match pod.and_then(|p| self.snapshot.budgets_over(p).next()) {
-            Some(budget) => budget.key.to_string().into(),
-            None => error.message.as_str().into(),
-        }
-    }
-
-    /// A failed action keeps its place in flight until its pause is over.
-    fn failed(
-        &mut self,
-        key: &ActionKey,
-        action: &Action,
-        fault: Fault,
-        now: Timestamp,
-        events: &mut Vec<EventKind>,
-    ) -> Option<Ending> {
-        let attempts = self.pauses.failed(key, now);
-        if fault.is_access() && (attempts >= CREDENTIALS || !is_credentials(&fault)) {
-            return Some(Ending::NoAccess(history::access(fault, "act")));
-        }
-        // Told once, and again each time the attempts have doubled.
-        if attempts.is_power_of_two() {
-            let message = format!("failed to {}: {fault}", words(action));
-            events.push(EventKind::Error { message, fatal: false });
-        }
-        self.follow_up(action);
-        if let Action::Resize { group, .. } | Action::Terminate { group, decrement: Some(_), .. } = action
-            && let Some(since) = self.snapshot.groups.get(group).and_then(prepare::step_since)
-        {
-            self.source.read_activities(group.clone(), since);
-        }
-        None
-    }
-
-    /// What an action makes worth a reading.
-    fn follow_up(&mut self, action: &Action) {
-        match action {
-            Action::Resize { .. } => self.source.pace.on_resize(Instant::now()),
-            Action::Terminate { .. } => self.source.pace.on_terminate(Instant::now()),
-            _ => {}
-        }
-    }
-
     /// Refreshes; plans, checks, acts and tells if anything a plan reads has changed, or it is time to.
     async fn pass(&mut self) -> Option<Ending> {
         let (clock, instant) = (self.ports.clock.now(), Instant::now());
@@ -554,7 +447,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let changed = self.snapshot.refresh(self.policy);
         if changed || woken || std::mem::take(&mut self.again) {
             self.again = false;
-            let plan = plan::plan(self.policy, &self.snapshot, clock);
+            let plan = plan(self.policy, &self.snapshot, clock);
             if let Err(violation) = invariants::check(self.policy, &self.snapshot, &plan, clock) {
                 return Some(Ending::Violated(violation));
             }
@@ -618,65 +511,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         self.snapshot.in_flight.insert(key, InFlight { since: now });
         events.push(match &planned.action {
             Action::Evict { pod, node, .. } => EventKind::PodEvicting { pod: pod.clone(), node: node.clone() },
-            action => EventKind::Action { what: words(action), reason: planned.reason.clone() },
+            action => EventKind::Action { what: action.to_string(), reason: planned.reason.clone() },
         });
         self.executor.begin(planned.action.clone());
-    }
-
-    /// Awaits what is in flight, for a short time.
-    async fn let_acts_end(&mut self) {
-        let end = Instant::now() + WIND_DOWN;
-        // Those whose pause after a failure is not over are in no flight.
-        for (_, key) in self.pauses.pending() {
-            self.snapshot.in_flight.remove(&key);
-        }
-        while !self.snapshot.in_flight.is_empty() {
-            let Ok(Some(outcome)) = tokio::time::timeout_at(end, self.outcomes.recv()).await else { return };
-            let now = self.ports.clock.now();
-            let mut events = Vec::new();
-            let key = outcome.key.clone();
-            // Whatever ends the run has been decided already.
-            let _ = self.came_back(outcome, now, &mut events);
-            self.snapshot.in_flight.remove(&key);
-            for event in events {
-                self.voice.say(now, event).await;
-            }
-        }
-    }
-
-    /// After a signal: nothing new but to undo our cordons of nodes that are not fully drained.
-    async fn wind_down(&mut self) {
-        self.let_acts_end().await;
-        let actions: Vec<Planned> = self.snapshot.nodes.values().filter_map(uncordon).collect();
-        let now = self.ports.clock.now();
-        for planned in actions {
-            let (key, what) = (planned.action.key(), words(&planned.action));
-            self.snapshot.in_flight.insert(key, InFlight { since: now });
-            self.voice.say(now, EventKind::Action { what, reason: planned.reason }).await;
-            self.executor.begin(planned.action);
-        }
-        self.let_acts_end().await;
-    }
-
-    async fn finish(&mut self, verdict: Verdict, preview: &Preview, settings: &Settings) -> Report {
-        let now = self.ports.clock.now();
-        let left: Vec<Text> = self.plan.blocks.iter().filter_map(left_behind).collect();
-        let mut report = self.voice.report(verdict, now, preview, self.policy, self.ports, left);
-        let closed = async {
-            history::close(&self.record, &report, now).await?;
-            Ok::<_, Fault>(history::trim(&self.ports.cluster, &settings.namespace, &settings.cluster).await?)
-        };
-        let failed = match timeout(WIND_DOWN, closed).await {
-            Ok(Ok(())) => None,
-            Ok(Err(fault)) => Some(fault),
-            Err(_) => Some(Fault::Deadline),
-        };
-        if let Some(fault) = failed {
-            let message = format!("failed to write the summary: {fault}");
-            self.voice.say(now, EventKind::Error { message, fatal: false }).await;
-        }
-        report.kube_requests = self.ports.cluster.requests();
-        report
     }
 }
 
@@ -693,87 +530,4 @@ fn begins_something(action: &Action) -> bool {
 /// Actions whose precondition only a fresh reading of the groups gives.
 fn stands_on_groups(action: &Action) -> bool {
     matches!(action, Action::Terminate { .. } | Action::Resize { .. } | Action::SetMax { .. })
-}
-
-fn is_credentials(fault: &Fault) -> bool {
-    match fault {
-        Fault::Cloud(e) => e.kind == cloud::ErrorKind::Credentials,
-        Fault::Cluster(e) => e.kind == cluster::ErrorKind::Unauthorized,
-        _ => false,
-    }
-}
-
-/// What refused an eviction; a call that got no answer is one that may be posted again.
-fn refusal(fault: Fault) -> cluster::Error {
-    match fault {
-        Fault::Cluster(e) => e,
-        other => cluster::Error {
-            kind: cluster::ErrorKind::Unavailable,
-            verb: "create pods/eviction".into(),
-            message: other.to_string(),
-            retry_after: None,
-        },
-    }
-}
-
-/// Undoes our cordon of a node that is not fully drained.
-fn uncordon(node: &crate::model::Node) -> Option<Planned> {
-    (NodeMark::parse(node.annotation(STATE)?)? == NodeMark::Draining).then(|| {
-        let marks = [STATE, REASON, SINCE, CORDONED_BEFORE];
-        let change = NodeChange {
-            // Somebody else's cordon from before stays.
-            unschedulable: node.annotation(CORDONED_BEFORE).is_none().then_some(false),
-            labels: [ROTATION, EXCLUDE_FROM_LB].into_iter().map(|k| (k.into(), None)).collect(),
-            annotations: marks.into_iter().map(|k| (k.into(), None)).collect(),
-            add_taint: None,
-            remove_taint: None,
-        };
-        let (name, uid) = (node.name.clone(), node.uid.clone());
-        let action = Action::ChangeNode { node: name, uid, purpose: NodePurpose::Uncordon, change };
-        Planned { action, reason: ActionReason::Interrupted }
-    })
-}
-
-/// An action in words.
-fn words(action: &Action) -> String {
-    match action {
-        Action::TagGroup { group, .. } => format!("tag {group}"),
-        Action::UntagGroup { group, .. } => format!("take our tags off {group}"),
-        Action::Suspend { group, .. } => format!("suspend processes of {group}"),
-        Action::Resume { group, .. } => format!("resume processes of {group}"),
-        Action::SetMax { group, from, to } => format!("change the maximum of {group} from {from} to {to}"),
-        Action::Resize { group, from, to, .. } => format!("change desired of {group} from {from} to {to}"),
-        Action::SettleLedger { group, .. } => format!("settle the surge's ledger of {group}"),
-        Action::Protect { group, instances, protected } => {
-            let how = if *protected { "protect" } else { "lift the protection of" };
-            format!("{how} {} instances of {group}", instances.len())
-        }
-        Action::ChangeNode { node, purpose, .. } => {
-            let what = match purpose {
-                NodePurpose::Cordon => "cordon",
-                NodePurpose::ExcludeFromLoadBalancers => "take out of load balancers",
-                NodePurpose::MarkDrained => "mark as drained",
-                NodePurpose::Skip => "give up",
-                NodePurpose::Uncordon => "uncordon",
-                NodePurpose::SoftTaint => "taint softly",
-                NodePurpose::Adopt => "adopt",
-                NodePurpose::MarkFailed => "mark as failed",
-                NodePurpose::Release => "take our marks off",
-            };
-            format!("{what} {node}")
-        }
-        Action::Evict { pod, node, .. } => format!("evict {pod} from {node}"),
-        Action::DeletePod { pod, node, .. } => format!("delete {pod} from {node}"),
-        Action::Terminate { instance, decrement, .. } => {
-            let how = if decrement.is_some() { " with decrement" } else { "" };
-            format!("terminate {instance}{how}")
-        }
-        Action::Record { .. } => "write the rotation's record".to_owned(),
-    }
-}
-
-/// What a rotation could not put back, in words, and how to.
-fn left_behind(block: &Block) -> Option<Text> {
-    matches!(block.reason, BlockReason::Unbalanced { .. } | BlockReason::Ledger { .. })
-        .then(|| format!("{}: {}", block.subject, block.reason).into())
 }

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 
 use super::Interrupt;
+use crate::invariants::Violation;
+use crate::preflight::Preflight;
 use crate::{cloud, cluster, lock};
 
 /// Why a run ended without a report. [`Error::kind`] is what exit codes are made of.
@@ -19,7 +21,7 @@ pub enum Error {
     NotAllowed(Vec<String>),
     /// Something in the cluster forbids it, found before anything was changed.
     #[error("refused before anything was changed")]
-    Preflight(crate::preflight::Preflight),
+    Preflight(Preflight),
     /// The user said no.
     #[error("declined: nothing was changed")]
     Declined,
@@ -35,7 +37,7 @@ pub enum Error {
     },
     /// The plan was about to break a rule that must hold.
     #[error("stopped before a rule was broken: {0}")]
-    Invariant(crate::invariants::Violation),
+    Invariant(Violation),
     /// A signal; everything is left so that the next run continues.
     #[error("interrupted")]
     Interrupted(Interrupt),

@@ -16,6 +16,8 @@
 //!
 //! - [`prepare`]: from nothing to a snapshot that may be planned on
 //! - [`engine`]: the loop itself
+//! - [`outcomes`]: what came back from the executor
+//! - [`ending`]: how a run ends
 //! - [`own`]: our own writes, until readings have caught up
 //! - [`pauses`]: when what failed or was refused may be tried again
 //! - [`changes`]: events by the difference of two plans
@@ -24,9 +26,11 @@
 //! - [`status`]: what any machine can tell of a rotation
 
 mod changes;
+mod ending;
 mod engine;
 mod error;
 mod history;
+mod outcomes;
 mod own;
 mod pauses;
 mod prepare;
@@ -44,7 +48,7 @@ use crate::event::{EventKind, Report, Sink};
 use crate::lock::Lock;
 use crate::model::{NodeName, Text};
 use crate::observe::Snapshot;
-use crate::plan::{self, Preview, Verdict};
+use crate::plan::{Finding, Preview, Verdict, preview};
 use crate::policy::Policy;
 use crate::preflight::{self, Preflight};
 
@@ -130,16 +134,17 @@ where
         let mut world = prepare::observe(&ports, &settings).await?;
         world.snapshot.refresh(&settings.policy);
         let now = ports.clock.now();
-        let preview = plan::preview(&settings.policy, &world.snapshot, now);
+        let preview = preview(&settings.policy, &world.snapshot, now);
         let preflight = preflight::check(&settings.policy, &world.snapshot, now);
         voice.say(now, prepare::planned(&settings.cluster, &preview)).await;
-        if !preview.has_work() && !prepare::is_marked(&world.snapshot) {
+        let wrong = preflight.faults.iter().any(prepare::is_of_the_request);
+        if !wrong && !preview.has_work() && !prepare::is_marked(&world.snapshot) {
             return Ok(Err(preview));
         }
-        prepare::permitted(&ports, &settings.namespace).await?;
         if !preflight.faults.is_empty() {
             return Err(Error::Preflight(preflight));
         }
+        prepare::permitted(&ports, &settings.namespace).await?;
         if !confirm(&world.snapshot, &preview, &preflight).await {
             return Err(Error::Declined);
         }
@@ -157,7 +162,11 @@ where
         Ok(begun) => begun,
         Err(preview) => {
             let now = ports.clock.now();
-            let report = voice.report(Verdict::Done, now, &preview, &settings.policy, &ports, vec![]);
+            let outcome = match preview.finding {
+                Finding::Held => Verdict::Incomplete,
+                Finding::NothingToDo | Finding::Work => Verdict::Done,
+            };
+            let report = voice.report(outcome, now, &preview, &settings.policy, &ports, vec![]);
             voice.say(now, EventKind::RotationFinished(Box::new(report.clone()))).await;
             return Ok(report);
         }

@@ -231,7 +231,7 @@ mod tests {
             let next = pauses.next().unwrap();
             lengths.push(next.duration_since(now).as_secs_f64());
             now = next;
-            assert_eq!(pauses.over(now), [key.clone()]);
+            assert_eq!(pauses.over(now), std::slice::from_ref(&key));
         }
         assert!(lengths[0] < 1.5 && lengths.iter().all(|l| *l <= 45.0) && lengths[7] >= 30.0, "{lengths:?}");
         pauses.succeeded(&key);

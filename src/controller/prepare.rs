@@ -9,11 +9,12 @@ use crate::cloud::{self, Cloud, ErrorKind};
 use crate::cluster::{Cluster, ConfigRecord};
 use crate::event::EventKind;
 use crate::model::marks::{OUTDATED_TAINT, ROTATION, STATE, TAG_SURGE};
-use crate::model::{Ledger, Target, Text};
+use crate::model::{GroupName, Ledger, Node, NodeGroup, Override, Target, TemplateRef, Text};
 use crate::observe::source::{Answer, Heard, Source, resolve};
 use crate::observe::{RotationRecord, Snapshot};
 use crate::plan::Preview;
 use crate::policy::Policy;
+use crate::preflight::Fault;
 
 /// Facts taken in at once.
 pub(super) const BATCH: usize = 1024;
@@ -70,7 +71,7 @@ where
             Heard::Answer(answer) => match *answer {
                 Answer::Groups { states, .. } => {
                     let now = ports.clock.now();
-                    source.pace.end(tokio::time::Instant::now(), true);
+                    source.pace.end(tokio::time::Instant::now());
                     snapshot.apply_groups(states, now);
                 }
                 Answer::GroupsFailed(e) | Answer::Failed(e) => return Err(e.into()),
@@ -83,24 +84,21 @@ where
 }
 
 /// The targets of the groups that may be rotated; a managed node group's is its owner's business.
-pub(super) fn targets(snapshot: &Snapshot) -> BTreeMap<crate::model::GroupName, Target> {
+pub(super) fn targets(snapshot: &Snapshot) -> BTreeMap<GroupName, Target> {
     let ours = snapshot.groups.values().filter(|g| g.managed_by.is_none() && g.operator.is_none());
     ours.map(|g| (g.name.clone(), unresolved(&g.target))).collect()
 }
 
 /// The target as the group names it, so that equal ones are asked for once.
 fn unresolved(target: &Target) -> Target {
-    let plain = |t: &crate::model::TemplateRef| crate::model::TemplateRef { resolved: None, image: None, ..t.clone() };
+    let plain = |t: &TemplateRef| TemplateRef { resolved: None, image: None, ..t.clone() };
     match target {
         Target::Template(t) => Target::Template(plain(t)),
         Target::Mixed { base, overrides } => Target::Mixed {
             base: plain(base),
             overrides: overrides
                 .iter()
-                .map(|o| crate::model::Override {
-                    instance_type: o.instance_type.clone(),
-                    template: o.template.as_ref().map(plain),
-                })
+                .map(|o| Override { instance_type: o.instance_type.clone(), template: o.template.as_ref().map(plain) })
                 .collect(),
         },
         other => other.clone(),
@@ -116,7 +114,7 @@ async fn resolve_targets<C: Cloud, K>(snapshot: &mut Snapshot, ports: &Ports<C, 
 
 /// EC2 is asked about every instance only where a rule reads what it alone knows.
 fn details_matter(policy: &Policy, snapshot: &Snapshot) -> bool {
-    let named = |t: &crate::model::TemplateRef| t.image.is_some();
+    let named = |t: &TemplateRef| t.image.is_some();
     let images = snapshot.groups.values().any(|g| match &g.target {
         Target::Template(t) => named(t),
         Target::Mixed { base, overrides } => named(base) || overrides.iter().flat_map(|o| &o.template).any(named),
@@ -136,7 +134,7 @@ async fn read_steps<C: Cloud, K>(snapshot: &mut Snapshot, ports: &Ports<C, K>) -
 }
 
 /// From when on the activities of a group tell of the step in its ledger, if it has one.
-pub(super) fn step_since(group: &crate::model::NodeGroup) -> Option<Timestamp> {
+pub(super) fn step_since(group: &NodeGroup) -> Option<Timestamp> {
     let step = Ledger::parse(group.tags.get(TAG_SURGE)?).ok()?.step?;
     step.at.checked_sub(SKEW).ok()
 }
@@ -144,9 +142,8 @@ pub(super) fn step_since(group: &crate::model::NodeGroup) -> Option<Timestamp> {
 /// Whether the world carries anything of ours that a run would have to put back.
 pub(super) fn is_marked(snapshot: &Snapshot) -> bool {
     let tagged = snapshot.groups.values().any(|g| g.tags.keys().any(|k| k.starts_with("fastnode:")));
-    let marked = |n: &crate::model::Node| {
-        n.labels.contains_key(ROTATION) || n.annotations.contains_key(STATE) || n.has_taint(OUTDATED_TAINT)
-    };
+    let marked =
+        |n: &Node| n.labels.contains_key(ROTATION) || n.annotations.contains_key(STATE) || n.has_taint(OUTDATED_TAINT);
     tagged || snapshot.rotation.is_some() || snapshot.nodes.values().any(marked)
 }
 
@@ -178,6 +175,18 @@ pub(super) fn planned(cluster: &Text, preview: &Preview) -> EventKind {
         lower_bound_s: preview.lower_bound_s,
         bottleneck: preview.bottleneck.to_string().into(),
     }
+}
+
+/// Whether a fault is one of what was asked for: it refuses also where nothing would be done.
+pub(super) fn is_of_the_request(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::NoGroup
+            | Fault::UnknownGroup { .. }
+            | Fault::UnknownNode { .. }
+            | Fault::NodeOfNoGroup { .. }
+            | Fault::UnknownDaemonSet { .. }
+    )
 }
 
 /// Whether asking again later cannot help.

@@ -7,9 +7,9 @@ use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::event::{Event, EventKind, Report, Sink};
 use crate::model::Text;
-use crate::plan::{self, Plan, Preview, Verdict};
+use crate::plan::{Plan, Preview, Verdict};
 use crate::policy::Policy;
-use crate::report::summary::{Closing, Limits, Summary};
+use crate::report::{Closing, Limits, Summary};
 
 /// Bars are told where everything stands no more often than this.
 const PROGRESS_EVERY: SignedDuration = SignedDuration::from_millis(250);
@@ -72,7 +72,11 @@ impl Voice {
         ports: &Ports<C, K>,
         left_behind: Vec<Text>,
     ) -> Report {
-        let limits = preview.groups.iter().map(|(name, group)| (name.clone(), numbers(&group.limits, policy)));
+        let limits = preview.groups.iter().map(|(name, group)| {
+            let of = &group.limits;
+            let (surge, unavailable, drains) = (of.surge, of.unavailable, of.drains);
+            (name.clone(), Limits { surge, unavailable, drains, canary: policy.canary })
+        });
         self.summary.report(Closing {
             outcome,
             finished,
@@ -83,9 +87,4 @@ impl Voice {
             left_behind,
         })
     }
-}
-
-fn numbers(limits: &plan::Limits, policy: &Policy) -> Limits {
-    let plan::Limits { surge, unavailable, drains, .. } = *limits;
-    Limits { surge, unavailable, drains, canary: policy.canary }
 }

@@ -5,7 +5,7 @@
 //! that the snapshot does not lag behind our own writes. No call is begun while the lock is not ours for certain.
 //!
 //! - [`groups`]: tags, processes, maximum, protection, the surge's ledger
-//! - [`instances`]: terminations
+//! - [`instances`]: terminations, each sent once
 //! - [`nodes`], [`pods`]: Kubernetes, each call under the object's UID
 //! - [`record`]: the rotation's ConfigMap
 //! - [`retry`]: what is sent again, and when

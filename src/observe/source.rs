@@ -49,13 +49,13 @@ pub enum Answer {
 /// When to read the groups.
 ///
 /// A reading is due soon after a Node of an unknown instance registers or a Node of ours disappears, a little
-/// after desired was changed, at once when a destructive call needs fresh values, and else at a beat: from 30 s,
-/// doubling while nothing comes of it, to 60 s while something is expected and to 120 s when nothing is.
+/// after desired was changed, at once when a destructive call needs fresh values, and else at a beat: 30 s once
+/// after desired was changed, 60 s while something is expected, 120 s when nothing is.
 #[derive(Clone, Debug)]
 pub struct Pace {
     due: Instant,
     began: Option<Instant>,
-    beat: Duration,
+    resized: bool,
     expecting: bool,
     reading: bool,
     again: bool,
@@ -74,7 +74,7 @@ impl Pace {
 
     /// A pace whose first reading is due at once.
     pub fn new(now: Instant) -> Self {
-        Self { due: now, began: None, beat: Self::FIRST_BEAT, expecting: false, reading: false, again: false }
+        Self { due: now, began: None, resized: false, expecting: false, reading: false, again: false }
     }
 
     /// When the next reading is due; `None` while one is under way.
@@ -95,14 +95,13 @@ impl Pace {
 
     /// Desired was changed.
     pub fn on_resize(&mut self, now: Instant) {
-        self.beat = Self::FIRST_BEAT;
+        self.resized = true;
         self.hasten(now + Self::AFTER_RESIZE);
     }
 
     /// An instance was terminated: its group will launch another, or shrink.
     pub fn on_terminate(&mut self, now: Instant) {
-        self.beat = Self::FIRST_BEAT;
-        self.hasten(now + Self::FIRST_BEAT);
+        self.hasten(now + Self::EXPECTING_BEAT);
     }
 
     /// Fresh values are needed now.
@@ -122,13 +121,13 @@ impl Pace {
         self.began = Some(now);
     }
 
-    /// The reading that was begun has come back, with news or without.
-    pub fn end(&mut self, now: Instant, news: bool) {
+    /// The reading that was begun has come back.
+    pub fn end(&mut self, now: Instant) {
         self.reading = false;
-        let slowest = if self.expecting { Self::EXPECTING_BEAT } else { Self::IDLE_BEAT };
-        self.beat = if news { Self::FIRST_BEAT } else { (self.beat * 2).min(slowest) };
+        let slow = if self.expecting { Self::EXPECTING_BEAT } else { Self::IDLE_BEAT };
+        let beat = if std::mem::take(&mut self.resized) { Self::FIRST_BEAT } else { slow };
         if !self.again {
-            self.due = now + self.beat;
+            self.due = now + beat;
         }
     }
 
@@ -292,28 +291,27 @@ mod tests {
     fn read(start: Instant) -> Pace {
         let mut pace = Pace::new(start);
         pace.begin(start);
-        pace.end(start, true);
+        pace.end(start);
         pace
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_beat_slows_down_while_nothing_comes_of_it() {
+    async fn the_beat_is_quick_once_after_a_resize_and_slow_when_nothing_is_expected() {
         let start = Instant::now();
         let mut pace = read(start);
-        let mut beats = vec![];
         let mut now = start;
-        for _ in 0..3 {
+        let mut next = |pace: &mut Pace| {
             let due = pace.due().unwrap();
-            beats.push((due - now).as_secs());
+            let waited = (due - now).as_secs();
             now = due;
             pace.begin(now);
-            pace.end(now, false);
-        }
-        assert_eq!(beats, [30, 60, 120]);
+            pace.end(now);
+            waited
+        };
+        assert_eq!(next(&mut pace), 120);
         pace.expect(true);
-        pace.begin(now);
-        pace.end(now, false);
-        assert_eq!((pace.due().unwrap() - now).as_secs(), 60);
+        pace.on_resize(pace.began.unwrap());
+        assert_eq!([next(&mut pace), next(&mut pace), next(&mut pace)], [5, 30, 60]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -324,7 +322,7 @@ mod tests {
         pace.on_node(after(start, 5020));
         assert_eq!(pace.due(), Some(after(start, 5050)));
         pace.begin(after(start, 5050));
-        pace.end(after(start, 5100), true);
+        pace.end(after(start, 5100));
         pace.on_node(after(start, 5200));
         assert_eq!(pace.due(), Some(after(start, 6050)), "readings are a second apart");
     }
@@ -336,7 +334,7 @@ mod tests {
         pace.begin(after(start, 1000));
         assert!(!pace.is_fresh(after(start, 1001), Duration::from_secs(5)), "not before its answer is here");
         pace.on_node(after(start, 1010));
-        pace.end(after(start, 1200), true);
+        pace.end(after(start, 1200));
         assert_eq!(pace.due(), Some(after(start, 2000)));
         assert!(pace.is_fresh(after(start, 1300), Duration::from_secs(5)));
     }

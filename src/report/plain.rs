@@ -110,7 +110,7 @@ impl PlainLines {
             }
             _ => String::new(),
         };
-        let what = format!("{subject}: {}{since}", wait.reason.to_string());
+        let what = format!("{subject}: {}{since}", wait.reason);
         self.format(now, "waits for", &what, Paint::yellow)
     }
 
@@ -152,7 +152,7 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::RotationPaused => (Notable, "paused", "until fastnode resume".to_owned(), Paint::yellow),
         EventKind::RotationResumed => (Notable, "resumed", String::new(), Paint::bold),
         EventKind::RotationFinished(report) => {
-            (Notable, "finished", words::verdict(report.outcome).to_owned(), Paint::bold)
+            (Nodes, "finished", words::verdict(report.outcome).to_owned(), Paint::bold)
         }
         EventKind::NodeSelected { about, outdated } => {
             (Nodes, "selected", of(about, format!(": {}", words::all_outdated(outdated))), plain)
@@ -193,8 +193,11 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::Diagnosis { about, finding } => {
             (Notable, "finding", of(about, format!(": {finding}")), Paint::yellow)
         }
-        EventKind::Error { message, .. } => (Quiet, "error", message.clone(), Paint::red),
-        EventKind::Wait(_) | EventKind::Progress { .. } | EventKind::Tick => return None,
+        EventKind::Error { message, fatal: false } => (Quiet, "error", message.clone(), Paint::red),
+        // What ends the run is the program's last word, with what helps.
+        EventKind::Error { fatal: true, .. } | EventKind::Wait(_) | EventKind::Progress { .. } | EventKind::Tick => {
+            return None;
+        }
     })
 }
 

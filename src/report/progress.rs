@@ -3,13 +3,14 @@
 //! A thread of its own draws at most [`FRAMES`] times a second by the wall clock, whatever the speed of the
 //! events; a terminal that has stopped (Ctrl-S) stops that thread and nothing else.
 
+use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use console::Term;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::plain::{Detail, PlainLines};
 use super::text::Paint;
@@ -48,18 +49,69 @@ impl Screen {
     }
 }
 
+/// The terminal, its cursor left at the beginning of the last line: indicatif leaves it at the end, where the
+/// `^C` that a terminal echoes would break the line and leave a part of the bars behind.
+#[derive(Debug)]
+struct Corner(Term);
+
+impl TermLike for Corner {
+    fn width(&self) -> u16 {
+        self.0.size().1
+    }
+
+    fn height(&self) -> u16 {
+        self.0.size().0
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_up(n)
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_down(n)
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_right(n)
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_left(n)
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        self.0.write_line(line)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.0.write_str(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.0.clear_line()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.write_str("\r")?;
+        self.0.flush()
+    }
+}
+
 impl Progress {
     /// Starts drawing on standard error, which has to be a terminal.
     ///
     /// # Errors
     /// If the drawing thread cannot be started.
-    pub fn start(paint: Paint, detail: Detail) -> std::io::Result<Self> {
+    pub fn start(paint: Paint, detail: Detail) -> io::Result<Self> {
         let state =
             State { view: View::default(), above: PlainLines::new(detail, paint), lines: Vec::new(), dirty: false };
         let state = Arc::new(Mutex::new(state));
-        let term = Term::stderr();
+        let term = Term::buffered_stderr();
         // Throttled by the thread below; indicatif's own limit would swallow a last frame now and then.
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term(term.clone(), 100));
+        let bar = ProgressBar::with_draw_target(
+            None,
+            ProgressDrawTarget::term_like_with_hz(Box::new(Corner(term.clone())), 100),
+        );
         bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
         let (stop, stopped) = channel();
         let shared = Arc::clone(&state);
@@ -68,7 +120,7 @@ impl Progress {
             loop {
                 let wait = stopped.recv_timeout(Duration::from_millis(1000 / FRAMES));
                 let resized = std::mem::replace(&mut size, term.size()) != size;
-                draw(&shared, &bar, size, resized, paint);
+                draw(&shared, &bar, &term, resized, paint);
                 if !matches!(wait, Err(RecvTimeoutError::Timeout)) {
                     bar.finish_and_clear();
                     return;
@@ -106,19 +158,24 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn draw(state: &Mutex<State>, bar: &ProgressBar, size: (u16, u16), resized: bool, paint: Paint) {
+fn draw(state: &Mutex<State>, bar: &ProgressBar, term: &Term, resized: bool, paint: Paint) {
     let (above, lines) = {
         let mut state = lock(state);
         if !std::mem::take(&mut state.dirty) && !resized {
             return;
         }
         let above = std::mem::take(&mut state.lines);
-        let (height, width) = (usize::from(size.0), usize::from(size.1));
+        let (height, width) = term.size();
+        let (height, width) = (usize::from(height), usize::from(width));
         // The last column is left alone: some terminals wrap on it.
         (above, state.view.lines(width.saturating_sub(1), height, paint))
     };
     if !above.is_empty() {
-        bar.println(above.join("\n"));
+        // Not `println`: it loses count of a message of several lines.
+        bar.suspend(|| {
+            // A terminal that has gone away shows nothing more, and the rotation does not need it.
+            let _ = term.write_line(&above.join("\n")).and_then(|()| term.flush());
+        });
     }
     bar.set_message(lines.join("\n"));
 }

@@ -61,9 +61,8 @@ impl Rig {
 
 fn step(from: u32, to: u32, instance: Option<&str>) -> (Ledger, Ledger) {
     let step = Step { from, to, instance: instance.map(Into::into), at: START };
-    let confirmed = if to > from { 0 } else { from - to };
-    let before = Ledger { step: Some(step), ..Ledger::settled(confirmed) };
-    (before, Ledger::settled(if to > from { to - from } else { 0 }))
+    let before = Ledger { step: Some(step), ..Ledger::settled(from.saturating_sub(to)) };
+    (before, Ledger::settled(to.saturating_sub(from)))
 }
 
 fn terminate(decrement: bool) -> Action {

@@ -1,0 +1,132 @@
+//! What came back from the executor, taken into the snapshot, the pauses and the events.
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::engine::{CREDENTIALS, Ending, Engine};
+use super::{history, prepare};
+use crate::cloud::{self, Cloud};
+use crate::cluster::{self, Cluster};
+use crate::event::EventKind;
+use crate::execute::{Fault, Outcome};
+use crate::model::{Text, Uid};
+use crate::plan::{Action, ActionKey};
+
+impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
+    /// Takes in an outcome.
+    pub(super) fn came_back(
+        &mut self,
+        outcome: Outcome,
+        now: Timestamp,
+        events: &mut Vec<EventKind>,
+    ) -> Option<Ending> {
+        let Outcome { key, action, result, effects, .. } = outcome;
+        self.again = true;
+        if let (Action::Evict { pod, uid, node }, Ok(())) = (&action, &result) {
+            self.pauses.accepted(&self.snapshot, uid);
+            let started = self.snapshot.rotation.as_ref().map(|r| r.started);
+            let record = self.snapshot.pods.get(uid);
+            let moved_before = record.zip(started).is_some_and(|(p, started)| p.created > started);
+            if let Some(pod) = record {
+                self.changes.evicted(pod, node);
+            }
+            events.push(EventKind::PodEvicted { pod: pod.clone(), node: node.clone(), moved_before });
+        }
+        for effect in effects {
+            self.own.take(&mut self.snapshot, (&action, effect), &self.record, now);
+        }
+        match (&action, result) {
+            (_, Ok(())) => {
+                self.snapshot.in_flight.remove(&key);
+                self.pauses.succeeded(&key);
+                self.follow_up(&action);
+                None
+            }
+            // Nothing was sent: it is planned again as soon as the lock is certain.
+            (_, Err(Fault::NotLocked)) => {
+                self.snapshot.in_flight.remove(&key);
+                None
+            }
+            (Action::Evict { pod, uid, node }, Err(fault)) => {
+                self.snapshot.in_flight.remove(&key);
+                let error = refusal(fault);
+                let told = self.snapshot.refusals.get(uid).map(|r| (r.kind.clone(), r.message.clone()));
+                if told != Some((error.kind.clone(), error.message.clone())) {
+                    let by = self.blocked_by(uid, &error);
+                    events.push(EventKind::PodBlocked { pod: pod.clone(), node: node.clone(), by });
+                }
+                let refusal = self.pauses.refused(&self.snapshot, uid, error, now);
+                self.snapshot.refusals.insert(uid.clone(), refusal);
+                None
+            }
+            (_, Err(fault)) => self.failed(&key, &action, fault, now, events),
+        }
+    }
+
+    fn blocked_by(&self, uid: &Uid, error: &cluster::Error) -> Text {
+        let by_budget =
+            matches!(error.kind, cluster::ErrorKind::BudgetExhausted | cluster::ErrorKind::BudgetUnobserved);
+        let pod = self.snapshot.pods.get(uid).filter(|_| by_budget);
+        match pod.and_then(|p| self.snapshot.budgets_over(p).next()) {
+            Some(budget) => budget.key.to_string().into(),
+            None => error.message.as_str().into(),
+        }
+    }
+
+    /// A failed action keeps its place in flight until its pause is over.
+    fn failed(
+        &mut self,
+        key: &ActionKey,
+        action: &Action,
+        fault: Fault,
+        now: Timestamp,
+        events: &mut Vec<EventKind>,
+    ) -> Option<Ending> {
+        let attempts = self.pauses.failed(key, now);
+        if fault.is_access() && (attempts >= CREDENTIALS || !is_credentials(&fault)) {
+            return Some(Ending::NoAccess(history::access(fault, "act")));
+        }
+        // Told once, and again each time the attempts have doubled.
+        if attempts.is_power_of_two() {
+            let message = format!("failed to {}: {fault}", action);
+            events.push(EventKind::Error { message, fatal: false });
+        }
+        self.follow_up(action);
+        if let Action::Resize { group, .. } | Action::Terminate { group, decrement: Some(_), .. } = action
+            && let Some(since) = self.snapshot.groups.get(group).and_then(prepare::step_since)
+        {
+            self.source.read_activities(group.clone(), since);
+        }
+        None
+    }
+
+    /// What an action makes worth a reading.
+    fn follow_up(&mut self, action: &Action) {
+        match action {
+            Action::Resize { .. } => self.source.pace.on_resize(Instant::now()),
+            Action::Terminate { .. } => self.source.pace.on_terminate(Instant::now()),
+            _ => {}
+        }
+    }
+}
+
+fn is_credentials(fault: &Fault) -> bool {
+    match fault {
+        Fault::Cloud(e) => e.kind == cloud::ErrorKind::Credentials,
+        Fault::Cluster(e) => e.kind == cluster::ErrorKind::Unauthorized,
+        _ => false,
+    }
+}
+
+/// What refused an eviction; a call that got no answer is one that may be posted again.
+fn refusal(fault: Fault) -> cluster::Error {
+    match fault {
+        Fault::Cluster(e) => e,
+        other => cluster::Error {
+            kind: cluster::ErrorKind::Unavailable,
+            verb: "create pods/eviction".into(),
+            message: other.to_string(),
+            retry_after: None,
+        },
+    }
+}
