@@ -23,6 +23,8 @@ stack *arguments:
 bench:
     cargo build --release
     bash -c 'time target/release/fastnode rotate --cluster demo --simulate --yes --speed max | tail -25'
+    cargo bench --bench plan
+    tests/stack/run --bench --fastnode target/release/fastnode
 
 # Writes docs/cli.md anew from the command line's own description.
 docs:

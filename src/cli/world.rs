@@ -109,11 +109,15 @@ fn simulated<T: Task>(
     watched: bool,
     task: impl FnOnce(&Config) -> T,
 ) -> Result<T::Outcome, Failure> {
-    let scenario = sim::Scenario::load(scenario).map_err(|e| Failure::new(Exit::Usage, chain(&e)))?;
+    let mut scenario = sim::Scenario::load(scenario).map_err(|e| Failure::new(Exit::Usage, chain(&e)))?;
     let choices = Table::try_from(&scenario.policy).map_err(|e| Failure::new(Exit::Unexpected, chain(&e)))?;
     // A switch that a scenario leaves off is no choice of its own.
     let choices = choices.into_iter().filter(|(_, v)| *v != Value::Boolean(false));
     let config = config.with_scenario(&scenario.name, choices.map(|(k, v)| (k.replace('_', "-"), v)).collect());
+    // The simulated cluster answers to the name that the user gives it.
+    if let Some(cluster) = config.text("cluster")? {
+        cluster.clone_into(&mut scenario.cluster);
+    }
     let seed = config.number("seed", 0_u64)?;
     let speed = config.speed()?;
     let task = task(&config);
@@ -121,11 +125,10 @@ fn simulated<T: Task>(
     let outcome = LocalSet::new().block_on(&runtime, async {
         let interrupt = signals::listen()?;
         let simulation = Rc::new(sim::World::start(&scenario, seed));
-        let cluster = config.text("cluster")?.unwrap_or(&scenario.cluster);
         let settings = Settings {
             // The same bytes each time: nothing of this machine or process.
             identity: "simulation".to_owned(),
-            ..settings(&config, cluster, seed)?
+            ..settings(&config, &scenario.cluster, seed)?
         };
         let ports = Ports {
             cloud: Rc::new(simulation.cloud.clone()),
