@@ -26,7 +26,7 @@ pub(super) fn holds(policy: &Policy, group: &Group<'_>) -> Option<WaitReason> {
         // Proven once; but with a surge, nothing is drained while nothing on the target works.
         let works = group.view.serving_current + group.functional.len() as u32 > 0;
         let needed = policy.canary > 0 && group.ledger.confirmed > 0;
-        return (needed && !works).then(|| WaitReason::Canary { functional: 0, wanted: 1 });
+        return (needed && !works).then_some(WaitReason::Canary { functional: 0, wanted: 1 });
     }
     let wanted = wanted(policy, group);
     let functional = proved(group);
