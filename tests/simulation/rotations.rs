@@ -67,9 +67,6 @@ async fn live(
     let listen = async {
         while let Some(event) = events.recv().await {
             lines.push(serde_json::to_string(&event).unwrap());
-            if std::env::var_os("SCN").is_some() {
-                eprintln!("{}", lines.last().unwrap());
-            }
         }
     };
     let act = async {
