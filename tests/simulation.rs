@@ -1,4 +1,11 @@
 //! The simulated world: what its two ports answer, and what a rotation leaves behind on it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what is missing is the test's own fault; a replayed seed prints its events"
+)]
 
 #[path = "simulation/harness.rs"]
 mod harness;

@@ -41,7 +41,7 @@ pub(super) struct Judge {
 pub struct Counts {
     /// Terminations accepted.
     pub terminations: u32,
-    /// Of instances that served (registered and functional at some time, not failed).
+    /// Of instances that were there before.
     pub rotated: u32,
     /// Evictions accepted of workload pods.
     pub evictions: u64,
@@ -149,7 +149,7 @@ impl World {
         if !(outdated || failed || given_back || self.judge.any) {
             self.violation(format!("{id}, which is on the target, was terminated"));
         }
-        if !failed {
+        if !failed && !new {
             self.judge.counts.rotated += 1;
         }
         self.check_capacity(node, "terminating");

@@ -446,7 +446,8 @@ impl World {
 
 /// The UID of the so-manieth pod.
 fn pod_uid(id: u32) -> Uid {
-    Uid::from(format!("90d00000-0000-4000-8000-{id:012x}"))
+    // What differs comes first: UIDs are compared a lot.
+    Uid::from(format!("{id:08x}-90d0-4000-8000-000000000000"))
 }
 
 /// Five characters as generated names end in, different for every pod.

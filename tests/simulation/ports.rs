@@ -338,11 +338,11 @@ fn leases_and_configmaps_are_written_under_their_version() {
         let made = sim.cluster.put_config("kube-system", "x", &config).await.unwrap();
         assert!(made.version.is_some() && made.created.is_some());
         assert_eq!(sim.cluster.put_config("kube-system", "x", &config).await.unwrap_err().kind, ErrorKind::Conflict);
-        assert_eq!(sim.cluster.configs("kube-system").await.unwrap(), [made.clone()]);
+        assert_eq!(sim.cluster.configs("kube-system").await.unwrap(), std::slice::from_ref(&made));
         sim.cluster.delete_config("kube-system", "fastnode-x").await.unwrap();
         let gone = sim.cluster.put_config("kube-system", "x", &made).await.unwrap_err();
         assert_eq!(gone.kind, ErrorKind::NotFound);
-        assert_eq!(sim.cluster.requests()[&*"update leases"], 2);
+        assert_eq!(sim.cluster.requests()["update leases"], 2);
     });
 }
 
@@ -357,7 +357,7 @@ fn tags_hold_what_a_ledger_needs_and_no_more() {
         assert!(sim.left_behind()[0].contains("tags differ"));
         sim.cloud.untag(&name(), &BTreeSet::from([marks::TAG_SURGE.into()])).await.unwrap();
         assert!(sim.left_behind().is_empty());
-        assert_eq!(sim.cloud.calls()[&*"autoscaling:CreateOrUpdateTags"], 2);
+        assert_eq!(sim.cloud.calls()["autoscaling:CreateOrUpdateTags"], 2);
     });
 }
 

@@ -67,9 +67,6 @@ async fn live(
     let listen = async {
         while let Some(event) = events.recv().await {
             lines.push(serde_json::to_string(&event).unwrap());
-            if std::env::var_os("SCN").is_some() {
-                eprintln!("{}", lines.last().unwrap());
-            }
         }
     };
     let act = async {
@@ -176,13 +173,15 @@ fn crashed_twice_and_started_again_seeds_200_to_259() {
     check_seeds(200..260, true);
 }
 
-/// The seed in `FASTNODE_SEED`, every event printed; with `FASTNODE_CRASH=1` crashed as above.
+/// The random scenario of the seed in `FASTNODE_SEED`, or the one named in `FASTNODE_SCENARIO` under that seed,
+/// every event printed; with `FASTNODE_CRASH=1` crashed as above.
 #[test]
 fn one_seed() {
     let Ok(seed) = std::env::var("FASTNODE_SEED") else { return };
     let seed: u64 = seed.parse().expect("FASTNODE_SEED is a number");
     let crashes = if std::env::var_os("FASTNODE_CRASH").is_some() { crashes(seed).to_vec() } else { Vec::new() };
-    let scenario = Scenario::random(seed);
+    let named = std::env::var("FASTNODE_SCENARIO").ok().map(|name| Scenario::load(&name).unwrap());
+    let scenario = named.unwrap_or_else(|| Scenario::random(seed));
     println!("{}", toml::to_string(&scenario).unwrap());
     let run = rotate(&scenario, seed, &crashes);
     for line in run.events.iter().filter(|l| !is_for_bars(l)) {
@@ -252,13 +251,4 @@ fn rotating_again_finds_nothing_to_do_and_writes_nothing() {
         assert_eq!(report.nodes_rotated, 0);
         assert_eq!(sim.actions(), before);
     });
-}
-#[test]
-fn zz_dbg() {
-    let Ok(n) = std::env::var("SCN") else { return };
-    let run = built_in(&n);
-    for l in run.events.iter().filter(|l| !is_for_bars(l)).take(150) {
-        println!("{}", &l[..l.len().min(420)]);
-    }
-    println!("{} events; {:?}", run.events.len(), run.faults());
 }
