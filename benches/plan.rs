@@ -25,7 +25,8 @@ const RUNS: usize = 10;
 fn big() -> (Snapshot, Timestamp) {
     let mut scenario = Scenario::load("demo").unwrap();
     for group in &mut scenario.groups {
-        (group.nodes, group.min, group.max) = (group.nodes * TIMES, group.min * TIMES, group.max.map(|max| max * TIMES));
+        (group.nodes, group.min, group.max) =
+            (group.nodes * TIMES, group.min * TIMES, group.max.map(|max| max * TIMES));
     }
     for workload in &mut scenario.workloads {
         workload.copies *= TIMES;
@@ -40,11 +41,8 @@ fn big() -> (Snapshot, Timestamp) {
     };
     LocalSet::new().block_on(&sim::runtime().unwrap(), async {
         let world = World::start(&scenario, 0);
-        let ports = Ports {
-            cloud: Rc::new(world.cloud.clone()),
-            cluster: Rc::new(world.cluster.clone()),
-            clock: world.clock,
-        };
+        let ports =
+            Ports { cloud: Rc::new(world.cloud.clone()), cluster: Rc::new(world.cluster.clone()), clock: world.clock };
         let snapshot = observe(&ports, &settings).await.unwrap();
         (snapshot, world.clock.now())
     })
@@ -71,7 +69,7 @@ fn main() {
         snapshot.reindex();
         timed(|| {
             snapshot.refresh(&policy);
-            black_box(plan(&policy, &snapshot, now));
+            _ = black_box(plan(&policy, &snapshot, now));
         })
     });
     tell("plan from cold", cold.collect());
@@ -82,7 +80,7 @@ fn main() {
         timed(|| {
             snapshot.apply(Fact::Pod(pod));
             snapshot.refresh(&policy);
-            black_box(plan(&policy, &snapshot, now));
+            _ = black_box(plan(&policy, &snapshot, now));
         })
     });
     tell("a changed pod, taken in and planned again", warm.collect());
