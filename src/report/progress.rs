@@ -108,7 +108,10 @@ impl Progress {
         let state = Arc::new(Mutex::new(state));
         let term = Term::buffered_stderr();
         // Throttled by the thread below; indicatif's own limit would swallow a last frame now and then.
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like_with_hz(Box::new(Corner(term.clone())), 100));
+        let bar = ProgressBar::with_draw_target(
+            None,
+            ProgressDrawTarget::term_like_with_hz(Box::new(Corner(term.clone())), 100),
+        );
         bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
         let (stop, stopped) = channel();
         let shared = Arc::clone(&state);

@@ -11,7 +11,7 @@ use fastnode::plan::Verdict;
 use fastnode::policy::{Amount, Policy, Surge};
 use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 struct Played {
     result: Result<Report, Error>,
@@ -40,10 +40,20 @@ fn settings(scenario: &Scenario, policy: Policy) -> Settings {
 }
 
 async fn play(sim: &Simulation, settings: Settings, interrupt: watch::Receiver<Option<Interrupt>>) -> Played {
+    play_and(sim, settings, interrupt, |_| ()).await
+}
+
+async fn play_and(
+    sim: &Simulation,
+    settings: Settings,
+    interrupt: watch::Receiver<Option<Interrupt>>,
+    mut see: impl FnMut(&EventKind),
+) -> Played {
     let (sink, mut events) = mpsc::channel::<Event>(256);
     let told = async {
         let mut told = Vec::new();
         while let Some(event) = events.recv().await {
+            see(&event.kind);
             told.push(event);
         }
         told
@@ -115,15 +125,16 @@ fn a_signal_in_the_middle_of_a_drain_uncordons_unlocks_and_the_next_run_goes_on(
         let scenario = Scenario::load("small").unwrap();
         let sim = World::start(&scenario, 7);
         let (send, interrupt) = watch::channel(None);
-        let interrupted = play(&sim, settings(&scenario, Policy::default()), interrupt);
-        let signal = async {
-            // The first drain of this seed begins after 83 s and takes 9 s.
-            sleep(Duration::from_secs(86)).await;
-            send.send(Some(Interrupt::Term)).unwrap();
-            Instant::now()
-        };
-        let (played, at) = tokio::join!(interrupted, signal);
-        assert!(at.elapsed() <= Duration::from_secs(10), "{:?}", at.elapsed());
+        let mut at = None;
+        let played = play_and(&sim, settings(&scenario, Policy::default()), interrupt, |event| {
+            if at.is_none() && matches!(event, EventKind::PodEvicted { .. }) {
+                at = Some(Instant::now());
+                send.send(Some(Interrupt::Term)).unwrap();
+            }
+        });
+        let played = played.await;
+        let took = at.unwrap().elapsed();
+        assert!(took <= Duration::from_secs(10), "{took:?}");
         assert!(matches!(played.result, Err(Error::Interrupted(Interrupt::Term))));
         assert!(played.count(|e| matches!(e, EventKind::NodeDraining { .. })) > 0, "a drain was under way");
         assert_eq!(played.count(|e| matches!(e, EventKind::NodeDrained { .. })), 0);
