@@ -180,11 +180,11 @@ impl<K: Cluster + 'static> Lock<K> {
         self.state.clone()
     }
 
-    /// Gives the lock back. The Lease stays, without a holder, and with a `pause` that was asked for where the
-    /// rotation is to be `resumed` by the next holder.
+    /// Gives the lock back. Where the rotation is to be `resumed` by the next holder the Lease stays, without a
+    /// holder, with a `pause` that was asked for; at the end of a rotation it goes.
     ///
     /// # Errors
-    /// If the Lease cannot be written; it then runs out by itself.
+    /// If the Lease cannot be written or deleted; it then runs out by itself.
     pub async fn release(self, resumed: bool) -> Result<(), cluster::Error> {
         self.renewals.abort();
         self.guard.revoke();
@@ -197,15 +197,22 @@ impl<K: Cluster + 'static> Lock<K> {
         for attempt in 0..2 {
             lease.holder = None;
             lease.annotations.retain(|key, value| resumed && key.as_ref() == REQUEST && value.as_ref() == PAUSE);
-            match timeout(REQUEST_DEADLINE, self.cluster.put_lease(&self.key, &lease)).await {
+            let given_back = async {
+                match &lease.version {
+                    Some(version) if !resumed => self.cluster.delete_lease(&self.key, version).await,
+                    _ => self.cluster.put_lease(&self.key, &lease).await.map(drop),
+                }
+            };
+            match timeout(REQUEST_DEADLINE, given_back).await {
                 Ok(Err(e)) if e.kind == ErrorKind::Conflict && attempt == 0 => {
                     match self.cluster.lease(&self.key).await? {
                         Some(found) if found.holder == ours => lease = found,
                         _ => return Ok(()),
                     }
                 }
+                Ok(Err(e)) if e.kind == ErrorKind::NotFound => return Ok(()),
                 Ok(Err(e)) => return Err(e),
-                Ok(Ok(_)) | Err(_) => return Ok(()),
+                Ok(Ok(())) | Err(_) => return Ok(()),
             }
         }
         Ok(())

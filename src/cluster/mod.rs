@@ -211,6 +211,9 @@ pub trait Cluster {
     /// Writes the lock's Lease: creates it if `version` is `None`, else replaces exactly that version.
     async fn put_lease(&self, key: &ObjectKey, lease: &LeaseRecord) -> Result<LeaseRecord>;
 
+    /// Deletes exactly this version of the lock's Lease.
+    async fn delete_lease(&self, key: &ObjectKey, version: &str) -> Result<()>;
+
     /// Reads the ConfigMaps of a namespace that carry the label `fastnode.dev/rotation`.
     async fn configs(&self, namespace: &str) -> Result<Vec<ConfigRecord>>;
 

@@ -8,6 +8,7 @@ use super::pass::Pass;
 use super::zones;
 use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, changes, terminate};
 use crate::model::{InstanceId, Process, marks};
+use crate::observe::Role;
 
 /// Plans what is left to do for a group that begins nothing new.
 pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
@@ -15,6 +16,11 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         return;
     }
     let kept = settle_drains(pass, group);
+    if pass.ending.is_none() && pass.moving && is_held_by_budget(pass, group) {
+        // While pods move, a budget may count fewer than there will be, and seem never to free.
+        pass.working = true;
+        return;
+    }
     if group.ledger.confirmed > 0 && group.fault.is_none() {
         give_back(pass, group);
     }
@@ -32,12 +38,18 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         pass.block(group.subject(), BlockReason::Ledger { why: why.into() });
     }
     let gives_back = owed && !stays;
-    pass.working |= gives_back;
-    let moving = group.arriving > 0 || group.failing > 0 || !group.view.returning.is_empty();
+    // A replacement on its way back that owes nothing any more is let go like all others.
+    let moving = group.arriving > 0 || group.failing > 0;
     let waits = gives_back || kept || (moving && group.begun);
+    pass.working |= waits;
     if !waits {
         put_back(pass, group);
     }
+}
+
+fn is_held_by_budget(pass: &Pass<'_>, group: &Group<'_>) -> bool {
+    let by_budget = |role: &Role| matches!(role, Role::Held(BlockReason::NeverFrees { .. }));
+    pass.derived.select(&group.view.held).any(|(_, m)| by_budget(&m.role))
 }
 
 /// Old nodes in hand: as many as the surge covers are drained to the end, the others are let go. Whether any
@@ -66,13 +78,14 @@ fn cannot_give_back(pass: &Pass<'_>, group: &Group<'_>) -> bool {
     let under_way = group.arriving + group.failing + group.missing > 0
         || !(view.draining.is_empty() && view.returning.is_empty() && group.picked.is_empty())
         || !(view.failed.is_empty() || pass.policy.keep_failed);
-    !under_way && (newest(group).is_none() || group.serving() <= group.promised())
+    !under_way && (zones::newest(pass, group).is_none() || group.serving() <= group.promised())
 }
 
 /// Gives back one instance of the surge: a failed one first; else one more old node makes way; else the newest
 /// replacement goes.
 fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
-    if terminate::take_back_unlaunched(pass, group) {
+    // What is being given back at this moment is not given back once more.
+    if group.ledger.step.is_some() || terminate::take_back_unlaunched(pass, group) {
         return;
     }
     let derived = pass.derived;
@@ -97,7 +110,7 @@ fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             return;
         }
     }
-    let Some(id) = newest(group) else { return };
+    let Some(id) = zones::newest(pass, group) else { return };
     let (functional, promised) = (group.serving(), group.promised());
     if functional <= promised {
         return;
@@ -107,11 +120,6 @@ fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         let why = "the surge is given back";
         pass.act(changes::cordon(node, &pass.rotation.id, why, pass.now), ActionReason::GivingBack);
     }
-}
-
-/// The newest functional replacement.
-fn newest<'g>(group: &'g Group<'_>) -> Option<&'g InstanceId> {
-    group.functional.last().or_else(|| group.view.adopted.last().map(|(_, id)| id))
 }
 
 /// Protection, processes, maximum, marks, and at last the tags.

@@ -24,10 +24,11 @@ pub struct Expected {
 }
 
 impl Default for Expected {
-    /// A stock EKS node boots and registers in about half a minute and is functional soon after; pods are
-    /// given 30 s to end, and those of one budget go one after the other; an instance is gone in a minute.
+    /// A stock EKS node registers in about half a minute, but not every node is stock: two minutes to
+    /// functional. Pods are given 30 s to end by default, so no drain of a loaded node is much shorter; where
+    /// drains take longer, this only makes the surge larger than it need be. An instance is gone in a minute.
     fn default() -> Self {
-        Self { launch_s: 90.0, drain_s: 60.0, terminate_s: 60.0 }
+        Self { launch_s: 120.0, drain_s: 30.0, terminate_s: 60.0 }
     }
 }
 

@@ -75,7 +75,9 @@ impl<'a> Group<'a> {
         let leaving = view.draining.iter().filter(terminating).count() as u32;
         let in_drain = view.draining.len() as u32 - leaving;
         let remaining = view.candidates + in_drain;
-        let own = record.desired.saturating_sub(ledger.confirmed);
+        // While a step is being taken, desired may show it before the ledger does.
+        let desired = ledger.step.as_ref().map_or(record.desired, |step| step.from);
+        let own = desired.saturating_sub(ledger.confirmed);
         let limits = surge::resolve(pass.policy, record, own, remaining, &estimate::Expected::default());
         let begun = record.tags.get(marks::TAG_ROTATION) == Some(&pass.rotation.id);
         let missing = record.desired.saturating_sub(view.counted) + leaving;
@@ -201,7 +203,7 @@ pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, passed: boo
     } else {
         pass.working = true;
         if begin(pass, group) {
-            raise(pass, group);
+            raise(pass, group, passed);
             if passed && group.proven {
                 soft_taints(pass, group);
             }
@@ -285,11 +287,11 @@ fn begin(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
     true
 }
 
-/// Raises desired to the canary, and once that has passed to the surge.
-fn raise(pass: &mut Pass<'_>, group: &mut Group<'_>) {
+/// Raises desired to the canary, and once all groups' have passed to the surge.
+fn raise(pass: &mut Pass<'_>, group: &mut Group<'_>, passed: bool) {
     let confirmed = group.ledger.confirmed;
     let mut want = group.limits.surge.min(group.remaining);
-    if !group.proven {
+    if !group.proven || !passed {
         want = want.min(canary::wanted(pass.policy, group));
     }
     // What is terminated with decrement is not raised again.
@@ -361,8 +363,11 @@ pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) 
 fn select_one<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
     let (functional, promised) = (group.serving(), group.promised());
     let (order, held) = zones::order(group, pass.ending.is_some());
+    // With nothing on its way, balance gives way before a node is given up.
+    let last = held.iter().filter(|_| group.is_at_rest());
+    let last: Vec<_> = last.map(|zone| zones::Choice { zone: zone.clone(), replaced: false }).collect();
     let mut bound = None;
-    for choice in order {
+    for choice in order.into_iter().chain(last) {
         let room = functional > promised && zones::keeps_its_share(pass, group, &choice.zone);
         match candidates::next(pass, group, &choice, room) {
             candidates::Next::Drain(id) if cordon(pass, group, id, &choice) => return true,

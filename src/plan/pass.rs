@@ -32,6 +32,8 @@ pub(super) struct Pass<'a> {
     pub(super) draining: u32,
     /// Why the rotation ends early, where it does.
     pub(super) ending: Option<Verdict>,
+    /// Old nodes are being drained or are on their way out somewhere.
+    pub(super) moving: bool,
     /// Something outdated stays, or something of ours cannot be put back.
     pub(super) incomplete: bool,
     /// Something is still to be done or waited for.
@@ -56,6 +58,7 @@ impl<'a> Pass<'a> {
             plan: Plan::default(),
             tokens: Tokens::new(snapshot),
             draining: 0,
+            moving: snapshot.derived().groups.values().any(|g| !g.draining.is_empty() || !g.leaving.is_empty()),
             ending: rotation.ending,
             incomplete: !rotation.skipped.is_empty(),
             working: false,

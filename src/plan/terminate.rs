@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::Group;
 use super::pass::{Pass, after};
-use super::{Action, ActionKey, ActionReason, BlockReason, Stage, WaitReason, candidates};
+use super::{Action, ActionKey, ActionReason, BlockReason, Stage, WaitReason, candidates, zones};
 use crate::model::{Instance, InstanceId, Ledger, Lifecycle, Node, Process, Step, marks};
 
 /// Terminates an old node that is drained to the end, if nothing forbids it now.
 pub(super) fn drained(pass: &mut Pass<'_>, group: &mut Group<'_>, id: &InstanceId, node: &Node) {
     let confirmed = group.ledger.confirmed;
-    if pass.ending.is_none() && group.remaining > confirmed {
+    let needed = group.remaining > confirmed || zones::is_needed_for_balance(pass, group, id);
+    if pass.ending.is_none() && needed {
         let action = Action::Terminate {
             instance: id.clone(),
             group: group.name.clone(),
@@ -122,6 +123,14 @@ pub(super) fn take_back_unlaunched(pass: &mut Pass<'_>, group: &Group<'_>) -> bo
     let missing = group.record.desired.saturating_sub(group.view.counted).min(group.ledger.confirmed);
     if missing == 0 || group.fault.is_some() {
         return false;
+    }
+    // At a regular end the missing one is a replacement that is wanted, until it is overdue.
+    let since = pass.snapshot.short_since.get(group.name).copied();
+    let deadline = pass.deadline(since, pass.policy.join_timeout);
+    if pass.ending.is_none() && deadline.is_none_or(|d| d > pass.now) {
+        let reason = WaitReason::Launch { missing, failure: None };
+        pass.wait_until(group.subject(), reason, since, deadline);
+        return true;
     }
     let tag = group.record.tags.get(marks::TAG_SUSPENDED).map_or("", |t| &**t);
     let ours: BTreeSet<&str> = tag.split(',').filter(|p| !p.is_empty()).chain([Process::LAUNCH]).collect();

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::group::Group;
 use super::pass::Pass;
-use crate::model::Zone;
+use crate::model::{InstanceId, Zone};
 
 /// A zone as the choice sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,31 @@ pub(super) fn order(group: &Group<'_>, ending: bool) -> (Vec<Choice>, Vec<Zone>)
         let old = shares.iter().filter(|s| s.old > 0);
         return (old.map(|s| Choice { zone: s.zone.clone(), replaced: true }).collect(), Vec::new());
     }
-    choose(&shares, shrink)
+    choose(&shares, shrink, group.own / (shares.len().max(1) as u32))
+}
+
+/// Whether a drained old node, one of the last, has to be replaced all the same: its zone would end with the fewest
+/// instances, more than one behind another that has a replacement to give back instead.
+pub(super) fn is_needed_for_balance(pass: &Pass<'_>, group: &Group<'_>, id: &InstanceId) -> bool {
+    let Some(member) = pass.derived.members.get(id) else { return false };
+    let stays = |zone: &Zone| group.view.zones.get(zone).map_or(0, |v| v.staying);
+    let (max, min) = spread(group.record.zones.iter().map(stays));
+    let gives = |zone: &Zone| {
+        let adopted = group.view.zones.get(zone).map_or(0, |v| v.adopted);
+        stays(zone) == max && adopted + group.functional_in.get(zone).copied().unwrap_or(0) > 0
+    };
+    max - min > 1 && stays(&member.zone) == min && group.missing == 0 && group.record.zones.iter().any(gives)
+}
+
+/// The replacement to give back: the newest of the fullest zone that has one.
+pub(super) fn newest<'g>(pass: &Pass<'_>, group: &'g Group<'_>) -> Option<&'g InstanceId> {
+    let adopted = group.view.adopted.iter().map(|(_, id)| id);
+    let fullness = |id: &InstanceId| {
+        let zone = pass.derived.members.get(id).and_then(|m| group.view.zones.get(&m.zone));
+        zone.map_or(0, |z| z.staying)
+    };
+    // Of equals, the last is taken.
+    adopted.chain(&group.functional).max_by_key(|id| fullness(id))
 }
 
 /// Whether one more node of a zone may stop serving: it keeps its even share of what the group promises, but one,
@@ -95,15 +119,15 @@ fn shares(group: &Group<'_>) -> (Vec<Share>, u32) {
     (shares, surge.saturating_sub(in_hand - replaced))
 }
 
-/// `shrink` more terminations will launch nothing.
-fn choose(shares: &[Share], shrink: u32) -> (Vec<Choice>, Vec<Zone>) {
+/// `shrink` more terminations will launch nothing; `even` is a zone's even share of the group's own desired.
+fn choose(shares: &[Share], shrink: u32, even: u32) -> (Vec<Choice>, Vec<Zone>) {
     let old: u32 = shares.iter().map(|s| s.old).sum();
     let last = old <= shrink;
     let ends = end(shares, shrink);
     let mut tried: Vec<(u32, bool, i64, &Share)> = Vec::new();
     for (at, share) in shares.iter().enumerate().filter(|(_, s)| s.old > 0) {
         let worst = if last { 0 } else { worst_end(shares, at, shrink).saturating_sub(1) };
-        let surplus = i64::from(share.serving) - i64::from(ends[at]);
+        let surplus = i64::from(share.serving) - i64::from(ends[at].max(even));
         tried.push((worst, surplus >= 1, surplus, share));
     }
     let best = tried.iter().map(|t| t.0).min().unwrap_or(0);
@@ -157,7 +181,9 @@ mod tests {
     }
 
     fn first(of: &[(&str, u32, u32, u32)], shrink: u32) -> Option<(String, bool)> {
-        choose(&shares(of), shrink).0.first().map(|c| (c.zone.to_string(), c.replaced))
+        let all = shares(of);
+        let even = (all.iter().map(|s| s.total).sum::<u32>() - shrink) / all.len() as u32;
+        choose(&all, shrink, even).0.first().map(|c| (c.zone.to_string(), c.replaced))
     }
 
     #[test]
@@ -171,7 +197,7 @@ mod tests {
         // could go at the end.
         let zones = [("a", 3, 1, 3), ("b", 4, 1, 4), ("c", 3, 0, 3)];
         assert_eq!(first(&zones, 1), Some(("a".into(), false)));
-        assert_eq!(choose(&shares(&zones), 1).1, [Zone::from("b")]);
+        assert_eq!(choose(&shares(&zones), 1, 3).1, [Zone::from("b")]);
     }
 
     #[test]

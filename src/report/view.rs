@@ -9,7 +9,7 @@ use super::text::{Paint, clip, clock, count, short};
 use super::words;
 use crate::event::{Event, EventKind};
 use crate::model::{GroupName, Text};
-use crate::plan::{InHand, Progress, Subject, Wait};
+use crate::plan::{InHand, Progress, Stage, Subject, Wait};
 
 /// Names wider than this are cut.
 const WIDEST_NAME: usize = 28;
@@ -117,8 +117,11 @@ impl View {
 
     fn hand_lines(&self, now: Timestamp, width: usize, room: usize, paint: Paint) -> Vec<String> {
         let mut order: Vec<&InHand> = self.in_hand.iter().collect();
-        // Old nodes first, the longest in its stage first.
-        order.sort_by_key(|h| (words::is_new(h.stage), h.since.unwrap_or(Timestamp::MAX)));
+        // What is drained first, then what is to come, then what only has to go; the longest in its stage first.
+        order.sort_by_key(|h| {
+            let rank = if h.stage == Stage::Terminating { 2 } else { u8::from(words::is_new(h.stage)) };
+            (rank, h.since.unwrap_or(Timestamp::MAX))
+        });
         let fits = if order.len() > room { room.saturating_sub(1) } else { order.len() };
         let mut lines: Vec<String> = order.iter().take(fits).map(|h| self.hand_line(h, now, width, paint)).collect();
         if order.len() > fits && room > 0 {

@@ -22,6 +22,9 @@ pub struct SimCloud {
     last: Rc<RefCell<Option<Vec<GroupState>>>>,
 }
 
+/// A throttled reading is sent so often at most.
+const READ_ATTEMPTS: u32 = 6;
+
 /// Whether the process dies at an action, and the answer is lost on the way.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fate {
@@ -37,11 +40,6 @@ impl SimCloud {
     /// A call on its way to AWS: counted, delayed, perhaps refused or throttled, perhaps the last one.
     async fn send(&self, operation: &'static str, changes: bool) -> Result<Fate> {
         self.handle.alive().await;
-        let (there, denied) = self.handle.with(|world| {
-            *world.calls.entry(operation).or_default() += 1;
-            let (low, high) = world.times.aws_ms;
-            (world.random.latency.micros(low, high), world.faults.denied.contains(operation))
-        });
         let mut fate = Fate::default();
         if changes && self.handle.counts_to_death() {
             fate.dies_after = self.handle.with(|world| world.random.faults.chance(0.5));
@@ -49,17 +47,27 @@ impl SimCloud {
                 self.handle.die().await;
             }
         }
-        tokio::time::sleep(Duration::from_micros(there)).await;
-        self.handle.alive().await;
-        if denied {
-            return Err(error(
-                ErrorKind::Denied,
-                operation,
-                format!("AccessDenied: not authorized to perform: {operation}"),
-            ));
-        }
-        if self.handle.with(|world| world.random.faults.chance(world.faults.throttle)) {
-            return Err(error(ErrorKind::Throttled, operation, "Throttling: Rate exceeded".to_owned()));
+        // What is throttled had no effect; a call that is sent once is not sent again all the same.
+        let attempts = if changes { 1 } else { READ_ATTEMPTS };
+        for attempt in 1..=attempts {
+            let (there, denied) = self.handle.with(|world| {
+                *world.calls.entry(operation).or_default() += 1;
+                let (low, high) = world.times.aws_ms;
+                (world.random.latency.micros(low, high), world.faults.denied.contains(operation))
+            });
+            tokio::time::sleep(Duration::from_micros(there)).await;
+            self.handle.alive().await;
+            if denied {
+                let message = format!("AccessDenied: not authorized to perform: {operation}");
+                return Err(error(ErrorKind::Denied, operation, message));
+            }
+            if !self.handle.with(|world| world.random.faults.chance(world.faults.throttle)) {
+                break;
+            }
+            if attempt == attempts {
+                return Err(error(ErrorKind::Throttled, operation, "Throttling: Rate exceeded".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
         }
         fate.lost = changes && self.handle.with(|world| world.random.faults.chance(world.faults.lost_replies));
         Ok(fate)

@@ -12,6 +12,9 @@ use crate::model::{Node, NodeName, ObjectKey, Text, Uid};
 use super::simulation::Handle;
 use super::world::{Watcher, World};
 
+/// A request that reads is sent so often at most while the server sheds load.
+const READ_ATTEMPTS: u32 = 6;
+
 /// Kubernetes as the simulator plays it.
 #[derive(Clone, Debug)]
 pub struct SimCluster {
@@ -53,8 +56,21 @@ impl SimCluster {
 
     /// A request that reads: counted, delayed, perhaps refused.
     async fn read<T>(&self, verb: &'static str, act: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
-        self.travel(verb).await?;
+        self.ask(verb).await?;
         self.handle.with(act)
+    }
+
+    /// A request that is sent again while the server sheds load: one that changes nothing.
+    async fn ask(&self, verb: &'static str) -> Result<()> {
+        for attempt in 1..READ_ATTEMPTS {
+            match self.travel(verb).await {
+                Err(error) if error.kind == ErrorKind::Throttled => {
+                    tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
+                }
+                other => return other,
+            }
+        }
+        self.travel(verb).await
     }
 
     async fn travel(&self, verb: &'static str) -> Result<()> {
@@ -154,15 +170,8 @@ impl Cluster for SimCluster {
         let watcher = Rc::new(Watcher::default());
         for kind in Kind::ALL {
             let (list_verb, watch_verb) = verbs(kind);
-            for verb in [list_verb, watch_verb] {
-                // A watch comes back by itself from a server that sheds load.
-                while let Err(error) = self.travel(verb).await {
-                    if error.kind != ErrorKind::Throttled {
-                        return Err(error);
-                    }
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
+            self.ask(list_verb).await?;
+            self.ask(watch_verb).await?;
         }
         // All kinds are listed at one moment, so that they agree with each other and with what follows.
         self.handle.with(|world| {
@@ -253,6 +262,19 @@ impl Cluster for SimCluster {
             let written = LeaseRecord { version: Some(world.next_version()), ..lease.clone() };
             world.leases.insert(key.clone(), written.clone());
             Ok(written)
+        };
+        self.change(verb, act).await
+    }
+
+    async fn delete_lease(&self, key: &ObjectKey, version: &str) -> Result<()> {
+        let verb = "delete leases";
+        let act = |world: &mut World| match world.leases.get(key) {
+            None => Err(not_found(verb, "leases", &key.name)),
+            Some(there) if there.version.as_deref() != Some(version) => Err(conflict(verb, "leases", &key.name)),
+            Some(_) => {
+                world.leases.remove(key);
+                Ok(())
+            }
         };
         self.change(verb, act).await
     }

@@ -36,6 +36,8 @@ pub(super) struct Group {
     pub(super) activities: Vec<Activity>,
     /// An instance launched to balance the zones, until it is in service.
     rebalancing: Option<usize>,
+    /// Launches failed, and the next try is due.
+    retrying: bool,
     /// Why the next launch happens, in AWS's words.
     cause: String,
     /// An excess that nobody asked for in the right way: terminations for it are on the judge's list.
@@ -158,6 +160,7 @@ impl World {
             launches: 0,
             activities: Vec::new(),
             rebalancing: None,
+            retrying: false,
             cause: String::new(),
             shrunk_by_others: false,
         });
@@ -279,6 +282,12 @@ impl World {
         }
     }
 
+    /// Tries again what could not be launched.
+    pub(super) fn retry(&mut self, group: usize) {
+        self.groups[group].retrying = false;
+        self.reconcile(group);
+    }
+
     /// A group looks at itself again after a while.
     pub(super) fn react(&mut self, group: usize) {
         let delay = self.random.instances.spread(self.times.reaction_s);
@@ -311,8 +320,12 @@ impl World {
             self.launch_failed(group, zone, have);
         }
         let Some(zone) = placed else {
-            let again = self.random.instances.micros(15_000.0, 40_000.0);
-            self.after(again, Event::Reconcile(group));
+            // One look again, however many launches failed: else each would try all that are missing.
+            if !self.groups[group].retrying {
+                self.groups[group].retrying = true;
+                let again = self.random.instances.micros(15_000.0, 40_000.0);
+                self.after(again, Event::Retry(group));
+            }
             return;
         };
         let version = self.groups[group].latest;

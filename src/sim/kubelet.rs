@@ -527,7 +527,8 @@ impl World {
         self.tell(|| Fact::CsiNode(self.csi_node(node)));
     }
 
-    /// Judges anew whether a node does the work of one: in service, Ready, open, every DaemonSet pod ready.
+    /// Judges anew whether a node does the work of one: in service, Ready, open, the pod of every critical
+    /// DaemonSet ready.
     pub(super) fn refresh_functional(&mut self, node: usize) {
         let state = &self.nodes[node];
         let closed = |t: &Taint| t.effect != TaintEffect::PreferNoSchedule && &*t.key != UNSCHEDULABLE_TAINT;
@@ -536,7 +537,7 @@ impl World {
             && state.record.ready() == ConditionStatus::True
             && !state.record.unschedulable
             && !state.record.taints.iter().any(closed)
-            && state.ready_daemons.len() == state.daemons.len();
+            && state.daemons.keys().all(|d| !self.daemons[*d].spec.critical || state.ready_daemons.contains(d));
         if functional != state.functional {
             self.nodes[node].functional = functional;
             self.judge_functional(node, functional);

@@ -189,6 +189,11 @@ impl Simulation {
         self.handle.with(|world| world.crash_at = Some(world.actions + action.max(1)));
     }
 
+    /// Lets fastnode live from here on.
+    pub fn crash_no_more(&self) {
+        self.handle.with(|world| world.crash_at = None);
+    }
+
     /// Waits until fastnode has died of the scenario's `crash_at` or of [`Simulation::crash_at`]. From then on
     /// its requests hang: drop it, and [`Simulation::revive`] gives the next one its ports.
     pub async fn crashed(&self) {

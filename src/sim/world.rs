@@ -35,6 +35,8 @@ pub(super) const ORIGIN: Timestamp = Timestamp::constant(1_793_606_400, 0);
 pub(super) enum Event {
     /// A group compares desired and actual.
     Reconcile(usize),
+    /// A group tries again what could not be launched.
+    Retry(usize),
     /// An instance goes into service.
     InService(usize),
     /// An instance's kubelet registers its Node.
@@ -276,6 +278,7 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Reconcile(group) => self.reconcile(group),
+            Event::Retry(group) => self.retry(group),
             Event::InService(instance) => self.in_service(instance),
             Event::Join(instance) => self.join(instance),
             Event::Gone(instance) => self.instance_gone(instance),

@@ -238,6 +238,15 @@ impl Cluster for FakeCluster {
         *self.lease.borrow_mut() = Some(written.clone());
         Ok(written)
     }
+    async fn delete_lease(&self, _: &ObjectKey, version: &str) -> cluster::Result<()> {
+        self.up()?;
+        let found = self.lease.borrow().as_ref().and_then(|l| l.version.clone());
+        if found.as_deref() != Some(version) {
+            return Err(refused(cluster::ErrorKind::Conflict));
+        }
+        *self.lease.borrow_mut() = None;
+        Ok(())
+    }
     async fn configs(&self, _: &str) -> cluster::Result<Vec<ConfigRecord>> {
         Ok(self.configs.borrow().values().cloned().collect())
     }

@@ -45,7 +45,6 @@ pub async fn seconds(n: u64) {
 pub struct Watch {
     pub snapshot: Snapshot,
     pub lines: Vec<String>,
-    pub seen: u64,
     facts: mpsc::Receiver<Fact>,
 }
 
@@ -53,18 +52,11 @@ impl Watch {
     pub async fn begin(sim: &Simulation) -> Self {
         let (sink, facts) = mpsc::channel(64);
         sim.cluster.watch(sink).await.unwrap();
-        let mut watch = Self { snapshot: Snapshot::default(), lines: Vec::new(), seen: 0, facts };
+        let mut watch = Self { snapshot: Snapshot::default(), lines: Vec::new(), facts };
         watch.follow(0).await;
         watch
     }
 
-    pub async fn follow_quiet(&mut self, n: u64) {
-        let end = tokio::time::Instant::now() + Duration::from_secs(n) + Duration::from_millis(50);
-        while let Ok(Some(fact)) = tokio::time::timeout_at(end, self.facts.recv()).await {
-            self.seen += 1;
-            self.snapshot.apply(fact);
-        }
-    }
     /// Takes in what comes for so many seconds.
     pub async fn follow(&mut self, n: u64) {
         let end = tokio::time::Instant::now() + Duration::from_secs(n) + Duration::from_millis(50);

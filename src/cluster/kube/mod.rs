@@ -248,6 +248,12 @@ impl Cluster for KubeCluster {
         records::lease(&answer).map_err(|error| unreadable(verb, &error))
     }
 
+    async fn delete_lease(&self, key: &ObjectKey, version: &str) -> Result<()> {
+        let options = json!({ "preconditions": { "resourceVersion": version } });
+        let path = format!("{}/{}", lease_path(&key.namespace), key.name);
+        self.call(Call::json("delete leases", Method::DELETE, path, &options)).await.map(drop)
+    }
+
     async fn configs(&self, namespace: &str) -> Result<Vec<ConfigRecord>> {
         const VERB: &str = "list configmaps";
         let path = format!("{}?labelSelector={ROTATION}", config_path(namespace));
