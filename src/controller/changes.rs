@@ -1,7 +1,6 @@
 //! Events by the difference of two plans: the world tells where everything stands, not what happened.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::discriminant;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -36,8 +35,11 @@ pub(super) struct Changes {
     taken_up: bool,
 }
 
+/// What kind of wait it is, and the name of who is to blame.
+type Culprit = (&'static str, Option<Text>, Option<ObjectKey>);
+
 /// A wait's subject and who is to blame.
-type WaitKey = (Subject, String);
+type WaitKey = (Subject, Culprit);
 
 /// What is waited for, since when it is seen here, and whether that has been told.
 #[derive(Debug, Default)]
@@ -258,17 +260,30 @@ fn step(
 }
 
 /// Who is to blame: two waits of a subject with the same one are the same wait, however its numbers move.
-fn culprit(reason: &WaitReason) -> String {
-    let who: Option<String> = match reason {
-        WaitReason::StartupTaint { taint } => Some(taint.to_string()),
-        WaitReason::DaemonSet { daemonset, .. } => Some(daemonset.to_string()),
-        WaitReason::Budget { budget, .. } => Some(budget.to_string()),
-        WaitReason::ZoneBalance { zone } => Some(zone.to_string()),
-        WaitReason::AwsBusy { what } => Some(what.to_string()),
-        WaitReason::Launch { failure, .. } => failure.as_ref().map(ToString::to_string),
-        _ => None,
-    };
-    format!("{:?} {}", discriminant(reason), who.unwrap_or_default())
+fn culprit(reason: &WaitReason) -> Culprit {
+    let text = |what: &'static str, who: &Text| (what, Some(who.clone()), None);
+    let alone = |what: &'static str| (what, None, None);
+    match reason {
+        WaitReason::StartupTaint { taint } => text("startup taint", taint),
+        WaitReason::DaemonSet { daemonset, .. } => ("daemonset", None, Some(daemonset.clone())),
+        WaitReason::Budget { budget, .. } => text("budget", budget),
+        WaitReason::ZoneBalance { zone } => text("zone balance", &zone.0),
+        WaitReason::AwsBusy { what } => text("aws", what),
+        WaitReason::Launch { failure: Some(failure), .. } => text("launch", failure),
+        WaitReason::Launch { failure: None, .. } => alone("launch"),
+        WaitReason::Join => alone("join"),
+        WaitReason::NodeReady { .. } => alone("ready"),
+        WaitReason::NodeLacks { .. } => alone("lacks"),
+        WaitReason::Soak { .. } => alone("soak"),
+        WaitReason::Canary { .. } => alone("canary"),
+        WaitReason::Capacity { .. } => alone("capacity"),
+        WaitReason::DrainSlot { .. } => alone("drain slot"),
+        WaitReason::PodTermination { .. } => alone("pods"),
+        WaitReason::VolumeDetach { .. } => alone("volumes"),
+        WaitReason::Deregistration => alone("deregistration"),
+        WaitReason::Termination => alone("termination"),
+        WaitReason::Paused => alone("paused"),
+    }
 }
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {

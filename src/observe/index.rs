@@ -54,6 +54,12 @@ impl Index {
         }
     }
 
+    pub(super) fn leave_group(&mut self, group: &GroupName, id: &InstanceId) {
+        if let Some(members) = self.instances_of_group.get_mut(group) {
+            members.remove(id);
+        }
+    }
+
     pub(super) fn bind(&mut self, pod: &Pod) {
         if let Some(node) = &pod.node {
             self.pods_of_node.entry(node.clone()).or_default().insert(pod.uid.clone());

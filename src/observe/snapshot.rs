@@ -231,34 +231,22 @@ impl Snapshot {
     /// Takes in a full reading of the cluster's groups. Targets stay as they were resolved last where the
     /// group still names the same thing; details EC2 gave of an instance are kept.
     pub fn apply_groups(&mut self, states: Vec<GroupState>, now: Timestamp) {
-        let mut instances = BTreeMap::new();
         let mut groups = BTreeMap::new();
+        let mut named = Vec::with_capacity(self.instances.len());
         // Without a rotation, ages are counted from the reading.
         self.dirty.all |= self.rotation.is_none();
-        self.index.instances_of_group.clear();
         for mut state in states {
             if let Some(old) = self.groups.get(&state.group.name) {
                 state.group.target = state.group.target.keeping_resolution(&old.target);
             }
-            let members = self.index.instances_of_group.entry(state.group.name.clone()).or_default();
-            for mut instance in state.instances {
-                if let Some(old) = self.instances.get(&instance.id) {
-                    instance.launched_at = instance.launched_at.or(old.launched_at);
-                    instance.image = instance.image.take().or_else(|| old.image.clone());
-                }
-                members.insert(instance.id.clone());
-                if instance.launched_at.is_none() {
-                    self.first_seen.entry(instance.id.clone()).or_insert(now);
-                }
-                if self.instances.get(&instance.id) != Some(&instance) {
-                    self.dirty.instances.insert(instance.id.clone());
-                }
-                instances.insert(instance.id.clone(), instance);
+            self.index.instances_of_group.entry(state.group.name.clone()).or_default();
+            let mut counted = 0;
+            for instance in state.instances {
+                counted += u32::from(instance.lifecycle.counts_in_desired());
+                named.push(instance.id.clone());
+                self.apply_instance(instance, now);
             }
-            let ids = self.index.instances_of_group.get(&state.group.name).into_iter().flatten();
-            let counted =
-                ids.filter_map(|id| instances.get(id)).filter(|i: &&Instance| i.lifecycle.counts_in_desired());
-            if (counted.count() as u32) < state.group.desired {
+            if counted < state.group.desired {
                 self.short_since.entry(state.group.name.clone()).or_insert(now);
             } else {
                 self.short_since.remove(&state.group.name);
@@ -266,13 +254,47 @@ impl Snapshot {
             self.note_group(&state.group);
             groups.insert(state.group.name.clone(), state.group);
         }
+        if self.instances.len() != named.len() {
+            self.drop_unnamed(&named.into_iter().collect());
+        }
         self.dirty.groups |= groups.len() != self.groups.len();
-        self.dirty.instances.extend(self.instances.keys().filter(|id| !instances.contains_key(*id)).cloned());
-        self.first_seen.retain(|id, _| instances.contains_key(id));
+        self.index.instances_of_group.retain(|name, _| groups.contains_key(name));
         self.groups = groups;
-        self.instances = instances;
         self.groups_read = Some(now);
         self.synced.groups = true;
+    }
+
+    /// Most instances of a reading are as they were: those cost a comparison and nothing else.
+    fn apply_instance(&mut self, mut instance: Instance, now: Timestamp) {
+        let id = instance.id.clone();
+        if let Some(old) = self.instances.get_mut(&id) {
+            instance.launched_at = instance.launched_at.or(old.launched_at);
+            instance.image = instance.image.take().or_else(|| old.image.clone());
+            if *old == instance {
+                return;
+            }
+            if old.group != instance.group {
+                self.index.leave_group(&old.group, &id);
+            }
+        }
+        if instance.launched_at.is_none() {
+            self.first_seen.entry(id.clone()).or_insert(now);
+        }
+        self.index.instances_of_group.entry(instance.group.clone()).or_default().insert(id.clone());
+        self.dirty.instances.insert(id.clone());
+        self.instances.insert(id, instance);
+    }
+
+    /// Drops the instances that a reading no longer names.
+    fn drop_unnamed(&mut self, named: &BTreeSet<InstanceId>) {
+        let gone: Vec<InstanceId> = self.instances.keys().filter(|id| !named.contains(*id)).cloned().collect();
+        for id in gone {
+            if let Some(instance) = self.instances.remove(&id) {
+                self.index.leave_group(&instance.group, &id);
+            }
+            self.first_seen.remove(&id);
+            self.dirty.instances.insert(id);
+        }
     }
 
     /// Takes in what a group's target resolves to now.
