@@ -95,7 +95,6 @@ impl fmt::Display for WaitReason {
             Self::Termination => f.write_str("the instance to be gone"),
             Self::AwsBusy { what } => what.fmt(f),
             Self::Paused => f.write_str("resume"),
-            Self::NodeLacks { .. } => f.write_str("lacks"),
         }
     }
 }
