@@ -49,6 +49,12 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 const AFTER_CONFLICT: Duration = Duration::from_millis(50);
 /// How often a Lease of somebody else's is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2500);
+/// Tries of a request before the lock is held.
+const TRIES: u32 = 5;
+/// Giving the lock back takes no longer than this, so that a signal is answered within its 10 s.
+const RELEASE_DEADLINE: Duration = Duration::from_millis(3500);
+/// Pause before it is tried again.
+const RELEASE_AGAIN: Duration = Duration::from_millis(500);
 /// Longest wait for one request about the Lease.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(4);
 /// A foreign Lease may name any duration; this is the longest that is waited out.
@@ -153,14 +159,7 @@ impl<K: Cluster + 'static> Lock<K> {
             annotations,
             version: found.and_then(|l| l.version),
         };
-        let lease = match cluster.put_lease(&key, &taken).await {
-            Ok(lease) => lease,
-            Err(e) if e.kind == ErrorKind::Conflict => {
-                let other = cluster.lease(&key).await?;
-                return Err(other.map_or(Error::Cluster(e), |l| held_by(&l)));
-            }
-            Err(e) => return Err(e.into()),
-        };
+        let lease = take(&*cluster, &key, &taken).await?;
         let guard = Guard::until(sent + RENEW_DEADLINE);
         let (tell, state) = watch::channel(State { lost_to: None, request: paused.map(|p| p.to_string()) });
         let lease = Rc::new(RefCell::new(lease));
@@ -191,31 +190,44 @@ impl<K: Cluster + 'static> Lock<K> {
         if self.state.borrow().lost_to.is_some() {
             return Ok(());
         }
-        let mut lease = self.lease.borrow().clone();
+        let lease = self.lease.borrow().clone();
+        let mut last = None;
+        // What keeps failing until the deadline is named; the Lease then runs out by itself.
+        match timeout(RELEASE_DEADLINE, self.give_back(lease, resumed, &mut last)).await {
+            Ok(done) => done,
+            Err(_) => last.map_or(Ok(()), Err),
+        }
+    }
+
+    async fn give_back(
+        &self,
+        mut lease: LeaseRecord,
+        resumed: bool,
+        last: &mut Option<cluster::Error>,
+    ) -> Result<(), cluster::Error> {
         let ours = lease.holder.clone();
-        // A renewal that was cut off, or a request written by a user, may have moved the version: once more.
-        for attempt in 0..2 {
+        loop {
             lease.holder = None;
             lease.annotations.retain(|key, value| resumed && key.as_ref() == REQUEST && value.as_ref() == PAUSE);
-            let given_back = async {
-                match &lease.version {
-                    Some(version) if !resumed => self.cluster.delete_lease(&self.key, version).await,
-                    _ => self.cluster.put_lease(&self.key, &lease).await.map(drop),
-                }
+            let written = match &lease.version {
+                Some(version) if !resumed => self.cluster.delete_lease(&self.key, version).await,
+                _ => self.cluster.put_lease(&self.key, &lease).await.map(drop),
             };
-            match timeout(REQUEST_DEADLINE, given_back).await {
-                Ok(Err(e)) if e.kind == ErrorKind::Conflict && attempt == 0 => {
-                    match self.cluster.lease(&self.key).await? {
-                        Some(found) if found.holder == ours => lease = found,
-                        _ => return Ok(()),
-                    }
+            match written {
+                Err(e) if e.kind == ErrorKind::NotFound => return Ok(()),
+                // A renewal that was cut off, or a request written by a user, has moved the version.
+                Err(e) if e.kind == ErrorKind::Conflict => {}
+                Err(e) if is_passing(&e) => {
+                    *last = Some(e);
+                    sleep(RELEASE_AGAIN).await;
                 }
-                Ok(Err(e)) if e.kind == ErrorKind::NotFound => return Ok(()),
-                Ok(Err(e)) => return Err(e),
-                Ok(Ok(())) | Err(_) => return Ok(()),
+                done => return done,
+            }
+            match read(&*self.cluster, &self.key).await? {
+                Some(found) if found.holder == ours => lease = found,
+                _ => return Ok(()),
             }
         }
-        Ok(())
     }
 }
 
@@ -231,15 +243,56 @@ fn is_free(lease: &LeaseRecord) -> bool {
     lease.holder.as_deref().is_none_or(str::is_empty)
 }
 
+/// Writes a Lease that was found free. A reply that was lost is looked for: the Lease may be ours already.
+async fn take<K: Cluster>(cluster: &K, key: &ObjectKey, taken: &LeaseRecord) -> Result<LeaseRecord, Error> {
+    let mut tries = 0;
+    loop {
+        let e = match cluster.put_lease(key, taken).await {
+            Ok(lease) => return Ok(lease),
+            Err(e) => e,
+        };
+        tries += 1;
+        if e.kind != ErrorKind::Conflict && (!is_passing(&e) || tries == TRIES) {
+            return Err(e.into());
+        }
+        if e.kind != ErrorKind::Conflict {
+            sleep(RETRY_EVERY).await;
+        }
+        match read(cluster, key).await? {
+            Some(found) if found.holder == taken.holder && found.acquired == taken.acquired => return Ok(found),
+            Some(found) if found.version != taken.version => return Err(held_by(&found)),
+            _ if e.kind == ErrorKind::Conflict => return Err(e.into()),
+            _ => {}
+        }
+    }
+}
+
+/// Reads the Lease, a few times if need be.
+async fn read<K: Cluster>(cluster: &K, key: &ObjectKey) -> Result<Option<LeaseRecord>, cluster::Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match cluster.lease(key).await {
+            Err(e) if is_passing(&e) && tries < TRIES => sleep(RETRY_EVERY).await,
+            answer => return answer,
+        }
+    }
+}
+
+/// Whether a request may succeed a second later.
+fn is_passing(e: &cluster::Error) -> bool {
+    matches!(e.kind, ErrorKind::Throttled | ErrorKind::Unavailable)
+}
+
 /// Waits until the Lease is free or has been silent for as long as it says; returns it as last read.
 async fn await_free<K: Cluster>(cluster: &K, key: &ObjectKey) -> Result<Option<LeaseRecord>, Error> {
-    let Some(first) = cluster.lease(key).await? else { return Ok(None) };
+    let Some(first) = read(cluster, key).await? else { return Ok(None) };
     let seen = Instant::now();
     let wait = Duration::from_secs(first.duration_seconds.into()).clamp(DURATION, LONGEST_WAIT);
     let mut lease = first.clone();
     while !is_free(&lease) && seen.elapsed() < wait {
         sleep(LOOK_EVERY.min(wait.saturating_sub(seen.elapsed()))).await;
-        let Some(now) = cluster.lease(key).await? else { return Ok(None) };
+        let Some(now) = read(cluster, key).await? else { return Ok(None) };
         // A user's request for pause or abort moves the version too; only the holder moves these.
         if !is_free(&now) && (&now.holder, now.renewed, now.acquired) != (&first.holder, first.renewed, first.acquired)
         {

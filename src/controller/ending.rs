@@ -20,7 +20,7 @@ use crate::plan::{Action, ActionReason, Block, BlockReason, NodePurpose, Planned
 
 /// On a signal: acts in flight are awaited so long at most, and uncordoning takes so long at most. Together with
 /// the Lease's release they stay within the 10 s that a signal promises.
-const WIND_DOWN: Duration = Duration::from_secs(4);
+const WIND_DOWN: Duration = Duration::from_secs(3);
 
 impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
     /// Awaits what is in flight, for a short time.

@@ -14,13 +14,14 @@ use super::pauses::Pauses;
 use super::prepare::{self, BATCH, World};
 use super::voice::Voice;
 use super::{Error, Interrupt, Ports, Settings, history};
-use crate::cloud::{self, Cloud};
+use crate::cloud::{self, Cloud, GroupState};
 use crate::cluster::{Cluster, Fact, Kind};
 use crate::event::{EventKind, Report};
+use crate::execute::retry::Jitter;
 use crate::execute::{Executor, Outcome, Record};
 use crate::invariants::{self, Violation};
 use crate::lock::{self, Lock};
-use crate::model::{GroupName, InstanceId, Lifecycle, Text};
+use crate::model::{GroupName, InstanceId, LaunchSource, Lifecycle, Target, Text};
 use crate::observe::source::{Answer, Heard, Source};
 use crate::observe::{InFlight, Snapshot};
 use crate::plan::{Action, ActionKey, NodePurpose, Plan, Planned, Preview, Verdict, WaitReason, plan};
@@ -131,7 +132,8 @@ async fn begin<C, K: Cluster>(
     id: &Text,
     snapshot: &Snapshot,
 ) -> Result<(Record<K>, bool), Error> {
-    let configs = ports.cluster.configs(&settings.namespace).await?;
+    let jitter = Jitter::seeded(settings.seed);
+    let configs = prepare::patiently(&jitter, "list configmaps", || ports.cluster.configs(&settings.namespace)).await?;
     let found = history::open(&configs, &settings.cluster);
     let resumed = found.is_some();
     let id = found.as_ref().map_or(id, |(record, _)| &record.id).clone();
@@ -380,6 +382,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     fn answered(&mut self, answer: Answer, now: Timestamp, events: &mut Vec<EventKind>) -> Option<Ending> {
         match answer {
             Answer::Groups { states, began } => {
+                if states.iter().any(|s| launched_another(&self.snapshot, s)) {
+                    self.resolve = Instant::now();
+                }
                 self.own.read(&mut self.snapshot, states, began, now);
                 self.source.pace.end(Instant::now());
                 self.rejected = 0;
@@ -515,6 +520,20 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         });
         self.executor.begin(planned.action.clone());
     }
+}
+
+/// Whether a group has launched, since the last reading, from another version than its target was resolved to:
+/// the target has moved, and is worth asking for before its time.
+fn launched_another(snapshot: &Snapshot, state: &GroupState) -> bool {
+    let Some(Target::Template(target)) = snapshot.groups.get(&state.group.name).map(|g| &g.target) else {
+        return false;
+    };
+    state.instances.iter().filter(|i| !snapshot.instances.contains_key(&i.id)).any(|i| match &i.source {
+        LaunchSource::Template { id, version } => {
+            *id == target.id && target.resolved.as_ref().is_some_and(|resolved| resolved != version)
+        }
+        LaunchSource::Configuration(_) | LaunchSource::Unknown => false,
+    })
 }
 
 /// Actions that a pause holds back: those that take another node in hand or launch for it.

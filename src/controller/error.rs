@@ -20,7 +20,7 @@ pub enum Error {
     #[error("failed to start: not allowed to {}", .0.join(", "))]
     NotAllowed(Vec<String>),
     /// Something in the cluster forbids it, found before anything was changed.
-    #[error("refused before anything was changed")]
+    #[error("refused before anything was changed{}", .0.faults.first().map(|f| format!(": {f}")).unwrap_or_default())]
     Preflight(Preflight),
     /// The user said no.
     #[error("declined: nothing was changed")]

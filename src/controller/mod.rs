@@ -141,10 +141,11 @@ where
         if !wrong && !preview.has_work() && !prepare::is_marked(&world.snapshot) {
             return Ok(Err(preview));
         }
-        if !preflight.faults.is_empty() {
+        // What a rotation has begun is finished or undone, whatever would speak against beginning it.
+        if wrong || (!preflight.faults.is_empty() && world.open.is_none()) {
             return Err(Error::Preflight(preflight));
         }
-        prepare::permitted(&ports, &settings.namespace).await?;
+        prepare::permitted(&ports, &settings).await?;
         if !confirm(&world.snapshot, &preview, &preflight).await {
             return Err(Error::Declined);
         }

@@ -6,8 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Error, Ports, Settings, history};
 use crate::cloud::{self, Cloud, ErrorKind};
-use crate::cluster::{Cluster, ConfigRecord};
+use crate::cluster::{self, Cluster, ConfigRecord};
 use crate::event::EventKind;
+use crate::execute::retry;
 use crate::model::marks::{OUTDATED_TAINT, ROTATION, STATE, TAG_SURGE};
 use crate::model::{GroupName, Ledger, Node, NodeGroup, Override, Target, TemplateRef, Text};
 use crate::observe::source::{Answer, Heard, Source, resolve};
@@ -40,8 +41,9 @@ where
     snapshot.cluster = settings.cluster.clone();
     snapshot.own_node = settings.own_node.clone();
     let listed = listed(&mut source, snapshot, ports);
-    let version = async { Ok(ports.cluster.version().await?) };
-    let configs = async { Ok(ports.cluster.configs(&settings.namespace).await?) };
+    let jitter = retry::Jitter::seeded(settings.seed);
+    let version = patiently(&jitter, "get /version", || ports.cluster.version());
+    let configs = patiently(&jitter, "list configmaps", || ports.cluster.configs(&settings.namespace));
     let (mut snapshot, version, configs) = tokio::try_join!(listed, version, configs)?;
     snapshot.version = version;
     resolve_targets(&mut snapshot, ports).await?;
@@ -57,6 +59,15 @@ where
     let open = history::open(&configs, &settings.cluster);
     snapshot.rotation = open.as_ref().map(|(record, _)| record.clone());
     Ok(World { snapshot, source, open })
+}
+
+/// Reads what can be read again, a few times if need be.
+pub(super) async fn patiently<T, F: Future<Output = cluster::Result<T>>>(
+    jitter: &retry::Jitter,
+    verb: &str,
+    read: impl FnMut() -> F,
+) -> Result<T, Error> {
+    retry::repeat(jitter, || Ok(()), read).await.map_err(|fault| history::access(fault, verb))
 }
 
 /// Applies facts until every first list is complete.
@@ -148,8 +159,8 @@ pub(super) fn is_marked(snapshot: &Snapshot) -> bool {
 }
 
 /// Asks the API server whether we may do all that a rotation needs, before anything is changed.
-pub(super) async fn permitted<C, K: Cluster>(ports: &Ports<C, K>, namespace: &str) -> Result<(), Error> {
-    let own = Some(namespace);
+pub(super) async fn permitted<C, K: Cluster>(ports: &Ports<C, K>, settings: &Settings) -> Result<(), Error> {
+    let own = Some(settings.namespace.as_str());
     let wanted = [
         ("patch", "nodes", None),
         ("create", "pods/eviction", None),
@@ -161,7 +172,8 @@ pub(super) async fn permitted<C, K: Cluster>(ports: &Ports<C, K>, namespace: &st
         ("update", "configmaps", own),
         ("delete", "configmaps", own),
     ];
-    let refused = ports.cluster.refused(&wanted).await?;
+    let jitter = retry::Jitter::seeded(settings.seed);
+    let refused = patiently(&jitter, "create selfsubjectaccessreviews", || ports.cluster.refused(&wanted)).await?;
     if refused.is_empty() { Ok(()) } else { Err(Error::NotAllowed(refused)) }
 }
 

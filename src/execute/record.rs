@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::sleep;
 
 use super::{FENCED_DEADLINE, Fault, retry};
 use crate::cluster::{Cluster, ConfigRecord, ErrorKind};
@@ -12,6 +14,10 @@ use crate::observe::RotationRecord;
 
 /// The key of the ConfigMap under which the record stands, as JSON.
 pub const RECORD: &str = "record";
+
+/// Tries of a write before the last, with a pause after each that doubles.
+const TRIES: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The record as it stands in the cluster; a clone is the same record.
 pub struct Record<K> {
@@ -57,7 +63,7 @@ impl<K: Cluster> Record<K> {
         mut config: ConfigRecord,
     ) -> Result<Self, Fault> {
         config.data.insert(RECORD.to_owned(), to_json(&record));
-        let config = retry::within(FENCED_DEADLINE, cluster.put_config(namespace, &record.id, &config)).await?;
+        let config = put(&*cluster, namespace, &record.id, config).await?;
         Ok(Self {
             cluster,
             namespace: namespace.into(),
@@ -91,21 +97,35 @@ impl<K: Cluster> Record<K> {
         let mut record = self.current();
         let mut config = written.clone();
         change(&mut record, &mut config);
-        let put = self.cluster.put_config(&self.namespace, &record.id, &config);
-        let put = match retry::within(FENCED_DEADLINE, put).await {
-            // Ours alone by the lock: a conflict is our own write whose reply was lost, or a person's edit.
-            Err(Fault::Cluster(e)) if e.kind == ErrorKind::Conflict => {
-                let all = retry::within(FENCED_DEADLINE, self.cluster.configs(&self.namespace)).await?;
-                let Some(found) = all.into_iter().find(|c| c.name == config.name) else { return Err(e.into()) };
-                config.version = found.version;
-                retry::within(FENCED_DEADLINE, self.cluster.put_config(&self.namespace, &record.id, &config)).await
-            }
-            put => put,
-        };
-        *written = put?;
+        *written = put(&*self.cluster, &self.namespace, &record.id, config).await?;
         *self.now.borrow_mut() = record;
         Ok(())
     }
+}
+
+/// Writes the ConfigMap, a few times if need be. It is ours alone by the lock: a conflict is our own write whose
+/// reply was lost, or a person's edit, and is written over.
+async fn put<K: Cluster>(
+    cluster: &K,
+    namespace: &str,
+    rotation: &str,
+    mut config: ConfigRecord,
+) -> Result<ConfigRecord, Fault> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 0..TRIES {
+        match retry::within(FENCED_DEADLINE, cluster.put_config(namespace, rotation, &config)).await {
+            Err(Fault::Cluster(e)) if e.kind == ErrorKind::Conflict => {
+                if let Ok(all) = retry::within(FENCED_DEADLINE, cluster.configs(namespace)).await {
+                    config.version = all.into_iter().find(|c| c.name == config.name).and_then(|c| c.version);
+                }
+            }
+            Err(fault) if retry::may_send_again(&fault) => {}
+            done => return done,
+        }
+        sleep(pause).await;
+        pause *= 2;
+    }
+    retry::within(FENCED_DEADLINE, cluster.put_config(namespace, rotation, &config)).await
 }
 
 fn to_json(record: &RotationRecord) -> String {

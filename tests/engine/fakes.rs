@@ -159,6 +159,8 @@ pub struct FakeCluster {
     pub configs: RefCell<BTreeMap<String, ConfigRecord>>,
     pub version: Cell<u64>,
     pub unreachable: Cell<bool>,
+    /// So many writes of the Lease take effect, and their reply is lost.
+    pub lost_replies: Cell<u32>,
     pub evictions: RefCell<VecDeque<cluster::ErrorKind>>,
     pub log: RefCell<Vec<String>>,
     pub facts: RefCell<Option<mpsc::Sender<Fact>>>,
@@ -236,6 +238,10 @@ impl Cluster for FakeCluster {
         }
         let written = LeaseRecord { version: self.next(), ..lease.clone() };
         *self.lease.borrow_mut() = Some(written.clone());
+        if self.lost_replies.get() > 0 {
+            self.lost_replies.set(self.lost_replies.get() - 1);
+            return Err(refused(cluster::ErrorKind::Unavailable));
+        }
         Ok(written)
     }
     async fn delete_lease(&self, _: &ObjectKey, version: &str) -> cluster::Result<()> {

@@ -139,3 +139,18 @@ fn a_pause_outlives_its_holder() {
         assert_eq!((lease.holder, lease.annotations.len()), (None, 1));
     });
 }
+
+#[test]
+fn a_lock_whose_reply_was_lost_is_found_to_be_ours() {
+    run(async {
+        let cluster = Rc::new(FakeCluster::default());
+        cluster.lost_replies.set(1);
+        let lock = acquire(&cluster).await.unwrap();
+        assert_eq!(holder(&cluster).as_deref(), Some("me"));
+        sleep(Duration::from_secs(30)).await;
+        assert!(lock.guard().may_act(), "it is renewed on the version that was found");
+        cluster.lost_replies.set(1);
+        lock.release(true).await.unwrap();
+        assert_eq!(holder(&cluster), None);
+    });
+}
