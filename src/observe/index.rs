@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::cluster::Kind;
-use crate::model::{GroupName, InstanceId, Node, NodeName, Pod, Text, Uid, VolumeAttachment};
+use crate::model::{
+    Budget, GroupName, InstanceId, Node, NodeName, ObjectKey, Operator, Pod, Text, Uid, VolumeAttachment,
+};
 
 /// Look-ups that would otherwise walk everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,7 +17,21 @@ pub(super) struct Index {
     pub(super) instances_of_group: BTreeMap<GroupName, BTreeSet<InstanceId>>,
     pub(super) pods_of_node: BTreeMap<NodeName, BTreeSet<Uid>>,
     pub(super) attachments_of_node: BTreeMap<NodeName, BTreeSet<Text>>,
+    /// Budgets by namespace, key and value of one label that they require: a pod meets few of a namespace's many.
+    pub(super) budgets_of_label: BTreeMap<(Text, Text, Text), BTreeSet<ObjectKey>>,
+    /// Budgets that require no label with one value.
+    pub(super) budgets_elsewise: BTreeSet<ObjectKey>,
     pub(super) relists: Vec<Relist>,
+}
+
+/// Where a budget is found again: by the first label it requires one value of.
+fn label_of(budget: &Budget) -> Option<(Text, Text, Text)> {
+    budget.selector.as_ref()?.0.iter().find_map(|requirement| match requirement.values.as_slice() {
+        [value] if requirement.operator == Operator::In => {
+            Some((budget.key.namespace.clone(), requirement.key.clone(), value.clone()))
+        }
+        _ => None,
+    })
 }
 
 /// A full list in progress: what it has named so far.
@@ -58,6 +74,35 @@ impl Index {
         if let Some(members) = self.instances_of_group.get_mut(group) {
             members.remove(id);
         }
+    }
+
+    pub(super) fn cover(&mut self, budget: &Budget) {
+        match label_of(budget) {
+            Some(label) => self.budgets_of_label.entry(label).or_default().insert(budget.key.clone()),
+            None => self.budgets_elsewise.insert(budget.key.clone()),
+        };
+    }
+
+    pub(super) fn uncover(&mut self, budget: &Budget) {
+        let Some(label) = label_of(budget) else {
+            self.budgets_elsewise.remove(&budget.key);
+            return;
+        };
+        let Some(budgets) = self.budgets_of_label.get_mut(&label) else { return };
+        budgets.remove(&budget.key);
+        if budgets.is_empty() {
+            self.budgets_of_label.remove(&label);
+        }
+    }
+
+    /// The budgets that may cover a pod, in the order of their names.
+    pub(super) fn budgets_near(&self, pod: &Pod) -> BTreeSet<&ObjectKey> {
+        let namespace = &pod.key.namespace;
+        let labels = pod.labels.iter().map(|(key, value)| (namespace.clone(), key.clone(), value.clone()));
+        let found = labels.filter_map(|label| self.budgets_of_label.get(&label)).flatten();
+        let first = ObjectKey { namespace: namespace.clone(), name: "".into() };
+        let others = self.budgets_elsewise.range(first..).take_while(|key| key.namespace == *namespace);
+        found.chain(others).collect()
     }
 
     pub(super) fn bind(&mut self, pod: &Pod) {

@@ -200,12 +200,18 @@ impl Snapshot {
                     self.dirty.budgets = true;
                 }
                 self.dirty.relevant |= self.derived.waits_on(&budget.key);
+                if let Some(old) = old {
+                    self.index.uncover(old);
+                }
+                self.index.cover(&budget);
                 self.budgets.insert(budget.key.clone(), budget);
             }
             Fact::BudgetGone(key) => {
                 self.dirty.budgets = true;
                 self.spent.remove(&key);
-                self.budgets.remove(&key);
+                if let Some(old) = self.budgets.remove(&key) {
+                    self.index.uncover(&old);
+                }
             }
             Fact::CsiNode(csi) => {
                 self.index.seen(Kind::CsiNode, &csi.node.0);
@@ -349,11 +355,8 @@ impl Snapshot {
 
     /// The budgets that cover a pod (`k8s.io/kubernetes` pkg/registry/core/pod/storage/eviction.go).
     pub fn budgets_over<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a Budget> {
-        let first = ObjectKey { namespace: pod.key.namespace.clone(), name: "".into() };
-        self.budgets
-            .range(first..)
-            .take_while(|(key, _)| key.namespace == pod.key.namespace)
-            .map(|(_, budget)| budget)
+        let near = self.index.budgets_near(pod).into_iter();
+        near.filter_map(|key| self.budgets.get(key))
             .filter(|b| b.selector.as_ref().is_some_and(|s| s.matches(&pod.labels)))
     }
 
@@ -376,6 +379,9 @@ impl Snapshot {
         }
         for pod in self.pods.values() {
             self.index.bind(pod);
+        }
+        for budget in self.budgets.values() {
+            self.index.cover(budget);
         }
         for group in self.groups.keys() {
             self.index.instances_of_group.insert(group.clone(), BTreeSet::new());
@@ -408,7 +414,14 @@ impl Snapshot {
             }
             Kind::Budget => {
                 let before = self.budgets.len();
-                self.budgets.retain(|key, _| seen.contains(&*key.to_string()));
+                let index = &mut self.index;
+                self.budgets.retain(|key, budget| {
+                    let stays = seen.contains(&*key.to_string());
+                    if !stays {
+                        index.uncover(budget);
+                    }
+                    stays
+                });
                 self.dirty.budgets |= self.budgets.len() != before;
             }
             Kind::CsiNode => {
