@@ -86,7 +86,8 @@ impl Judge<'_> {
                 || (instance.lifecycle == Lifecycle::Pending || born.is_none_or(|b| b >= self.started)));
         // What the group launched after its target moved is no old node, though the rotation does not want it.
         let newer = new && outdated::is_newer(fixed, instance);
-        let replacement = new && (newer || outdated.is_empty() || outdated::against(&group.target, instance).is_empty());
+        let replacement =
+            new && (newer || outdated.is_empty() || outdated::against(&group.target, instance).is_empty());
         let counted = instance.lifecycle.counts_in_desired();
         let stray = match counted && new && !outdated::against(fixed, instance).is_empty() {
             true if newer => Stray::Newer,
