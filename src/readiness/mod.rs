@@ -20,7 +20,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::{ConditionStatus, DaemonSet, Node, Pod, Text};
+use crate::model::{ConditionStatus, Container, DaemonSet, Node, Pod, Text};
 use crate::observe::Snapshot;
 use crate::plan::WaitReason;
 use crate::policy::{Policy, Restarts};
@@ -79,11 +79,11 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot, node: &Node) -> Judgement {
                 judge_restarts(policy, snapshot, node, set, pod, &mut judgement);
             }
             Err(why) => {
-                judgement.unmet.push(lacking_daemonset(set, why.into()));
                 // A pod that crashes again and again is hardly ever seen Running.
-                if let Some(pod) = pods::lasting_pod(set, snapshot.revisions.get(&set.uid), &daemons) {
-                    judge_restarts(policy, snapshot, node, set, pod, &mut judgement);
-                }
+                let pod = pods::lasting_pod(set, snapshot.revisions.get(&set.uid), &daemons);
+                let too_often = |c: &Container| c.restarts > allowed_restarts(policy, snapshot, node, set, c);
+                let lasting = pod.is_some_and(|pod| pods::restarted(pod).any(too_often));
+                judgement.unmet.push(Unmet { lasting, ..lacking_daemonset(set, why.into()) });
             }
         }
     }
@@ -149,15 +149,19 @@ fn judge_restarts(
     judgement: &mut Judgement,
 ) {
     for container in pods::restarted(pod) {
-        let allowed = match policy.restarts {
-            Restarts::Zero => 0,
-            Restarts::Baseline => peers::restarts_when_new(policy, snapshot, node, set, container),
-            Restarts::Warn => u32::MAX,
-        };
-        let lasting = container.restarts > allowed;
+        let lasting = container.restarts > allowed_restarts(policy, snapshot, node, set, container);
         let fault = Unmet { lasting, ..lacking_daemonset(set, pods::restart_sentence(set, container)) };
         let list = if lasting { &mut judgement.unmet } else { &mut judgement.tolerated };
         list.push(fault);
+    }
+}
+
+/// How often a container may have been restarted on a new node.
+fn allowed_restarts(policy: &Policy, snapshot: &Snapshot, node: &Node, set: &DaemonSet, container: &Container) -> u32 {
+    match policy.restarts {
+        Restarts::Zero => 0,
+        Restarts::Baseline => peers::restarts_when_new(policy, snapshot, node, set, container),
+        Restarts::Warn => u32::MAX,
     }
 }
 
