@@ -121,6 +121,14 @@ fn a_maximum_in_the_way_is_refused_with_the_number_it_needs() {
         group.tags.insert(marks::TAG_SURGE.into(), Ledger::settled(3).to_tag().into());
     });
     assert_eq!(ours, [""; 0], "our own surge is not counted twice");
+    let begun = faults(surge(3), |s| {
+        let group = group_mut(s);
+        group.max = 9;
+        group.desired = 9;
+        group.tags.insert(marks::TAG_ROTATION.into(), "r".into());
+        group.tags.insert(marks::TAG_SURGE.into(), Ledger::settled(0).to_tag().into());
+    });
+    assert_eq!(begun, [""; 0], "a surge that no tag confirms yet does not keep a rotation from going on");
 }
 
 #[test]

@@ -160,6 +160,23 @@ fn a_waiter_that_asked_to_start_over_was_not_restarted() {
 }
 
 #[test]
+fn a_restart_that_is_not_tolerated_lasts_be_its_pod_ready_or_not() {
+    let lasts = |policy: &Policy, change: fn(&mut Pod)| {
+        let mut snapshot = world();
+        restarted(&mut snapshot, AWS_NODE, 1, 1, 1);
+        change(snapshot.pods.get_mut(&Uid::from(AWS_NODE)).unwrap());
+        judged(policy, &snapshot).unmet.iter().any(|u| u.lasting)
+    };
+    let zero = Policy::default();
+    assert!(lasts(&zero, |_| {}));
+    assert!(lasts(&zero, |p| p.containers[1].ready = false));
+    assert!(!lasts(&zero, |p| p.deleting = Some(now())), "another pod takes its place");
+    assert!(!lasts(&zero, |p| p.revision = Some("older".into())), "another pod takes its place");
+    let warn = Policy { restarts: Restarts::Warn, ..zero };
+    assert!(!lasts(&warn, |p| p.containers[1].ready = false));
+}
+
+#[test]
 fn restarts_pass_only_where_the_policy_says_so() {
     let mut snapshot = world();
     restarted(&mut snapshot, AWS_NODE, 1, 1, 1);

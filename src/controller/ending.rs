@@ -17,6 +17,7 @@ use crate::model::marks::{CORDONED_BEFORE, EXCLUDE_FROM_LB, REASON, ROTATION, SI
 use crate::model::{Node, NodeMark, Text};
 use crate::observe::InFlight;
 use crate::plan::{Action, ActionReason, Block, BlockReason, NodePurpose, Planned, Preview, Verdict};
+use crate::report::summary::held;
 
 /// On a signal: acts in flight are awaited so long at most, and uncordoning takes so long at most. Together with
 /// the Lease's release they stay within the 10 s that a signal promises.
@@ -62,6 +63,10 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         let now = self.ports.clock.now();
         let left: Vec<Text> = self.plan.blocks.iter().filter_map(left_behind).collect();
         let mut report = self.voice.report(verdict, now, preview, self.policy, self.ports, left);
+        // What came to be held only on the way is named as well.
+        for (node, why) in held(&self.plan.blocks) {
+            report.nodes_skipped.entry(node).or_insert(why);
+        }
         let closed = async {
             history::close(&self.record, &report, now).await?;
             Ok::<_, Fault>(history::trim(&self.ports.cluster, &settings.namespace, &settings.cluster).await?)

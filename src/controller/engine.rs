@@ -1,6 +1,6 @@
 //! The loop itself: hear, refresh, plan, check, act, tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -165,6 +165,8 @@ pub(super) struct Engine<'a, C, K> {
     pub(super) wake: Option<Instant>,
     pub(super) tick: Instant,
     pub(super) resolve: Instant,
+    /// Launches of something else than the target for which the targets were resolved anew.
+    pub(super) strays: BTreeSet<InstanceId>,
     /// When a group's activities were asked for because a launch was overdue.
     pub(super) looked_up: BTreeMap<GroupName, Timestamp>,
     pub(super) rejected: u32,
@@ -204,6 +206,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             wake: None,
             tick: now + TICK,
             resolve: now,
+            strays: BTreeSet::new(),
             looked_up: BTreeMap::new(),
             rejected: 0,
         }
@@ -375,6 +378,15 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
     }
 
+    /// Whether a launch that was not seen before is of something else than the rotation's target.
+    fn is_strayed(&mut self) -> bool {
+        let groups = self.snapshot.derived().groups.values();
+        let strays = groups.flat_map(|g| g.strays.iter().chain(&g.newer));
+        let before = self.strays.len();
+        self.strays.extend(strays.cloned());
+        self.strays.len() > before
+    }
+
     fn in_service(&self, id: &InstanceId) -> bool {
         self.snapshot.instances.get(id).is_some_and(|i| i.lifecycle == Lifecycle::InService)
     }
@@ -450,6 +462,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
         let woken = self.wake.is_some_and(|at| at <= instant);
         let changed = self.snapshot.refresh(self.policy);
+        if changed && self.is_strayed() {
+            self.resolve = instant;
+        }
         if changed || woken || std::mem::take(&mut self.again) {
             self.again = false;
             let plan = plan(self.policy, &self.snapshot, clock);

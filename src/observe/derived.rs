@@ -42,6 +42,17 @@ pub enum Role {
     Warmed,
 }
 
+/// Whether an instance shows that its group launches something else than the rotation's target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stray {
+    /// It does not.
+    No,
+    /// Launched since the rotation began, and not on its target: worth to resolve the group's target anew.
+    Other,
+    /// From a newer version of the target's own template: the target has changed.
+    Newer,
+}
+
 /// A pod that a drain has to see gone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DrainPod {
@@ -101,6 +112,8 @@ pub struct Member {
     pub judgement: Option<Judgement>,
     /// What is left on it, where it is being drained.
     pub drain: Option<Drain>,
+    /// Whether it shows that the target has changed.
+    pub stray: Stray,
 }
 
 /// The order in which candidates of a zone are drained: those that serve nobody first, fastnode's own node
@@ -135,6 +148,10 @@ pub struct GroupView {
     pub hold: Option<BlockReason>,
     /// The group's resolved target is no longer the one the rotation fixed.
     pub target_moved: bool,
+    /// See [`Stray::Other`].
+    pub strays: BTreeSet<InstanceId>,
+    /// See [`Stray::Newer`].
+    pub newer: BTreeSet<InstanceId>,
     /// Its zones.
     pub zones: BTreeMap<Zone, ZoneView>,
     /// By the part they play.
@@ -197,6 +214,11 @@ impl GroupView {
         }
         if member.role == Role::Candidate && !member.tainted {
             toggle(&mut self.untainted, id.clone(), on);
+        }
+        match member.stray {
+            Stray::No => {}
+            Stray::Other => toggle(&mut self.strays, id.clone(), on),
+            Stray::Newer => toggle(&mut self.newer, id.clone(), on),
         }
         let set = match &member.role {
             Role::Held(_) => Some(&mut self.held),

@@ -7,5 +7,5 @@ mod refresh;
 mod snapshot;
 pub mod source;
 
-pub use derived::{Derived, Drain, DrainPod, GroupView, Member, Role, ZoneView};
+pub use derived::{Derived, Drain, DrainPod, GroupView, Member, Role, Stray, ZoneView};
 pub use snapshot::{InFlight, Refusal, RotationRecord, Snapshot, Synced};

@@ -121,6 +121,9 @@ fn stage(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Membe
     if !group.begun {
         return Progress::Arriving;
     }
+    if let Some(unmet) = judgement.unmet.iter().find(|u| u.lasting) {
+        return Progress::Failed(unmet.sentence.clone());
+    }
     let deadline = pass.deadline(Some(node.created), pass.policy.gate_timeout);
     if deadline.is_some_and(|d| d <= pass.now) {
         let mut why = format!("not functional within {}: ", limit(pass.policy.gate_timeout));

@@ -13,7 +13,7 @@ use crate::model::{
     Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef, Text,
     Zone, marks,
 };
-use crate::observe::{Drain, DrainPod, Member, Role, Snapshot};
+use crate::observe::{Drain, DrainPod, Member, Role, Snapshot, Stray};
 use crate::policy::Policy;
 use crate::readiness;
 
@@ -85,8 +85,15 @@ impl Judge<'_> {
             && (mark == Some(NodeMark::Replacement)
                 || (instance.lifecycle == Lifecycle::Pending || born.is_none_or(|b| b >= self.started)));
         // What the group launched after its target moved is no old node, though the rotation does not want it.
-        let replacement = new && (outdated.is_empty() || outdated::against(&group.target, instance).is_empty());
+        let newer = new && outdated::is_newer(fixed, instance);
+        let replacement =
+            new && (newer || outdated.is_empty() || outdated::against(&group.target, instance).is_empty());
         let counted = instance.lifecycle.counts_in_desired();
+        let stray = match counted && new && !outdated::against(fixed, instance).is_empty() {
+            true if newer => Stray::Newer,
+            true => Stray::Other,
+            false => Stray::No,
+        };
         let role = match &instance.lifecycle {
             Lifecycle::Warmed => Role::Warmed,
             Lifecycle::Terminating | Lifecycle::Terminated => Role::Leaving,
@@ -123,6 +130,7 @@ impl Judge<'_> {
             born,
             judgement,
             drain,
+            stray,
         }
     }
 

@@ -407,7 +407,11 @@ fn cordon<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, id: &InstanceId, choic
 
 /// Nothing is on its way that could make room for its pods: it is given up before it was touched.
 fn give_up_bound(pass: &mut Pass<'_>, id: &InstanceId) {
-    if let Some(node) = pass.derived.members.get(id).and_then(|m| m.node.clone()) {
+    let derived = pass.derived;
+    if let Some(member) = derived.members.get(id)
+        && let Some(node) = member.node.clone()
+    {
+        pass.show(id, member, Stage::Skipped, None);
         let why = "its pods are bound to its zone, and fit on no other node of it";
         pass.incomplete = true;
         pass.entries.skipped.insert(node, why.into());

@@ -205,7 +205,8 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
         if let Some(mut group) = Group::gather(&mut pass, name) {
             canary::judge(&mut pass, &mut group);
             // What it would launch next has not proved itself, and is not what was asked for.
-            if group.view.target_moved && (group.begun || group.remaining > 0) {
+            let moved = group.view.target_moved || !group.view.newer.is_empty();
+            if moved && (group.begun || group.remaining > 0) {
                 pass.end(Verdict::TargetChanged);
             }
             pass.draining += drain::slots(&pass, &group);

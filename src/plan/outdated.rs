@@ -65,6 +65,16 @@ pub(crate) fn against(target: &Target, instance: &Instance) -> Vec<Outdated> {
     }
 }
 
+/// Whether `instance` was launched from a newer version of the template that `target` names: its group launches
+/// something else by now, whatever was resolved last.
+pub(crate) fn is_newer(target: &Target, instance: &Instance) -> bool {
+    let number = |version: &Text| version.parse::<u64>().ok();
+    against(target, instance).iter().any(|reason| match reason {
+        Outdated::TemplateVersion { have, want } => number(have) > number(want) && number(want).is_some(),
+        _ => false,
+    })
+}
+
 fn differs(want: &TemplateRef, instance: &Instance) -> Option<Outdated> {
     let LaunchSource::Template { id, version } = &instance.source else { return Some(Outdated::Source) };
     if *id != want.id {

@@ -20,7 +20,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::model::{ConditionStatus, DaemonSet, Node, Pod, Text};
+use crate::model::{ConditionStatus, Container, DaemonSet, Node, Pod, Text};
 use crate::observe::Snapshot;
 use crate::plan::WaitReason;
 use crate::policy::{Policy, Restarts};
@@ -35,6 +35,8 @@ pub struct Unmet {
     pub reason: WaitReason,
     /// The same as one sentence: `aws-node: container aws-node restarted 1x, last exit code 1`.
     pub sentence: Text,
+    /// No wait cures it: a restart that the policy does not tolerate stays counted for as long as the pod lives.
+    pub lasting: bool,
 }
 
 impl fmt::Display for Unmet {
@@ -76,7 +78,13 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot, node: &Node) -> Judgement {
                 since = since.max(pod.ready_since);
                 judge_restarts(policy, snapshot, node, set, pod, &mut judgement);
             }
-            Err(why) => judgement.unmet.push(lacking_daemonset(set, why.into())),
+            Err(why) => {
+                // A pod that crashes again and again is hardly ever seen Running.
+                let pod = pods::lasting_pod(set, snapshot.revisions.get(&set.uid), &daemons);
+                let too_often = |c: &Container| c.restarts > allowed_restarts(policy, snapshot, node, set, c);
+                let lasting = pod.is_some_and(|pod| pods::restarted(pod).any(too_often));
+                judgement.unmet.push(Unmet { lasting, ..lacking_daemonset(set, why.into()) });
+            }
         }
     }
 
@@ -101,7 +109,9 @@ pub(crate) fn standing_pod<'a>(set: &DaemonSet, pods: &[&'a Pod]) -> Result<&'a 
 
 /// Judges the Node itself; when it became Ready.
 fn judge_node(node: &Node, unmet: &mut Vec<Unmet>) -> Option<Timestamp> {
-    let mut not_ready = |why: Text| unmet.push(Unmet { sentence: why.clone(), reason: WaitReason::NodeReady { why } });
+    let mut not_ready = |why: Text| {
+        unmet.push(Unmet { sentence: why.clone(), reason: WaitReason::NodeReady { why }, lasting: false });
+    };
     let ready = node.conditions.get("Ready");
     match ready {
         Some(c) if c.status == ConditionStatus::True && c.since.is_none() => {
@@ -124,6 +134,7 @@ fn judge_node(node: &Node, unmet: &mut Vec<Unmet>) -> Option<Timestamp> {
         unmet.push(Unmet {
             sentence: format!("startup taint {} is still on", taint.key).into(),
             reason: WaitReason::StartupTaint { taint: taint.key.clone() },
+            lasting: false,
         });
     }
     ready.and_then(|c| c.since)
@@ -138,19 +149,24 @@ fn judge_restarts(
     judgement: &mut Judgement,
 ) {
     for container in pods::restarted(pod) {
-        let allowed = match policy.restarts {
-            Restarts::Zero => 0,
-            Restarts::Baseline => peers::restarts_when_new(policy, snapshot, node, set, container),
-            Restarts::Warn => u32::MAX,
-        };
-        let fault = lacking_daemonset(set, pods::restart_sentence(set, container));
-        let list = if container.restarts > allowed { &mut judgement.unmet } else { &mut judgement.tolerated };
+        let lasting = container.restarts > allowed_restarts(policy, snapshot, node, set, container);
+        let fault = Unmet { lasting, ..lacking_daemonset(set, pods::restart_sentence(set, container)) };
+        let list = if lasting { &mut judgement.unmet } else { &mut judgement.tolerated };
         list.push(fault);
     }
 }
 
+/// How often a container may have been restarted on a new node.
+fn allowed_restarts(policy: &Policy, snapshot: &Snapshot, node: &Node, set: &DaemonSet, container: &Container) -> u32 {
+    match policy.restarts {
+        Restarts::Zero => 0,
+        Restarts::Baseline => peers::restarts_when_new(policy, snapshot, node, set, container),
+        Restarts::Warn => u32::MAX,
+    }
+}
+
 fn lacking_daemonset(set: &DaemonSet, why: Text) -> Unmet {
-    Unmet { sentence: why.clone(), reason: WaitReason::DaemonSet { daemonset: set.key.clone(), why } }
+    Unmet { sentence: why.clone(), reason: WaitReason::DaemonSet { daemonset: set.key.clone(), why }, lasting: false }
 }
 
 fn lacking_feature(lack: Lack<'_>) -> Unmet {
@@ -161,5 +177,6 @@ fn lacking_feature(lack: Lack<'_>) -> Unmet {
     Unmet {
         sentence: format!("{what} is on every healthy old node of its group, not here").into(),
         reason: WaitReason::NodeLacks { what },
+        lasting: false,
     }
 }

@@ -40,6 +40,15 @@ pub(super) fn pod_of<'a>(
     Err(worst.map_or_else(|| format!("{}: it has no pod here", set.key.name), |(_, why)| why))
 }
 
+/// The one pod of `set` among `pods` that nothing is about to replace: not on its way out, of the newest revision.
+pub(super) fn lasting_pod<'a>(set: &DaemonSet, revision: Option<&Revision>, pods: &[&'a Pod]) -> Option<&'a Pod> {
+    let mut own = pods.iter().filter(|p| p.owner.as_ref().is_some_and(|o| o.uid == set.uid));
+    let (first, None) = (own.next()?, own.next()) else { return None };
+    let newest = revision.is_some_and(|newest| first.revision.as_ref() == Some(&newest.hash));
+    let ends = first.deleting.is_some() || first.is_finished();
+    (newest && !ends).then_some(*first)
+}
+
 fn fault(set: &DaemonSet, revision: Option<&Revision>, pod: &Pod, clauses: Clauses) -> Option<String> {
     let name = &set.key.name;
     if pod.deleting.is_some() {

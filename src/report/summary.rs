@@ -319,7 +319,7 @@ impl Summary {
 }
 
 /// The nodes that blocks hold, those of others aside.
-fn held(blocks: &[Block]) -> BTreeMap<NodeName, Text> {
+pub(crate) fn held(blocks: &[Block]) -> BTreeMap<NodeName, Text> {
     let node = |block: &Block| match (&block.subject, &block.reason) {
         (_, BlockReason::NotOurs { .. }) => None,
         (Subject::Node(node), reason) => Some((node.clone(), reason.to_string().into())),

@@ -118,8 +118,8 @@ fn a_canary_whose_daemonset_restarts_ends_the_rotation() {
     assert!(world.touched.is_empty());
     golden(
         "canary-restarts",
-        "aws-node restarts on the canary: Ready is not functional. At the gate's deadline it is cordoned, drained \
-         and given back, and no old node was cordoned.",
+        "aws-node restarts on the canary: Ready is not functional. No wait cures it: at once it is cordoned, \
+         drained and given back, and no old node was cordoned.",
         world,
     );
 }

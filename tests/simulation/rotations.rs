@@ -1,10 +1,12 @@
 //! Whole rotations by the production controller on simulated clusters, judged from inside the world.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use fastnode::controller::{self, Ports, Settings};
 use fastnode::event::{Event, Report};
+use fastnode::model::NodeName;
 use fastnode::plan::Verdict;
 use fastnode::sim::{Counts, Scenario, Simulation, World};
 use tokio::sync::{mpsc, watch};
@@ -21,7 +23,7 @@ struct Run {
     events: Vec<String>,
     verdict: Vec<String>,
     left_behind: Vec<String>,
-    outdated: usize,
+    outdated: BTreeSet<NodeName>,
     counts: Counts,
 }
 
@@ -30,17 +32,20 @@ impl Run {
         self.result.as_ref().unwrap().outcome
     }
 
-    /// What is wrong with a rotation that should have gone all the way.
+    /// What is wrong with a rotation that should have gone all the way, or left nodes behind that it names.
     fn faults(&self) -> Vec<String> {
         let mut faults = self.verdict.clone();
+        let named = |name: &NodeName| self.result.as_ref().is_ok_and(|r| r.nodes_skipped.contains_key(name));
         match &self.result {
-            Ok(report) if report.outcome == Verdict::Done => {}
+            Ok(report) if report.outcome == Verdict::Done && self.outdated.is_empty() => {}
+            Ok(report) if report.outcome == Verdict::Incomplete && !self.outdated.is_empty() => {}
             Ok(report) => faults.push(format!("ended {:?}, skipped {:?}", report.outcome, report.nodes_skipped)),
             Err(e) => faults.push(e.clone()),
         }
         faults.extend(self.left_behind.iter().cloned());
-        if self.outdated > 0 {
-            faults.push(format!("{} nodes are not on the target", self.outdated));
+        let unnamed: Vec<_> = self.outdated.iter().filter(|name| !named(name)).collect();
+        if !unnamed.is_empty() {
+            faults.push(format!("{unnamed:?} are not on the target, and nobody says so"));
         }
         faults
     }
@@ -112,7 +117,7 @@ fn rotate(scenario: &Scenario, seed: u64, crashes: &[u64]) -> Run {
             events,
             verdict: sim.verdict(),
             left_behind: sim.left_behind(),
-            outdated: sim.outdated().len(),
+            outdated: sim.outdated().into_iter().collect(),
             counts: sim.counts(),
         }
     })
@@ -204,7 +209,7 @@ fn a_restart_on_the_first_new_node_ends_it_before_anything_is_drained() {
     let run = built_in("canary-restarts");
     assert_eq!(run.outcome(), Verdict::CanaryFailed);
     assert_eq!(run.verdict, Vec::<String>::new());
-    assert_eq!((run.counts.evictions, run.counts.rotated, run.outdated), (0, 0, 6));
+    assert_eq!((run.counts.evictions, run.counts.rotated, run.outdated.len()), (0, 0, 6));
 }
 
 #[test]
@@ -212,7 +217,7 @@ fn a_budget_that_never_frees_costs_its_node_and_no_other() {
     let run = built_in("stuck-budget");
     assert_eq!(run.outcome(), Verdict::Incomplete);
     assert_eq!(run.verdict, Vec::<String>::new());
-    assert_eq!(run.outdated, 1);
+    assert_eq!(run.outdated.len(), 1);
     let left: Vec<_> = run.left_behind.iter().filter(|l| !l.contains("fastnode.dev")).collect();
     assert_eq!(left, Vec::<&String>::new());
 }
