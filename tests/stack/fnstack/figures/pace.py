@@ -1,0 +1,101 @@
+"""Calls a node, and the time from a fact to the call that follows, one node at a time."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..fleet import FleetSpec
+from ..observer import checks, logs
+from ..observer.witness import Promise, Witness, write
+from ..scenarios.bench import Bench
+from ..stack import Settings, Stack
+from ..workloads import DAEMONS, standard
+from . import reactions
+
+_NODES = 20
+_SOAK = 10.0
+# All are gated, so that the last of them to be ready is what makes a node functional.
+_FLAGS = ("--surge", "1", "--drains", "1", "--soak", "10s", "--gate", ",".join(d.name for d in DAEMONS))
+
+
+def measure(settings: Settings, binary: Path, say: Callable[[str], None]) -> None:
+    with Stack(settings) as stack:
+        bench = Bench(stack, binary, stack.folder)
+        spec = FleetSpec(nodes=_NODES, groups=2, zones=3)
+        with bench.fleet("pace", spec, standard(_NODES)) as fleet, bench.witnessed(fleet) as witness:
+            bench.rotate(fleet.cluster, *_FLAGS)
+            verdict = witness.finish(Promise())
+            write(verdict, stack.folder, "pace")
+            figures = verdict.figures
+            broken = [name for name, found in verdict.clauses.items() if found]
+            say(f"{figures['instances_terminated']} nodes; verdict: {'; '.join(broken) or 'all clauses held'}")
+            say(f"Kubernetes requests a node: {figures['kube_requests_per_node']} (target 10)")
+            say(f"AWS calls a node: {figures['aws_calls_per_node']} (target 5)")
+            say(f"of them: {_kinds(figures['kube_by_kind'])}; {_kinds(figures['aws_by_operation'])}")
+            _latencies(stack, witness, set(fleet.instances()), say)
+
+
+def _kinds(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda i: -i[1]))
+
+
+def _latencies(stack: Stack, witness: Witness, current: set[str], say: Callable[[str], None]) -> None:
+    record, start = witness.recorder, witness.started
+    pods = list(record.pods.values())
+    everyone = logs.kube_requests(stack.plane.audit_log, start)
+    mine = [r for r in everyone if r.user == stack.fastnode.arn]
+    calls = logs.aws_calls(stack.aws.log_path, stack.fastnode.access_key, start)
+    writes = reactions.status_writes(stack.plane.audit_log, start)
+    groups = {node: witness.group_of(instance) or "" for instance, node in record.names.items()}
+    new = {record.names[i] for i in current if i in record.names}
+    budget_of = {(p.namespace, p.name): f"{p.name.split('-')[0]}-budget" for p in pods}
+    pairs = {
+        "a node's last pod gone -> Terminate": reactions.emptied_to_terminate(
+            calls, record.names, pods, checks.pod_ends(pods, everyone)
+        ),
+        "a replacement functional for the soak -> the next cordon": reactions.functional_to_cordon(
+            _functional(writes, pods, new), _cordons(record.timeline, mine), groups, _SOAK
+        ),
+        "a budget opens -> the refused eviction again": reactions.opened_to_retry(writes, mine, budget_of),
+    }
+    everything: list[float] = []
+    for name, seconds in pairs.items():
+        everything += seconds
+        say(f"{name}: {_summary(seconds)}")
+    say(f"all: {_summary(everything)} (target: p99 100 ms)")
+
+
+def _summary(seconds: list[float]) -> str:
+    if not seconds:
+        return "never seen"
+    p50, p99 = (reactions.percentile(seconds, p) * 1000 for p in (50, 99))
+    return f"p50 {p50:.0f} ms, p99 {p99:.0f} ms of {len(seconds)}"
+
+
+def _functional(
+    writes: list[reactions.StatusWrite], pods: list[Any], nodes: set[str]
+) -> dict[str, float]:
+    """node -> when the last of it became Ready: the Node, or a DaemonSet's pod there."""
+    place = {(p.namespace, p.name): p.node for p in pods if p.owner_kind == "DaemonSet" and p.node in nodes}
+    found: dict[str, float] = {}
+    for done in writes:
+        if not done.ready:
+            continue
+        node = done.name if done.resource == "nodes" else place.get((done.namespace, done.name))
+        if node in nodes:
+            found[node] = max(found.get(node, 0.0), done.time)
+    return found
+
+
+def _cordons(timeline: list[dict[str, Any]], mine: list[logs.KubeRequest]) -> dict[str, float]:
+    """node -> the request that cordoned it: the last before it was first seen cordoned."""
+    found: dict[str, float] = {}
+    for seen in timeline:
+        if seen["what"] != "node" or not seen["cordoned"] or seen["node"] in found:
+            continue
+        asked = [r.time for r in mine if r.resource == "nodes" and r.writes and r.name == seen["node"]]
+        before = [t for t in asked if t <= seen["time"]]
+        if before:
+            found[seen["node"]] = max(before)
+    return found
