@@ -29,9 +29,9 @@ class Reactions(unittest.TestCase):
 
     def test_a_cordon_answers_to_the_replacement_before_it_and_only_once(self):
         groups = {"new": "g", "old-1": "g", "old-2": "g", "far": "h"}
-        functional = {"new": 50.0, "far": 60.5}
+        functional = {"new": 60.0, "far": 60.5}
         cordons = {"old-1": 60.25, "old-2": 61.0}
-        self.assertEqual(reactions.functional_to_cordon(functional, cordons, groups, 10.0), [0.25])
+        self.assertEqual(reactions.functional_to_cordon(functional, cordons, groups), [0.25])
 
     def test_a_retry_answers_to_the_first_opening_after_the_refusal(self):
         asked = [eviction("web-a", 10.0, 429), eviction("web-a", 12.5, 201), eviction("web-b", 14.0, 201)]

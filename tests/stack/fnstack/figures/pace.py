@@ -1,7 +1,8 @@
 """Calls a node, and the time from a fact to the call that follows, one node at a time."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +11,61 @@ from ..observer import checks, logs
 from ..observer.witness import Promise, Witness, write
 from ..scenarios.bench import Bench
 from ..stack import Settings, Stack
-from ..workloads import DAEMONS, standard
+from ..workloads import DAEMONS, Workload, standard
 from . import reactions
 
 _NODES = 20
-_SOAK = 10.0
-# All are gated, so that the last of them to be ready is what makes a node functional.
-_FLAGS = ("--surge", "1", "--drains", "1", "--soak", "10s", "--gate", ",".join(d.name for d in DAEMONS))
+_ONE_BY_ONE = ("--surge", "1", "--drains", "1")
+# The last DaemonSet to be ready is what makes a node functional, and nothing else is
+# waited for: the soak counts from conditions' times, which are whole seconds.
+_AT_ONCE = (*_ONE_BY_ONE, "--soak", "0s", "--gate", ",".join(d.name for d in DAEMONS))
+# Two pods a node, one of which may be away: evictions are refused until it is back.
+_NARROW = Workload("narrow", 2 * _NODES, {"maxUnavailable": 1})
 
 
 def measure(settings: Settings, binary: Path, say: Callable[[str], None]) -> None:
     with Stack(settings) as stack:
         bench = Bench(stack, binary, stack.folder)
-        spec = FleetSpec(nodes=_NODES, groups=2, zones=3)
-        with bench.fleet("pace", spec, standard(_NODES)) as fleet, bench.witnessed(fleet) as witness:
-            bench.rotate(fleet.cluster, *_FLAGS)
-            verdict = witness.finish(Promise())
-            write(verdict, stack.folder, "pace")
-            figures = verdict.figures
-            broken = [name for name, found in verdict.clauses.items() if found]
-            say(f"{figures['instances_terminated']} nodes; verdict: {'; '.join(broken) or 'all clauses held'}")
+        with _rotated(bench, "calls", standard(_NODES), _ONE_BY_ONE, say) as (witness, figures):
             say(f"Kubernetes requests a node: {figures['kube_requests_per_node']} (target 10)")
             say(f"AWS calls a node: {figures['aws_calls_per_node']} (target 5)")
             say(f"of them: {_kinds(figures['kube_by_kind'])}; {_kinds(figures['aws_by_operation'])}")
-            _latencies(stack, witness, set(fleet.instances()), say)
+            emptied = _pairs(stack, witness)["emptied"]
+        with _rotated(bench, "reactions", [_NARROW], _AT_ONCE, say) as (witness, _):
+            pairs = _pairs(stack, witness)
+            pairs["emptied"] += emptied
+    for name, words in _WORDS.items():
+        say(f"{words}: {_summary(pairs[name])}")
+    say(f"all: {_summary([s for seconds in pairs.values() for s in seconds])} (target: p99 100 ms)")
+
+
+@contextmanager
+def _rotated(
+    bench: Bench, name: str, loads: list[Workload], flags: tuple[str, ...], say: Callable[[str], None]
+) -> Iterator[tuple[Witness, dict[str, Any]]]:
+    """A fleet that has just been rotated, with its witness and the verdict's figures."""
+    spec = FleetSpec(nodes=_NODES, groups=2, zones=3)
+    with bench.fleet(name, spec, loads) as fleet, bench.witnessed(fleet) as witness:
+        bench.rotate(fleet.cluster, *flags)
+        verdict = witness.finish(Promise())
+        write(verdict, bench.folder, name)
+        broken = [clause for clause, found in verdict.clauses.items() if found]
+        say(f"{verdict.figures['instances_terminated']} nodes; {'; '.join(broken) or 'all clauses held'}")
+        yield witness, verdict.figures
 
 
 def _kinds(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda i: -i[1]))
 
 
-def _latencies(stack: Stack, witness: Witness, current: set[str], say: Callable[[str], None]) -> None:
+_WORDS = {
+    "emptied": "a node's last pod gone -> Terminate",
+    "functional": "a replacement functional -> its group's next cordon",
+    "opened": "a budget opens -> the refused eviction again",
+}
+
+
+def _pairs(stack: Stack, witness: Witness) -> dict[str, list[float]]:
     record, start = witness.recorder, witness.started
     pods = list(record.pods.values())
     everyone = logs.kube_requests(stack.plane.audit_log, start)
@@ -48,22 +73,16 @@ def _latencies(stack: Stack, witness: Witness, current: set[str], say: Callable[
     calls = logs.aws_calls(stack.aws.log_path, stack.fastnode.access_key, start)
     writes = reactions.status_writes(stack.plane.audit_log, start)
     groups = {node: witness.group_of(instance) or "" for instance, node in record.names.items()}
-    new = {record.names[i] for i in current if i in record.names}
+    new = {node for instance, node in record.names.items() if instance not in witness.outdated}
+    # A budget bears its workload's name, and so do the workload's pods.
     budget_of = {(p.namespace, p.name): f"{p.name.split('-')[0]}-budget" for p in pods}
-    pairs = {
-        "a node's last pod gone -> Terminate": reactions.emptied_to_terminate(
-            calls, record.names, pods, checks.pod_ends(pods, everyone)
+    return {
+        "emptied": reactions.emptied_to_terminate(calls, record.names, pods, checks.pod_ends(pods, everyone)),
+        "functional": reactions.functional_to_cordon(
+            _functional(writes, pods, new), _cordons(record.timeline, mine), groups
         ),
-        "a replacement functional for the soak -> the next cordon": reactions.functional_to_cordon(
-            _functional(writes, pods, new), _cordons(record.timeline, mine), groups, _SOAK
-        ),
-        "a budget opens -> the refused eviction again": reactions.opened_to_retry(writes, mine, budget_of),
+        "opened": reactions.opened_to_retry(writes, mine, budget_of),
     }
-    everything: list[float] = []
-    for name, seconds in pairs.items():
-        everything += seconds
-        say(f"{name}: {_summary(seconds)}")
-    say(f"all: {_summary(everything)} (target: p99 100 ms)")
 
 
 def _summary(seconds: list[float]) -> str:

@@ -65,9 +65,9 @@ def emptied_to_terminate(
 
 
 def functional_to_cordon(
-    functional: dict[str, float], cordons: dict[str, float], group_of: dict[str, str], soak: float
+    functional: dict[str, float], cordons: dict[str, float], group_of: dict[str, str]
 ) -> list[float]:
-    """A replacement has been functional for the soak -> its group's next cordon.
+    """A replacement is functional -> its group's next cordon.
 
     Each replacement is paired with the first cordon after it, unless another
     replacement of the group came between: then that is what the cordon answers to.
@@ -78,7 +78,7 @@ def functional_to_cordon(
         known = [t for n, t in functional.items() if group is not None and group_of.get(n) == group and t < cordoned]
         others = [t for n, t in cordons.items() if n != node and group_of.get(n) == group and t < cordoned]
         if known and max(known) > max(others, default=0.0):
-            found.append(cordoned - max(known) - soak)
+            found.append(cordoned - max(known))
     return found
 
 
