@@ -150,6 +150,12 @@ class ControlPlane:
                                 {"group": "policy", "resources": ["poddisruptionbudgets/status"]},
                             ],
                         },
+                        # And taints that are lifted.
+                        {
+                            "level": "Metadata",
+                            "verbs": ["update", "patch"],
+                            "resources": [{"group": "", "resources": ["nodes"]}],
+                        },
                         {"level": "None"},
                     ],
                 }

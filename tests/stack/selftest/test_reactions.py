@@ -33,15 +33,23 @@ class Reactions(unittest.TestCase):
         cordons = {"old-1": 60.25, "old-2": 61.0}
         self.assertEqual(reactions.functional_to_cordon(functional, cordons, groups), [0.25])
 
-    def test_a_retry_answers_to_the_first_opening_after_the_refusal(self):
-        asked = [eviction("web-a", 10.0, 429), eviction("web-a", 12.5, 201), eviction("web-b", 14.0, 201)]
-        seen = [budget(9.0, 1), budget(11.0, 0), budget(12.0, 1), budget(12.2, 1), budget(11.5, 1, "other")]
+    def opened(self, seen: list[reactions.StatusWrite], *asked: logs.KubeRequest) -> list[float]:
         names = {("shop", "web-a"): "web-budget", ("shop", "web-b"): "web-budget"}
-        self.assertEqual(reactions.opened_to_retry(seen, asked, names), [0.5])
+        nodes = {("shop", "web-a"): "node-1", ("shop", "web-b"): "node-2"}
+        cordons = {"node-1": 8.0, "node-2": 13.0}
+        return reactions.opened_to_eviction(seen, list(asked), names, nodes, cordons)
 
-    def test_a_retry_before_any_opening_answers_to_nothing(self):
-        asked = [eviction("web-a", 10.0, 429), eviction("web-a", 11.0, 429)]
-        self.assertEqual(reactions.opened_to_retry([budget(12.0, 1)], asked, {("shop", "web-a"): "web-budget"}), [])
+    def test_an_eviction_answers_to_the_budget_that_opened_before_it(self):
+        seen = [budget(9.0, 1), budget(11.0, 0), budget(12.0, 1), budget(12.2, 1), budget(12.3, 1, "other")]
+        self.assertEqual(self.opened(seen, eviction("web-a", 10.0, 201), eviction("web-a", 12.5, 201)), [0.5])
+
+    def test_an_eviction_from_a_node_cordoned_later_waited_for_something_else(self):
+        seen = [budget(11.0, 0), budget(12.0, 1)]
+        self.assertEqual(self.opened(seen, eviction("web-b", 13.5, 201)), [])
+
+    def test_an_opening_that_shut_again_unused_is_not_answered(self):
+        seen = [budget(11.0, 0), budget(12.0, 1), budget(12.1, 0), budget(14.0, 1)]
+        self.assertEqual(self.opened(seen, eviction("web-a", 14.25, 201)), [0.25])
 
     def test_percentiles_are_values_that_were_seen(self):
         values = [float(n) for n in range(1, 201)]

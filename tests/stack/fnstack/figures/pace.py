@@ -8,6 +8,7 @@ from typing import Any
 
 from ..fleet import FleetSpec
 from ..observer import checks, logs
+from ..observer.recorder import PodRecord
 from ..observer.witness import Promise, Witness, write
 from ..scenarios.bench import Bench
 from ..stack import Settings, Stack
@@ -19,7 +20,7 @@ _ONE_BY_ONE = ("--surge", "1", "--drains", "1")
 # The last DaemonSet to be ready is what makes a node functional, and nothing else is
 # waited for: the soak counts from conditions' times, which are whole seconds.
 _AT_ONCE = (*_ONE_BY_ONE, "--soak", "0s", "--gate", ",".join(d.name for d in DAEMONS))
-# Two pods a node, one of which may be away: evictions are refused until it is back.
+# Two pods a node, one of which may be away: evictions wait until it is back.
 _NARROW = Workload("narrow", 2 * _NODES, {"maxUnavailable": 1})
 
 
@@ -58,10 +59,12 @@ def _kinds(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda i: -i[1]))
 
 
+# Lifts the not-ready taint, up to 5 s after the Node is Ready.
+_LIFTS_TAINTS = "system:serviceaccount:kube-system:node-controller"
 _WORDS = {
     "emptied": "a node's last pod gone -> Terminate",
     "functional": "a replacement functional -> its group's next cordon",
-    "opened": "a budget opens -> the refused eviction again",
+    "opened": "a budget opens -> the eviction that waited for it",
 }
 
 
@@ -76,12 +79,14 @@ def _pairs(stack: Stack, witness: Witness) -> dict[str, list[float]]:
     new = {node for instance, node in record.names.items() if instance not in witness.outdated}
     # A budget bears its workload's name, and so do the workload's pods.
     budget_of = {(p.namespace, p.name): f"{p.name.split('-')[0]}-budget" for p in pods}
+    node_of = {(p.namespace, p.name): p.node for p in pods}
+    cordons = _cordons(record.timeline, mine)
+    lifted = [r for r in everyone if r.resource == "nodes" and r.user == _LIFTS_TAINTS]
+    functional = _functional(writes, lifted, pods, new)
     return {
         "emptied": reactions.emptied_to_terminate(calls, record.names, pods, checks.pod_ends(pods, everyone)),
-        "functional": reactions.functional_to_cordon(
-            _functional(writes, pods, new), _cordons(record.timeline, mine), groups
-        ),
-        "opened": reactions.opened_to_retry(writes, mine, budget_of),
+        "functional": reactions.functional_to_cordon(functional, cordons, groups),
+        "opened": reactions.opened_to_eviction(writes, mine, budget_of, node_of, cordons),
     }
 
 
@@ -93,11 +98,11 @@ def _summary(seconds: list[float]) -> str:
 
 
 def _functional(
-    writes: list[reactions.StatusWrite], pods: list[Any], nodes: set[str]
+    writes: list[reactions.StatusWrite], lifted: list[logs.KubeRequest], pods: list[PodRecord], nodes: set[str]
 ) -> dict[str, float]:
-    """node -> when the last of it became Ready: the Node, or a DaemonSet's pod there."""
+    """node -> the last of: Ready itself, a DaemonSet's pod there is, its taint is lifted."""
     place = {(p.namespace, p.name): p.node for p in pods if p.owner_kind == "DaemonSet" and p.node in nodes}
-    found: dict[str, float] = {}
+    found = {r.name: r.time for r in lifted if r.name in nodes}
     for done in writes:
         if not done.ready:
             continue

@@ -82,31 +82,42 @@ def functional_to_cordon(
     return found
 
 
-def opened_to_retry(
-    writes: list[StatusWrite], requests: list[KubeRequest], budget_of: dict[tuple[str, str], str]
+def opened_to_eviction(
+    writes: list[StatusWrite],
+    requests: list[KubeRequest],
+    budget_of: dict[tuple[str, str], str],
+    node_of: dict[tuple[str, str], str],
+    cordons: dict[str, float],
 ) -> list[float]:
-    """A budget that had refused an eviction allows one again -> the next try.
+    """A budget that was used up allows an eviction again -> the next one it covers.
 
-    `budget_of` maps a pod's namespace and name to its budget's name.
+    Counted where that pod's node was draining before, so that the budget was what was
+    waited for; whether in between a try was refused makes no difference. Pods are
+    named by namespace and name.
     """
-    tries: dict[tuple[str, str], list[KubeRequest]] = {}
-    for request in requests:
-        budget = budget_of.get((request.namespace, request.name))
-        if request.resource == "pods/eviction" and budget:
-            tries.setdefault((request.namespace, budget), []).append(request)
     found = []
-    for key, asked in tries.items():
-        asked.sort(key=lambda r: r.time)
-        opened = sorted(
-            w.time
-            for w in writes
-            if (w.resource, w.namespace, w.name) == ("poddisruptionbudgets", *key)
-            and w.status.get("disruptionsAllowed", 0) > 0
-        )
-        for before, after in zip(asked, asked[1:]):
-            first = next((t for t in opened if before.time < t), None)
-            if before.status == 429 and first is not None and first < after.time:
-                found.append(after.time - first)
+    for key in {(w.namespace, w.name) for w in writes if w.resource == "poddisruptionbudgets"}:
+        openings = _openings([w for w in writes if (w.namespace, w.name) == key])
+        tries = [
+            (r.time, cordons.get(node_of.get((r.namespace, r.name), "")))
+            for r in requests
+            if r.resource == "pods/eviction" and (r.namespace, budget_of.get((r.namespace, r.name))) == key
+        ]
+        for opened, until in zip(openings, [*openings[1:], math.inf]):
+            time, cordoned = min((t for t in tries if opened < t[0] < until), default=(0.0, None))
+            if cordoned is not None and cordoned < opened:
+                found.append(time - opened)
+    return found
+
+
+def _openings(writes: list[StatusWrite]) -> list[float]:
+    """When one budget's status went from none allowed to some."""
+    found, shut = [], False
+    for write in sorted((w for w in writes if w.resource == "poddisruptionbudgets"), key=lambda w: w.time):
+        allowed = write.status.get("disruptionsAllowed", 0) > 0
+        if allowed and shut:
+            found.append(write.time)
+        shut = not allowed
     return found
 
 
