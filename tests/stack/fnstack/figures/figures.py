@@ -20,9 +20,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     if not binary.exists():
         print(f"no binary at {binary}: build it, or name one with --fastnode")
         return 2
+    chosen = arguments.scenarios or ["memory", "pace"]
+    unknown = [name for name in chosen if name not in ("memory", "pace")]
+    if unknown:
+        print(f"no figures named {', '.join(unknown)}; there are: memory, pace")
+        return 2
     folder = settings.folder or Path(tempfile.mkdtemp(prefix="fastnode-figures-"))
     print(f"logs and verdicts: {folder}", flush=True)
-    chosen = arguments.scenarios or ["memory", "pace"]
     if "memory" in chosen:
         print("\nmemory: what `fastnode plan` holds of a big cluster", flush=True)
         memory.measure(
