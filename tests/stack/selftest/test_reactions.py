@@ -27,10 +27,10 @@ class Reactions(unittest.TestCase):
         ends = {"a": 98.0, "b": 99.5, "c": 99.9}
         self.assertEqual(reactions.emptied_to_terminate([call], {"i-1": "node-1"}, pods, ends), [0.5])
 
-    def test_a_cordon_answers_to_the_replacement_before_it_and_only_once(self):
-        groups = {"new": "g", "old-1": "g", "old-2": "g", "far": "h"}
-        functional = {"new": 60.0, "far": 60.5}
-        cordons = {"old-1": 60.25, "old-2": 61.0}
+    def test_a_cordon_answers_to_the_replacement_before_it_except_the_first(self):
+        groups = {"canary": "g", "new": "g", "old-0": "g", "old-1": "g", "old-2": "g", "far": "h"}
+        functional = {"canary": 50.0, "new": 60.0, "far": 60.5}
+        cordons = {"old-0": 55.0, "old-1": 60.25, "old-2": 61.0}
         self.assertEqual(reactions.functional_to_cordon(functional, cordons, groups), [0.25])
 
     def opened(self, seen: list[reactions.StatusWrite], *asked: logs.KubeRequest) -> list[float]:

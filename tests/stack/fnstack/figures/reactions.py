@@ -70,14 +70,15 @@ def functional_to_cordon(
     """A replacement is functional -> its group's next cordon.
 
     Each replacement is paired with the first cordon after it, unless another
-    replacement of the group came between: then that is what the cordon answers to.
+    cordon of the group came between. A group's first cordon is left out: it waits for
+    the canaries of all groups and for the soft taints.
     """
     found = []
     for node, cordoned in cordons.items():
         group = group_of.get(node)
         known = [t for n, t in functional.items() if group is not None and group_of.get(n) == group and t < cordoned]
         others = [t for n, t in cordons.items() if n != node and group_of.get(n) == group and t < cordoned]
-        if known and max(known) > max(others, default=0.0):
+        if known and others and max(known) > max(others):
             found.append(cordoned - max(known))
     return found
 
