@@ -184,6 +184,12 @@ class Bridge:
 
     # -- what is written -------------------------------------------------------------
 
+    def ready_node(self, instance: Instance) -> Object:
+        """The Node of an instance as it is once all of it has come up."""
+        node = self._node(instance, instance.private_dns(self.options.region), {})
+        node["status"]["conditions"] = _conditions(True, "KubeletReady", "kubelet is posting ready status")
+        return node
+
     def _node(self, instance: Instance, name: str, taints: dict[str, str]) -> Object:
         image = instance.image_id
         kubelet = self.options.kubelets.get(image, self.options.default_kubelet)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import selftest
 from .aws.model import Timings
+from .figures import figures
 from .fleet import FleetSpec
 from .scenarios import runner
 from .stack import Settings, Stack
@@ -82,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
         return selftest.run()
     stop_on_signals()
     try:
+        if arguments.bench:
+            return figures.run(arguments, settings(arguments))
         return runner.run(arguments, settings(arguments))
     except KeyboardInterrupt:
         return 130
@@ -111,6 +114,7 @@ def main() -> int:
     add_stack_arguments(parse_run)
     runner.add_arguments(parse_run)
     parse_run.add_argument("--self-test", action="store_true", help="the harness's own tests instead")
+    parse_run.add_argument("--bench", action="store_true", help="print figures of memory, calls and latency instead")
     parse_run.set_defaults(run=run)
     arguments = parser.parse_args()
     return arguments.run(arguments)

@@ -33,6 +33,8 @@ class ControlPlane:
     folder: Path
     webhook_url: str
     stages: list[dict] = field(default_factory=list)
+    # False: etcd and the API server alone, which keep what they are given as it is.
+    controllers: bool = True
 
     def __post_init__(self) -> None:
         self.authority = Authority(self.folder / "pki")
@@ -59,7 +61,8 @@ class ControlPlane:
         self._start_etcd()
         self._start_apiserver()
         wait_until("kube-apiserver ready", self._checked(self.admin.ready), 60)
-        self._start_clients()
+        if self.controllers:
+            self._start_clients()
         self.admin.write_kubeconfig(self.folder / "admin.kubeconfig")
 
     def stop(self) -> None:
@@ -136,6 +139,22 @@ class ControlPlane:
                             "level": "Metadata",
                             "verbs": ["delete"],
                             "resources": [{"group": "", "resources": ["pods"]}],
+                        },
+                        # What a rotation waits for: pods that become Ready, budgets that
+                        # open. The time of the write is that of the fact.
+                        {
+                            "level": "Request",
+                            "verbs": ["update", "patch"],
+                            "resources": [
+                                {"group": "", "resources": ["pods/status", "nodes/status"]},
+                                {"group": "policy", "resources": ["poddisruptionbudgets/status"]},
+                            ],
+                        },
+                        # And taints that are lifted.
+                        {
+                            "level": "Metadata",
+                            "verbs": ["update", "patch"],
+                            "resources": [{"group": "", "resources": ["nodes"]}],
                         },
                         {"level": "None"},
                     ],

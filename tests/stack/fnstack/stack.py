@@ -34,6 +34,8 @@ class Settings:
     startup_taints: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None  # kept if given; else temporary and removed
     keep: bool = False
+    # False: no controllers, kubelets or bridge; what is written stays as it is.
+    controllers: bool = True
     seed: int = 1
 
 
@@ -47,7 +49,7 @@ class Stack:
         self.aws = AwsServer(self.folder, settings.timings, REGION, settings.seed)
         self.webhook = TokenWebhook(self.aws.identities, REGION, ACCESS_ENTRY_GROUP)
         stages = [d for d in yaml.safe_load_all(_STAGES.read_text()) if d]
-        self.plane = ControlPlane(settings.bin, self.folder, self.webhook.url, stages)
+        self.plane = ControlPlane(settings.bin, self.folder, self.webhook.url, stages, settings.controllers)
         self.admin = self.aws.identities.add("administrator")
         self.bridge = Bridge(
             self.aws.engine,
@@ -68,7 +70,7 @@ class Stack:
                 part.start()
             self.fastnode = self.principal("fastnode")
             workloads.install_daemons(self.plane.admin)
-            for part in (self.injector, self.bridge):
+            for part in (self.injector, self.bridge) if self.settings.controllers else ():
                 self._started.append(part)
                 part.start()
         except BaseException:
@@ -150,13 +152,18 @@ class Stack:
         if name in self.webhook.clusters:
             self.webhook.clusters.remove(name)
 
+    def launch(self, cluster: str, spec: FleetSpec) -> Fleet:
+        """The groups of a cluster with their instances in service."""
+        fleet = Fleet(self.aws, self.admin, cluster, spec)
+        fleet.create()
+        return fleet
+
     def fleet(
         self, cluster: str, spec: FleetSpec, loads: list[workloads.Workload] | None = None, outdated: bool = True
     ) -> Fleet:
         """A cluster with groups, Ready nodes and settled workloads."""
         self.cluster(cluster)
-        fleet = Fleet(self.aws, self.admin, cluster, spec)
-        fleet.create()
+        fleet = self.launch(cluster, spec)
         wait_until(f"{spec.nodes} nodes Ready", lambda: self.ready_nodes() >= spec.nodes, 120, 0.3)
         wait_until("DaemonSets ready", self._daemons_ready, 120, 0.3)
         if loads:

@@ -12,7 +12,8 @@ from typing import Any
 _READS = ("Describe", "List", "Get")
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a log; none where there is no log yet."""
     if not path.exists():
         return []
     found = []
@@ -40,13 +41,13 @@ class AwsCall:
 def aws_calls(path: Path, key: str, since: float) -> list[AwsCall]:
     return [
         AwsCall(row["time"], row["operation"], row["params"], row["status"], row["error"])
-        for row in _lines(path)
+        for row in lines(path)
         if row["key"] == key and row["time"] >= since
     ]
 
 
 def engine_events(path: Path, since: float) -> list[dict[str, Any]]:
-    return [row for row in _lines(path) if row["time"] >= since]
+    return [row for row in lines(path) if row["time"] >= since]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class KubeRequest:
 
 def kube_requests(path: Path, since: float) -> list[KubeRequest]:
     found = []
-    for row in _lines(path):
+    for row in lines(path):
         if row.get("stage") not in ("ResponseComplete", "ResponseStarted"):
             continue
         if row["stage"] == "ResponseComplete" and row["verb"] == "watch":

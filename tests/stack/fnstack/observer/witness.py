@@ -76,9 +76,9 @@ class Witness:
         self._engine_log = fleet.aws.engine_log_path
         self._groups: dict[str, str] = {}
         daemonsets = {d["metadata"]["name"] for d in kube.list("DaemonSet", "kube-system")}
-        self.recorder = Recorder(kube, daemonsets, self._group_of)
+        self.recorder = Recorder(kube, daemonsets, self.group_of)
 
-    def _group_of(self, instance: str) -> str | None:
+    def group_of(self, instance: str) -> str | None:
         group = self._groups.get(instance)
         if group is None and instance:
             rows = self._scaling.describe_auto_scaling_instances(InstanceIds=[instance])["AutoScalingInstances"]

@@ -38,7 +38,9 @@ def canary_restarts(bench: Bench) -> None:
         bench.stack.injector.arm(restart_on("aws-node", 1))
         old = set(bench.stack.bridge.joined().values())
         with bench.witnessed(fleet) as witness:
-            result = bench.rotate(fleet.cluster)
+            # A restart cannot be taken back: nothing is left to wait for, least of all the
+            # gate's own timeout of 5 min.
+            result = bench.rotate(fleet.cluster, timeout=90)
             result.expect_code(EXPECTED["canary-restarts"])
             promise = Promise(rotates=False, extra_ends=spec.headroom)
             verdict = bench.judge(witness, promise, "canary-restarts")

@@ -1,0 +1,1 @@
+"""Figures that need the real API server: printed for a person to judge, never asserted."""
