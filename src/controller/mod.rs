@@ -14,15 +14,15 @@
 //! State is derived from the world on every pass, never from memory: what is kept here besides is the last
 //! plan (to tell events by the difference), pauses after failures, and our own writes until a reading shows them.
 //!
-//! - [`prepare`]: from nothing to a snapshot that may be planned on
-//! - [`engine`]: the loop itself
-//! - [`outcomes`]: what came back from the executor
-//! - [`ending`]: how a run ends
-//! - [`own`]: our own writes, until readings have caught up
-//! - [`pauses`]: when what failed or was refused may be tried again
-//! - [`changes`]: events by the difference of two plans
-//! - [`voice`]: events on their way out
-//! - [`history`]: the rotation's record and the summaries of the last ones
+//! - `prepare`: from nothing to a snapshot that may be planned on
+//! - `engine`: the loop itself
+//! - `outcomes`: what came back from the executor
+//! - `ending`: how a run ends
+//! - `own`: our own writes, until readings have caught up
+//! - `pauses`: when what failed or was refused may be tried again
+//! - `changes`: events by the difference of two plans
+//! - `voice`: events on their way out
+//! - `history`: the rotation's record and the summaries of the last ones
 //! - [`status`]: what any machine can tell of a rotation
 
 mod changes;

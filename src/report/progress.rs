@@ -1,6 +1,6 @@
 //! Draws [`super::view::View`] on the terminal: the only place that knows indicatif.
 //!
-//! A thread of its own draws at most [`FRAMES`] times a second by the wall clock, whatever the speed of the
+//! A thread of its own draws at most `FRAMES` times a second by the wall clock, whatever the speed of the
 //! events; a terminal that has stopped (Ctrl-S) stops that thread and nothing else.
 
 use std::io;
