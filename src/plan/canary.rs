@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
+
 use super::group::Group;
 use super::pass::{Pass, after};
 use super::{ActionReason, Stage, Subject, Verdict, WaitReason, candidates, changes};
@@ -54,8 +56,16 @@ pub(super) fn judge<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     let derived = pass.derived;
     let mut failed: Vec<(&InstanceId, &Member, Text)> = Vec::new();
     for (id, member) in derived.select(&group.view.young) {
-        let node = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n));
-        match stage(pass, group, id, member, node) {
+        // Most are functional and stay so: told from the member alone.
+        let functional = functional_at(pass.policy, member).filter(|at| *at <= pass.now);
+        let progress = match functional {
+            Some(_) => Progress::Functional,
+            None => stage(pass, group, id, member, member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n))),
+        };
+        if functional.is_some() && group.begun {
+            pass.show(id, member, Stage::Functional, functional);
+        }
+        match progress {
             Progress::Functional => {
                 group.functional.push(id.clone());
                 *group.functional_in.entry(&member.zone).or_default() += 1;
@@ -83,6 +93,13 @@ enum Progress {
     Failed(Text),
 }
 
+/// When a member will have been functional for the soak time; `None` while it lacks something.
+fn functional_at(policy: &Policy, member: &Member) -> Option<Timestamp> {
+    let judgement = member.judgement.as_ref().filter(|j| j.is_met())?;
+    after(judgement.since?, policy.soak)
+}
+
+/// Where one that is not functional stands.
 fn stage(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Member, node: Option<&Node>) -> Progress {
     let subject = candidates::subject(id, member);
     let Some(node) = node else {
@@ -102,14 +119,7 @@ fn stage(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Membe
     };
     let Some(judgement) = &member.judgement else { return Progress::Arriving };
     let Some(unmet) = judgement.unmet.first() else {
-        let functional = judgement.since.and_then(|since| after(since, pass.policy.soak));
-        if functional.is_some_and(|at| at <= pass.now) {
-            if group.begun {
-                pass.show(id, member, Stage::Functional, functional);
-            }
-            return Progress::Functional;
-        }
-        if let Some(at) = functional
+        if let Some(at) = functional_at(pass.policy, member)
             && group.begun
         {
             pass.show(id, member, Stage::Ready, judgement.since);
