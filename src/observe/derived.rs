@@ -285,8 +285,10 @@ pub struct Derived {
     pub members: BTreeMap<InstanceId, Member>,
     /// Namespaces in which a budget can refuse for ever.
     pub(crate) hard: BTreeSet<Text>,
-    /// Nodes whose every pod matters (young, failed, and being drained), with the members that name them.
+    /// Nodes whose every pod matters (failed, and being drained), with the members that name them.
     pub(crate) watched: BTreeMap<NodeName, u32>,
+    /// Young nodes, of whose pods only the DaemonSets' matter, with the members that name them.
+    pub(crate) gated: BTreeMap<NodeName, u32>,
 }
 
 impl Derived {
@@ -332,13 +334,15 @@ impl Derived {
 
     fn watch(&mut self, member: &Member, on: bool) {
         let Some(node) = &member.node else { return };
-        if !matches!(member.role, Role::Young | Role::Draining | Role::Failed | Role::Returning) {
-            return;
-        }
-        let members = self.watched.entry(node.clone()).or_default();
+        let nodes = match member.role {
+            Role::Young => &mut self.gated,
+            Role::Draining | Role::Failed | Role::Returning => &mut self.watched,
+            _ => return,
+        };
+        let members = nodes.entry(node.clone()).or_default();
         count(members, on);
         if *members == 0 {
-            self.watched.remove(node);
+            nodes.remove(node);
         }
     }
 }

@@ -452,7 +452,7 @@ impl Snapshot {
     }
 
     fn mark_watched(&mut self, node: &NodeName) {
-        if self.derived.watched.contains_key(node) {
+        if self.derived.watched.contains_key(node) || self.derived.gated.contains_key(node) {
             self.dirty.nodes.insert(node.clone());
         }
     }
@@ -493,7 +493,9 @@ impl Snapshot {
 /// A pod concerns its node's derived state where the node is watched, or where it could hold the node.
 fn mark_pod(derived: &Derived, dirty: &mut Dirty, pod: &Pod) {
     if let Some(node) = &pod.node
-        && (derived.watched.contains_key(node) || filters::may_hold(pod, &derived.hard))
+        && (derived.watched.contains_key(node)
+            || pod.is_daemon() && derived.gated.contains_key(node)
+            || filters::may_hold(pod, &derived.hard))
     {
         dirty.nodes.insert(node.clone());
     }
