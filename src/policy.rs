@@ -166,8 +166,6 @@ pub enum OnStuck {
 pub enum OnTargetChange {
     /// End, resumable.
     Stop,
-    /// Take the new target, and a canary for it first.
-    Recanary,
 }
 
 /// Which nodes are in scope.

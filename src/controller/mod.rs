@@ -138,7 +138,9 @@ where
         let preflight = preflight::check(&settings.policy, &world.snapshot, now);
         voice.say(now, prepare::planned(&settings.cluster, &preview)).await;
         let wrong = preflight.faults.iter().any(prepare::is_of_the_request);
-        if !wrong && !preview.has_work() && !prepare::is_marked(&world.snapshot) {
+        // What is held altogether is refused below, with the reasons.
+        let idle = preview.finding == Finding::NothingToDo || (!preview.has_work() && preflight.faults.is_empty());
+        if !wrong && idle && !prepare::is_marked(&world.snapshot) {
             return Ok(Err(preview));
         }
         // What a rotation has begun is finished or undone, whatever would speak against beginning it.

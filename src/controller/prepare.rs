@@ -161,17 +161,21 @@ pub(super) fn is_marked(snapshot: &Snapshot) -> bool {
 /// Asks the API server whether we may do all that a rotation needs, before anything is changed.
 pub(super) async fn permitted<C, K: Cluster>(ports: &Ports<C, K>, settings: &Settings) -> Result<(), Error> {
     let own = Some(settings.namespace.as_str());
-    let wanted = [
+    let mut wanted = vec![
         ("patch", "nodes", None),
         ("create", "pods/eviction", None),
         ("get", "leases", own),
         ("create", "leases", own),
         ("update", "leases", own),
+        ("delete", "leases", own),
         ("list", "configmaps", own),
         ("create", "configmaps", own),
         ("update", "configmaps", own),
         ("delete", "configmaps", own),
     ];
+    if settings.policy.past_budgets {
+        wanted.push(("delete", "pods", None));
+    }
     let jitter = retry::Jitter::seeded(settings.seed);
     let refused = patiently(&jitter, "create selfsubjectaccessreviews", || ports.cluster.refused(&wanted)).await?;
     if refused.is_empty() { Ok(()) } else { Err(Error::NotAllowed(refused)) }

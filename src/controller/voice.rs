@@ -12,7 +12,7 @@ use crate::policy::Policy;
 use crate::report::{Closing, Limits, Summary};
 
 /// Bars are told where everything stands no more often than this.
-const PROGRESS_EVERY: SignedDuration = SignedDuration::from_millis(250);
+const PROGRESS_EVERY: SignedDuration = SignedDuration::from_secs(1);
 
 pub(super) struct Voice {
     sink: Sink,
