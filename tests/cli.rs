@@ -197,6 +197,15 @@ fn an_unknown_group_is_refused_with_those_there_are() {
     run("rotate --simulate small --yes --group nope").code(3).stderr(contains("nope"));
 }
 
+#[test]
+fn what_is_asked_for_and_is_not_there_is_refused() {
+    run("rotate --simulate small --yes --selector pool=wbe").code(3).stderr(contains("--selector pool=wbe"));
+    run("plan --simulate small --selector pool=wbe").code(3).stdout(contains("--selector pool=wbe"));
+    // One of several is enough, and each is named.
+    run("plan --simulate small --group batch --group nope").code(3).stdout(contains("nope"));
+    run("plan --simulate small --node n1 --node n2").code(3).stdout(contains("n1").and(contains("n2")));
+}
+
 // -- Rotate ---------------------------------------------------------------------------------------------------
 
 #[test]
