@@ -306,10 +306,19 @@ fn ctrl_c_is_exit_130_and_sigterm_143() {
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(process.stdout.take().unwrap()));
         let started = lines.by_ref().map(Result::unwrap).any(|line| line.contains("rotation.started"));
         assert!(started);
+        // Somewhere in the middle.
+        let arriving = lines.by_ref().map(Result::unwrap).any(|line| line.contains("replacement.launching"));
+        assert!(arriving);
         let sent = Process::new("kill").args([&format!("-{signal}"), &process.id().to_string()]).status().unwrap();
         assert!(sent.success());
-        lines.for_each(drop);
+        let rest: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
         let output = process.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        // Said once: by the report, which is the last event.
+        let report = rest.last().unwrap();
+        assert_eq!((&report["kind"], &report["outcome"]), (&"rotation.finished".into(), &"interrupted".into()));
+        assert!(report["duration_s"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(rest.iter().all(|e| e["kind"] != "error"), "{rest:?}");
+        assert_eq!(text(&output.stderr), "");
     }
 }

@@ -205,6 +205,8 @@ impl fmt::Display for super::Verdict {
             Self::FailureBudget => "too many replacements failed",
             Self::Stuck => "stuck",
             Self::Aborted => "aborted",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
         })
     }
 }
