@@ -468,7 +468,7 @@ impl fmt::Display for Fault {
             Self::UnknownNode { name } => write!(f, "node {name} does not exist"),
             Self::NodeOfNoGroup { name } => write!(f, "node {name} belongs to no group in scope"),
             Self::NothingSelected { selector, looked_at, labels } => {
-                let of = if *looked_at == 1 { "the one node".to_owned() } else { format!("any of {looked_at} nodes") };
+                let of = if *looked_at == 1 { "the one node" } else { &format!("any of {looked_at} nodes") };
                 write!(f, "--selector {selector} does not match {of} in scope")?;
                 for (at, (key, values)) in labels.iter().enumerate() {
                     f.write_str(if at == 0 { ": " } else { "; " })?;

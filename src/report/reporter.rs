@@ -7,7 +7,7 @@ use super::json::JsonLines;
 use super::output::Output;
 use super::plain::{Detail, PlainLines};
 use super::progress::{Progress, Screen};
-use super::text::Paint;
+use super::text::{Paint, count};
 use crate::event::{Event, EventKind, Report};
 
 /// How a rotation is shown on standard output.
@@ -140,7 +140,10 @@ impl Reporter {
             lost.push(format!("failed to write to standard output: {error}"));
         }
         if written.dropped > 0 {
-            lost.push(format!("{} lines of standard output were dropped: it was read too slowly", written.dropped));
+            lost.push(format!(
+                "{} of standard output dropped: it was read too slowly",
+                count(written.dropped as u64, "line")
+            ));
         }
         if let Some((path, _, file)) = self.file {
             let written = file.finish().await;
@@ -148,7 +151,11 @@ impl Reporter {
                 lost.push(format!("failed to write events to {}: {error}", path.display()));
             }
             if written.dropped > 0 {
-                lost.push(format!("{} events were dropped: {} took them too slowly", written.dropped, path.display()));
+                lost.push(format!(
+                    "{} dropped: {} took them too slowly",
+                    count(written.dropped as u64, "event"),
+                    path.display()
+                ));
             }
         }
         lost
