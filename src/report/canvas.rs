@@ -10,6 +10,9 @@
 //! known; but the cursor keeps its place among them. Resting at their beginning, everything from the cursor on
 //! is theirs, whatever the terminal has made of it. While they are drawn the terminal does not wrap: a line that
 //! is too long for a terminal that has just become narrower is cut, and the rows written are those counted.
+//!
+//! What wrapping pushes out at the top is out of reach. So lines that were resized go to the bottom of the
+//! terminal, where there is nothing below them that would push, and all of the screen above them to be pushed into.
 
 use std::fmt::Write;
 
@@ -17,6 +20,8 @@ use std::fmt::Write;
 const NO_WRAP: &str = "\x1b[?7l";
 /// It does.
 const WRAP: &str = "\x1b[?7h";
+/// To the first cell of the terminal's last line, wherever that is.
+const BOTTOM: &str = "\x1b[9999;1H";
 /// Clears what is right of the cursor.
 const CLEAR_LINE: &str = "\x1b[K";
 /// Clears what is right of and below the cursor.
@@ -26,7 +31,7 @@ pub const CLEAR_BELOW: &str = "\x1b[J";
 #[derive(Debug, Default)]
 pub struct Canvas {
     rows: usize,
-    size: (u16, u16),
+    size: Option<(u16, u16)>,
 }
 
 impl Canvas {
@@ -34,23 +39,33 @@ impl Canvas {
     /// it until the next frame. No line may hold a line break; one that is wider than the terminal is cut.
     pub fn frame(&mut self, above: &[String], lines: &[String], size: (u16, u16)) -> String {
         let mut out = "\r".to_owned();
-        if self.size != size || lines.len() < self.rows || !above.is_empty() {
+        let resized = self.size.is_some_and(|before| before != size);
+        if resized || lines.len() < self.rows || !above.is_empty() {
             out.push_str(CLEAR_BELOW);
         }
         for line in above {
             let _ = write!(out, "{line}\r\n");
+        }
+        if resized && !lines.is_empty() {
+            out.push_str(&"\n".repeat(lines.len() - 1));
+            out.push_str(BOTTOM);
+            up(&mut out, lines.len() - 1);
         }
         out.push_str(NO_WRAP);
         for (n, line) in lines.iter().enumerate() {
             let _ = write!(out, "{}{line}{CLEAR_LINE}", if n > 0 { "\r\n" } else { "" });
         }
         out.push_str(WRAP);
-        if lines.len() > 1 {
-            let _ = write!(out, "\x1b[{}A", lines.len() - 1);
-        }
+        up(&mut out, lines.len().saturating_sub(1));
         out.push('\r');
-        (self.rows, self.size) = (lines.len(), size);
+        (self.rows, self.size) = (lines.len(), Some(size));
         out
+    }
+}
+
+fn up(out: &mut String, rows: usize) {
+    if rows > 0 {
+        let _ = write!(out, "\x1b[{rows}A");
     }
 }
 
@@ -58,7 +73,7 @@ impl Canvas {
 mod tests {
     use super::*;
 
-    /// A terminal that wraps its lines anew when it is resized and keeps its cursor at its character, as most do.
+    /// A terminal that wraps its lines anew when it is resized and keeps its cursor at its character, as tmux does.
     struct Terminal {
         /// Scrolled-out ones first; a line that was wrapped goes on in the next.
         rows: Vec<(String, bool)>,
@@ -70,7 +85,7 @@ mod tests {
 
     impl Terminal {
         fn new(width: usize, height: usize) -> Self {
-            Self { rows: vec![(String::new(), false)], cursor: (0, 0), width, height, wraps: true }
+            Self { rows: vec![(String::new(), false); height], cursor: (0, 0), width, height, wraps: true }
         }
 
         fn top(&self) -> usize {
@@ -105,6 +120,7 @@ mod tests {
                 ('l', "?7") => self.wraps = false,
                 ('h', "?7") => self.wraps = true,
                 ('A', n) => self.cursor.0 = row.saturating_sub(n.parse().unwrap()).max(self.top()),
+                ('H', _) => self.cursor = (self.rows.len() - 1, 0),
                 ('K', _) => self.cut(row, column),
                 ('J', _) => {
                     self.cut(row, column);
@@ -172,10 +188,14 @@ mod tests {
                 }
                 (line, before) = (String::new(), 0);
             }
-            // What is empty below the cursor goes first; a lower terminal loses all that is there before it scrolls.
-            let goes = |row: &(String, bool)| row.0.is_empty() || height < self.height;
-            while rows.len() > height.max(self.cursor.0 + 1) && rows.last().is_some_and(goes) {
+            // A lower terminal loses what is below its cursor before it scrolls; empty lines are lines.
+            while height < self.height && rows.len() > height.max(self.cursor.0 + 1) {
                 rows.pop();
+            }
+            rows.resize(rows.len().max(height), (String::new(), false));
+            let top = rows.len() - height;
+            if self.cursor.0 < top {
+                self.cursor = (top, 0);
             }
             (self.rows, self.width, self.height) = (rows, width, height);
         }
@@ -189,9 +209,8 @@ mod tests {
                     text.push(std::mem::take(&mut line));
                 }
             }
-            while text.last().is_some_and(|l| l.is_empty()) {
-                text.pop();
-            }
+            // Lines that went to the bottom leave empty ones above.
+            text.retain(|line| !line.is_empty());
             text
         }
     }
@@ -200,12 +219,19 @@ mod tests {
         (0..rows).map(|row| format!("{frame}:{row} ").chars().cycle().take(width - 1 - row).collect()).collect()
     }
 
+    /// What stands above the bars when they come.
+    fn plan(terminal: &mut Terminal) -> Vec<String> {
+        let lines: Vec<String> = (0..12).map(|n| format!("plan {n}")).collect();
+        lines.iter().for_each(|line| terminal.write(&format!("{line}\r\n")));
+        lines
+    }
+
     #[test]
     fn whatever_the_sizes_nothing_torn_is_left_behind() {
-        let sizes = [(80, 24), (60, 24), (40, 24), (120, 24), (80, 12), (200, 40), (150, 40), (60, 24), (80, 8)];
+        let sizes = [(80, 24), (60, 24), (40, 24), (120, 24), (80, 12), (200, 40), (150, 40), (80, 24), (80, 12)];
         let mut terminal = Terminal::new(80, 24);
         let mut canvas = Canvas::default();
-        let mut printed = Vec::new();
+        let mut printed = plan(&mut terminal);
         for (frame, (width, height)) in sizes.into_iter().cycle().take(60).enumerate() {
             terminal.resize(width, height);
             let above = if frame % 3 == 0 { vec![format!("line {frame} {}", "x".repeat(frame * 5))] } else { vec![] };
@@ -223,11 +249,12 @@ mod tests {
     fn a_terminal_that_became_narrower_in_the_middle_of_a_frame_cuts_and_is_mended_by_the_next() {
         let mut terminal = Terminal::new(80, 24);
         let mut canvas = Canvas::default();
-        terminal.write(&canvas.frame(&["above".to_owned()], &bars(1, 80, 4), (24, 80)));
+        let printed = plan(&mut terminal).len();
+        terminal.write(&canvas.frame(&[], &bars(1, 80, 4), (24, 80)));
         terminal.resize(50, 24);
         terminal.write(&canvas.frame(&[], &bars(2, 80, 4), (24, 80)));
         let lines = bars(3, 50, 4);
         terminal.write(&canvas.frame(&[], &lines, (24, 50)));
-        assert_eq!(terminal.text()[1..], lines);
+        assert_eq!(terminal.text()[printed..], lines);
     }
 }

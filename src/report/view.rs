@@ -11,8 +11,8 @@ use crate::event::{Event, EventKind};
 use crate::model::{GroupName, Text};
 use crate::plan::{InHand, Progress, Stage, Subject, Wait};
 
-/// In a terminal of fewer columns the bars need all of it.
-const NARROW: usize = 60;
+/// Lines that there is room for in the lowest terminal.
+const FEWEST: usize = 4;
 /// Names wider than this are cut.
 const WIDEST_NAME: usize = 28;
 
@@ -99,25 +99,24 @@ impl View {
         }
     }
 
-    /// The lines for a terminal of this width and height: never wider than `width`, and fewer than `height`, also
-    /// where the terminal becomes a quarter narrower and wraps them before they can be drawn anew. What does not
-    /// fit then would scroll out of reach.
+    /// The lines for a terminal of this width and height: never wider than `width`, and at most half of `height`.
+    /// A terminal that becomes narrower wraps them before they can be drawn anew; were there more, the first
+    /// would scroll out of reach.
     pub fn lines(&self, width: usize, height: usize, paint: Paint) -> Vec<String> {
         let Some(now) = self.now else { return Vec::new() };
         let shown: Vec<_> = self.bars.iter().filter(|(_, bar)| bar.total > 0).collect();
-        let room = height.saturating_sub(2).max(3);
-        let bars = shown.len().min(room / 3);
+        let room = (height / 2).max(FEWEST);
+        let bars = shown.len().min(room / 2);
         let name_width = shown.iter().map(|(n, _)| n.as_str().chars().count()).max().unwrap_or(0).min(WIDEST_NAME);
         let name_width = name_width.min(width / 3);
         let mut lines: Vec<String> =
             shown.iter().take(bars).map(|(name, bar)| bar_line(name, bar, now, name_width, width, paint)).collect();
         if shown.len() > bars {
-            lines.push(paint.dim(&clip(&format!("… and {}", count((shown.len() - bars) as u64, "more group")), width)));
+            let more = count((shown.len() - bars) as u64, "more group");
+            lines.push(paint.dim(&clip(&format!("… and {more}"), width)));
         }
-        let last = self.last_line(now, width, paint);
-        let taken: usize = lines.iter().chain([&last]).map(|line| rows(line, width)).sum();
-        lines.extend(self.hand_lines(now, width, room.saturating_sub(taken), paint));
-        lines.push(last);
+        lines.extend(self.hand_lines(now, width, room.saturating_sub(lines.len() + 1), paint));
+        lines.push(self.last_line(now, width, paint));
         lines
     }
 
@@ -128,20 +127,11 @@ impl View {
             let rank = if h.stage == Stage::Terminating { 2 } else { u8::from(words::is_new(h.stage)) };
             (rank, h.since.unwrap_or(Timestamp::MAX))
         });
-        let mut lines = Vec::new();
-        let mut left = room;
-        for (n, hand) in order.iter().enumerate() {
-            let line = self.hand_line(hand, now, width, paint);
-            let more = usize::from(n + 1 < order.len());
-            if rows(&line, width) + more > left {
-                if left > 0 {
-                    let rest = count((order.len() - n) as u64, "more node");
-                    lines.push(paint.dim(&clip(&format!("  … and {rest} in hand"), width)));
-                }
-                break;
-            }
-            left -= rows(&line, width);
-            lines.push(line);
+        let fits = if order.len() > room { room.saturating_sub(1) } else { order.len() };
+        let mut lines: Vec<String> = order.iter().take(fits).map(|h| self.hand_line(h, now, width, paint)).collect();
+        if order.len() > fits && room > 0 {
+            let more = count((order.len() - fits) as u64, "more node");
+            lines.push(paint.dim(&clip(&format!("  … and {more} in hand"), width)));
         }
         lines
     }
@@ -204,12 +194,6 @@ impl View {
     }
 }
 
-/// Rows of a line of this width in a terminal that has become a quarter narrower.
-fn rows(line: &str, width: usize) -> usize {
-    let narrower = (width * 3 / 4).max(1);
-    console::measure_text_width(line).div_ceil(narrower).max(1)
-}
-
 fn left_text(seconds: f64) -> String {
     clock(SignedDuration::from_secs(seconds.max(0.0).round() as i64))
 }
@@ -224,9 +208,7 @@ fn bar_line(name: &GroupName, bar: &Bar, now: Timestamp, name_width: usize, widt
     };
     let skipped = if bar.progress.skipped > 0 { format!(" {} skipped", bar.progress.skipped) } else { String::new() };
     let tail = format!(" {done:>digits$}/{total} {left:>11}{skipped}");
-    // See [`rows`].
-    let most = if width >= NARROW { width * 3 / 4 } else { width };
-    let track = most.saturating_sub(name_width + 1 + tail.chars().count()).min(60);
+    let track = width.saturating_sub(name_width + 1 + tail.chars().count()).min(60);
     let filled = (track as u64 * u64::from(done)).checked_div(u64::from(total)).unwrap_or(0) as usize;
     let name = format!("{:<name_width$} ", clip(name.as_str(), name_width));
     let full = paint.green(&"━".repeat(filled));
