@@ -129,6 +129,13 @@ pub struct Error {
     pub retry_after: Option<u32>,
 }
 
+impl Error {
+    /// Whether the same request may well succeed in a moment: no answer, a server's fault, or its load.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Throttled)
+    }
+}
+
 /// The result of a request.
 pub type Result<T> = std::result::Result<T, Error>;
 

@@ -504,10 +504,11 @@ async fn without_a_token_nothing_is_sent_and_the_reason_is_given() {
 async fn a_server_that_never_answers_is_given_up() {
     local(async {
         let server = Server::default();
-        server.on("GET /version", Answer::watch(&[("x", json!({}))], super::server::End::Hold));
+        server.on("GET /version", Answer::silence()).on("GET /version", Answer::silence());
         let error = server.cluster().version().await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable);
         assert_eq!(error.message, "cannot reach https://api.test: no answer within 10 s");
+        assert_eq!(server.calls().len(), 2, "each try takes its 10 s: there is time for two");
     })
     .await;
 }
