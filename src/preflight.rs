@@ -418,7 +418,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoGroup => f.write_str(
-                "no Auto Scaling group carries the tag kubernetes.io/cluster/NAME, k8s.io/cluster-autoscaler/NAME or eks:cluster-name of this cluster",
+                "no Auto Scaling group carries one of the tags that make it the cluster's: kubernetes.io/cluster/NAME (owned or shared), k8s.io/cluster/NAME, or eks:cluster-name with the name as value",
             ),
             Self::UnknownGroup { name, known } => {
                 let known: Vec<_> = known.iter().map(GroupName::as_str).collect();

@@ -30,8 +30,8 @@ use jiff::Timestamp;
 use super::aws::call::{Caller, Probe};
 use super::aws::credentials::Held;
 use super::aws::failure::{Failure, Fault};
+use super::signing::SigningTime;
 use super::{ErrorKind, InstanceDetail, Result};
-use crate::clock::Clock;
 use crate::model::{InstanceId, Text};
 
 const API_VERSION: &str = "2016-11-15";
@@ -59,7 +59,7 @@ pub(in crate::cloud) struct Ec2 {
     credentials: Held,
     url: String,
     region: Text,
-    clock: Clock,
+    time: SigningTime,
 }
 
 /// A signed request, ready to go. Its `Debug` leaves the signature and the session token out.
@@ -124,7 +124,7 @@ impl Ec2 {
         endpoint: &str,
         region: &str,
         credentials: Held,
-        clock: Clock,
+        time: SigningTime,
         http: Option<SharedHttpClient>,
         timeouts: TimeoutConfig,
     ) -> Self {
@@ -143,7 +143,7 @@ impl Ec2 {
             builder = builder.http_client(http);
         }
         let operation = builder.serializer(serialize).deserializer(deserialize).build();
-        Self { operation, credentials, url: format!("{endpoint}/"), region: region.into(), clock }
+        Self { operation, credentials, url: format!("{endpoint}/"), region: region.into(), time }
     }
 
     /// `ec2:DescribeLaunchTemplateVersions` of one template, named by id or name, for the versions asked
@@ -193,7 +193,7 @@ impl Ec2 {
             let body = encode(&parameters);
             let page: Page<T> = caller
                 .repeatable(operation, async |probe| {
-                    let now = self.clock.now();
+                    let now = self.time.now();
                     let credentials =
                         self.credentials.get(now).await.map_err(|error| Failure::credentials(operation, &error))?;
                     let query = self.sign(probe.clone(), &credentials, now, body.clone()).map_err(|cause| Failure {

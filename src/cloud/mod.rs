@@ -7,6 +7,7 @@
 
 pub mod aws;
 pub mod ec2;
+pub mod signing;
 pub mod token;
 
 use std::collections::{BTreeMap, BTreeSet};

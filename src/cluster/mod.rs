@@ -1,7 +1,8 @@
 //! The port to Kubernetes: exactly the calls fastnode makes, in the model's words.
 //!
 //! Two sides implement it: `kube` (kube-rs) and [`crate::sim`]. Watches push [`Fact`]s; nothing here polls.
-//! An implementation retries nothing that changes the world: the executor owns the retries.
+//! An implementation repeats reads, bounded, and nothing that changes the world: the executor owns those
+//! retries.
 
 pub mod access;
 pub mod kube;

@@ -4,6 +4,7 @@
 
 mod answers;
 mod refusals;
+mod skew;
 mod sockets;
 mod wire;
 

@@ -559,6 +559,36 @@ async fn a_kubeconfig_names_its_context_and_an_unreachable_host() {
 }
 
 #[tokio::test]
+async fn a_kubeconfigs_proxy_is_asked_for_the_server() {
+    local(async {
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = proxy.local_addr().unwrap().port();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "a",
+            "clusters": [{ "name": "c", "cluster": {
+                "server": "https://api.test:6443", "proxy-url": format!("http://127.0.0.1:{port}") } }],
+            "users": [{ "name": "u", "user": { "token": "t" } }],
+            "contexts": [{ "name": "a", "context": { "cluster": "c", "user": "u" } }],
+        });
+        std::fs::write(file.path(), text.to_string()).unwrap();
+        let asked = tokio::task::spawn_local(async move {
+            let (mut stream, _) = proxy.accept().await.unwrap();
+            let mut buffer = [0; 1024];
+            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await.unwrap();
+            String::from_utf8_lossy(&buffer[..read]).into_owned()
+        });
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let access = Access::Kubeconfig { path: Some(file.path().to_owned()), context: None };
+        let cluster = KubeCluster::new(access.connect().await.unwrap(), 7);
+        let error = cluster.evict(&pod(), &"u".into()).await.unwrap_err();
+        assert!(error.message.starts_with("cannot reach https://api.test:6443 (through proxy 127.0.0.1): "), "{error}");
+        assert!(asked.await.unwrap().starts_with("CONNECT api.test:6443 HTTP/1.1\r\n"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_ca_that_is_none_is_told_before_anything_is_sent() {
     let cluster = |ca: &str| fastnode::cloud::EksCluster {
         name: "prod".into(),

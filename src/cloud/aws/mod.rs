@@ -17,6 +17,7 @@ use std::time::Duration;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -33,6 +34,7 @@ use jiff::Timestamp;
 use self::call::{Caller, Probe};
 use self::failure::Failure;
 use super::ec2::Ec2;
+use super::signing::SigningTime;
 use super::token::TokenSource;
 use super::{Cloud, EksCluster, Error, ErrorKind, GroupState, InstanceDetail, Result};
 use crate::clock::Clock;
@@ -75,7 +77,7 @@ pub struct AwsCloud {
     caller: Caller,
     provider: SharedCredentialsProvider,
     region: Text,
-    clock: Clock,
+    time: SigningTime,
 }
 
 /// Sends `$request`, watched by the probe.
@@ -149,8 +151,15 @@ impl AwsCloud {
             )
         });
         let held = credentials::Held::new(provider.clone());
-        let ec2 = Ec2::new(&endpoint, &region, held, clock, http.clone(), timeouts.clone());
-        let mut config = config.to_builder().retry_config(RetryConfig::disabled()).timeout_config(timeouts);
+        let time = SigningTime::from(clock);
+        let ec2 = Ec2::new(&endpoint, &region, held, time.clone(), http.clone(), timeouts.clone());
+        let mut config = config
+            .to_builder()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .time_source(time.clone())
+            .disable_clock_skew_correction(true);
         config.set_http_client(http);
         let config = config.build();
         // The jitter has to differ between the members of a fleet that start together and are throttled
@@ -160,10 +169,10 @@ impl AwsCloud {
             autoscaling: aws_sdk_autoscaling::Client::new(&config),
             eks: aws_sdk_eks::Client::new(&config),
             ec2,
-            caller: Caller::new(seed),
+            caller: Caller::new(seed, time.clone()),
             provider,
             region,
-            clock,
+            time,
         })
     }
 
@@ -174,7 +183,7 @@ impl AwsCloud {
 
     /// Makes tokens for the API server of `cluster`.
     pub fn token_source(&self, cluster: &str) -> TokenSource {
-        TokenSource::new(self.provider.clone(), &self.region, cluster, self.clock)
+        TokenSource::new(self.provider.clone(), &self.region, cluster, self.time.clone())
     }
 }
 
