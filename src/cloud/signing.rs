@@ -59,7 +59,9 @@ impl SigningTime {
         }
         let ahead = theirs.duration_since(self.clock.stamp());
         let Ok(ahead_ms) = i64::try_from(ahead.as_millis()) else { return false };
-        tracing::warn!("this machine's clock is off: AWS is {ahead:#} ahead of it; requests are signed with AWS's time");
+        tracing::warn!(
+            "this machine's clock is off: AWS is {ahead:#} ahead of it; requests are signed with AWS's time"
+        );
         self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
         true
     }

@@ -53,12 +53,7 @@ struct Held {
 
 impl TokenSource {
     /// A source for `cluster` in `region`, signing with what `provider` gives at the time, dated by `time`.
-    pub fn new(
-        provider: SharedCredentialsProvider,
-        region: &str,
-        cluster: &str,
-        time: impl Into<SigningTime>,
-    ) -> Self {
+    pub fn new(provider: SharedCredentialsProvider, region: &str, cluster: &str, time: impl Into<SigningTime>) -> Self {
         Self { provider, region: region.into(), cluster: cluster.into(), time: time.into(), held: Mutex::new(None) }
     }
 

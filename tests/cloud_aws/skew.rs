@@ -65,6 +65,11 @@ async fn a_refused_date_that_cannot_be_corrected_is_explained_and_not_sent_again
         let wire = Wire::new([reply]);
         let error = wire.cloud().groups("demo").await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Credentials);
-        assert!(error.message.ends_with("this machine's clock is off by more than AWS tolerates, set it, for example with NTP"), "{error}");
+        assert!(
+            error
+                .message
+                .ends_with("this machine's clock is off by more than AWS tolerates, set it, for example with NTP"),
+            "{error}"
+        );
     }
 }

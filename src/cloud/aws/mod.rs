@@ -1,6 +1,6 @@
 //! AWS itself behind the [`Cloud`] port.
 //!
-//! Auto Scaling and EKS through their SDKs, EC2 through [`super::ec2`]. The credentials, region and endpoint
+//! Auto Scaling and EKS through their SDKs, EC2 and Elastic Load Balancing through `super::query`. The credentials, region and endpoint
 //! come from where every AWS tool takes them. Each request is counted, has time-outs, and is sent again
 //! only where that is safe; `call` holds those rules and `failure` the judgement they rest on.
 
@@ -34,11 +34,13 @@ use jiff::Timestamp;
 use self::call::{Caller, Probe};
 use self::failure::Failure;
 use super::ec2::Ec2;
+use super::elb::Elb;
+use super::query::Service;
 use super::signing::SigningTime;
 use super::token::TokenSource;
 use super::{Cloud, EksCluster, Error, ErrorKind, GroupState, InstanceDetail, Result};
 use crate::clock::Clock;
-use crate::model::{Activity, ActivityStatus, GroupName, InstanceId, Process, Target, Text};
+use crate::model::{Activity, ActivityStatus, Attachment, GroupName, InstanceId, Process, Target, Text};
 
 /// The most groups a page of DescribeAutoScalingGroups holds, and activities one of
 /// DescribeScalingActivities.
@@ -74,6 +76,7 @@ pub struct AwsCloud {
     autoscaling: aws_sdk_autoscaling::Client,
     eks: aws_sdk_eks::Client,
     ec2: Ec2,
+    elb: Elb,
     caller: Caller,
     provider: SharedCredentialsProvider,
     region: Text,
@@ -143,16 +146,17 @@ impl AwsCloud {
             .operation_timeout(Duration::from_secs(40))
             .build();
         let http = config.http_client().or_else(http_client);
-        let endpoint = ec2_endpoint(config).unwrap_or_else(|| {
-            partition::ec2_endpoint(
-                &region,
-                config.use_fips().unwrap_or(false),
-                config.use_dual_stack().unwrap_or(false),
-            )
-        });
-        let held = credentials::Held::new(provider.clone());
         let time = SigningTime::from(clock);
-        let ec2 = Ec2::new(&endpoint, &region, held, time.clone(), http.clone(), timeouts.clone());
+        let service = |name, id| {
+            let endpoint = named_endpoint(config, id).unwrap_or_else(|| {
+                let (fips, dual) = (config.use_fips(), config.use_dual_stack());
+                partition::endpoint(name, &region, fips.unwrap_or(false), dual.unwrap_or(false))
+            });
+            let held = credentials::Held::new(provider.clone());
+            Service::new(name, &endpoint, &region, held, time.clone(), http.clone(), timeouts.clone())
+        };
+        let (ec2, elb) =
+            (Ec2(service("ec2", "EC2")), Elb(service("elasticloadbalancing", "Elastic Load Balancing v2")));
         let mut config = config
             .to_builder()
             .retry_config(RetryConfig::disabled())
@@ -169,6 +173,7 @@ impl AwsCloud {
             autoscaling: aws_sdk_autoscaling::Client::new(&config),
             eks: aws_sdk_eks::Client::new(&config),
             ec2,
+            elb,
             caller: Caller::new(seed, time.clone()),
             provider,
             region,
@@ -199,14 +204,14 @@ fn http_client() -> Option<SharedHttpClient> {
     plugin.runtime_components(&RuntimeComponentsBuilder::new("http")).http_client()
 }
 
-/// The endpoint EC2 is overridden with, in the SDKs' own order: given by hand, `AWS_ENDPOINT_URL_EC2` and
-/// the profile's, `AWS_ENDPOINT_URL`.
-fn ec2_endpoint(config: &SdkConfig) -> Option<String> {
+/// The endpoint a service is overridden with, in the SDKs' own order: given by hand, `AWS_ENDPOINT_URL_EC2` and
+/// the like and the profile's, `AWS_ENDPOINT_URL`.
+fn named_endpoint(config: &SdkConfig, id: &'static str) -> Option<String> {
     let general = || config.endpoint_url().map(str::to_owned);
     if config.get_origin("endpoint_url").is_client_config() {
         return general();
     }
-    let key = ServiceConfigKey::builder().service_id("EC2").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+    let key = ServiceConfigKey::builder().service_id(id).env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
     let own = key.ok().and_then(|key| config.service_config()?.load_config(key));
     own.or_else(general)
 }
@@ -279,6 +284,10 @@ impl Cloud for AwsCloud {
             .try_filter_map(async |group| Ok(group))
             .try_collect()
             .await
+    }
+
+    async fn deregistration_delays(&self, attachments: &BTreeSet<Attachment>) -> Result<BTreeMap<Attachment, u32>> {
+        self.elb.delays(&self.caller, attachments).await
     }
 
     async fn resolve(&self, target: &Target) -> Result<Target> {
