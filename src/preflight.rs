@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ConditionStatus, DaemonSet, GroupName, Instance, LaunchSource, Ledger, Lifecycle, Node, NodeGroup, NodeMark,
-    NodeName, ObjectKey, Pod, Target, TemplateRef, Text, UpdateStrategy, marks,
+    Attachment, ConditionStatus, DaemonSet, GroupName, Instance, LaunchSource, Ledger, Lifecycle, Node, NodeGroup,
+    NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef, Text, UpdateStrategy, marks,
 };
 use crate::observe::Snapshot;
 use crate::policy::{Gate, Policy, Restarts, Surge};
@@ -115,6 +115,13 @@ pub enum Warning {
         group: GroupName,
         /// Why.
         why: String,
+    },
+    /// How long what is attached to a group takes to let go of a node could not be read.
+    DelayUnknown {
+        /// The group.
+        group: GroupName,
+        /// What is attached.
+        attachment: Attachment,
     },
     /// A gated container was restarted on old nodes: it may fail the gate on new ones.
     Restarts {
@@ -240,6 +247,11 @@ fn check_groups(policy: &Policy, snapshot: &Snapshot, found: &mut Preflight) {
             }
             None => {
                 free += 1;
+                let unknown = group.attachments.iter().filter(|a| !snapshot.delays.contains_key(*a));
+                found.warnings.extend(unknown.map(|attachment| Warning::DelayUnknown {
+                    group: group.name.clone(),
+                    attachment: attachment.clone(),
+                }));
                 // Once begun, its desired holds our surge, perhaps a step that no tag confirms yet: the planner,
                 // which settles that first, judges the room.
                 if !group.tags.contains_key(marks::TAG_ROTATION) {
@@ -459,7 +471,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoGroup => f.write_str(
-                "no Auto Scaling group carries the tag kubernetes.io/cluster/NAME, k8s.io/cluster-autoscaler/NAME or eks:cluster-name of this cluster",
+                "no Auto Scaling group carries one of the tags that make it the cluster's: kubernetes.io/cluster/NAME (owned or shared), k8s.io/cluster/NAME, or eks:cluster-name with the name as value",
             ),
             Self::UnknownGroup { name, known } => {
                 let known: Vec<_> = known.iter().map(GroupName::as_str).collect();
@@ -512,6 +524,12 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Held { group, why } => write!(f, "group {group} is left alone: {why}"),
+            Self::DelayUnknown { group, attachment } => write!(
+                f,
+                "the deregistration delay of {attachment} of group {group} could not be read, so {} s are waited for \
+                 each node; allow elasticloadbalancing:DescribeTargetGroupAttributes and DescribeLoadBalancerAttributes",
+                Attachment::DEFAULT_DELAY_S
+            ),
             Self::Restarts { daemonset, container, nodes, of } => write!(
                 f,
                 "container {container} of DaemonSet {daemonset} was restarted on {nodes} of {of} nodes: a new node \

@@ -1,6 +1,6 @@
 //! From nothing to a snapshot that may be planned on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -54,6 +54,11 @@ where
     let names: Vec<_> = snapshot.groups.values().filter(|g| g.managed_by.is_none()).map(|g| g.name.clone()).collect();
     for name in ports.cloud.refreshing(&names).await? {
         snapshot.change_group(&name, |g| g.refreshing = true);
+    }
+    let ours = snapshot.groups.values().filter(|g| g.managed_by.is_none());
+    let attached: BTreeSet<_> = ours.flat_map(|g| &g.attachments).cloned().collect();
+    if !attached.is_empty() {
+        snapshot.delays = ports.cloud.deregistration_delays(&attached).await?;
     }
     read_steps(&mut snapshot, ports).await?;
     let open = history::open(&configs, &settings.cluster);

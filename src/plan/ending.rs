@@ -6,7 +6,7 @@ use super::drain::{self, Standing};
 use super::group::{self, Group};
 use super::pass::Pass;
 use super::zones;
-use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, changes, terminate};
+use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, changes, deregister, terminate};
 use crate::model::{InstanceId, Process, marks};
 use crate::observe::Role;
 
@@ -92,6 +92,12 @@ fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     for (id, member) in derived.select(&group.view.returning) {
         let Some(node) = drain::node_of(pass, member) else { continue };
         match drain::work(pass, node, member) {
+            Standing::Drained if !deregister::is_given_back(pass, group, node) => {
+                pass.show(id, member, Stage::Drained, drain::began(node));
+            }
+            Standing::Drained if !deregister::is_over(pass, group, node) => {
+                pass.show(id, member, Stage::Deregistering, drain::began(node));
+            }
             Standing::Drained => {
                 pass.show(id, member, Stage::Drained, drain::began(node));
                 terminate::shrink(pass, group, id, Some(node), ActionReason::GivingBack);

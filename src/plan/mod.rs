@@ -8,6 +8,7 @@ mod canary;
 pub(crate) mod candidates;
 mod changes;
 mod deadlines;
+mod deregister;
 mod drain;
 mod ending;
 pub mod estimate;

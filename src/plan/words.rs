@@ -98,7 +98,10 @@ impl fmt::Display for WaitReason {
             Self::Budget { pod, budget } => write!(f, "budget {budget} to let pod {pod} go"),
             Self::PodTermination { pod, left } => write!(f, "pod {pod} to end, {left} left"),
             Self::VolumeDetach { left } => write!(f, "{} to be detached", count(left, "volume")),
-            Self::Deregistration => f.write_str("its load balancers"),
+            Self::Successor => f.write_str("a functional replacement to serve behind its load balancers"),
+            Self::Deregistration { of, delay_s, until } => {
+                write!(f, "the deregistration delay of {of} ({delay_s}s), until {until:.0}")
+            }
             Self::Termination => f.write_str("the instance to be gone"),
             Self::AwsBusy { what } => what.fmt(f),
             Self::Paused => f.write_str("resume"),

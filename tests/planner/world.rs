@@ -75,7 +75,7 @@ pub fn group(name: &str, zones: &[&str], desired: u32, max: u32) -> NodeGroup {
         operator: None,
         refreshing: false,
         warm_pool: false,
-        load_balanced: false,
+        attachments: Default::default(),
         weighted: false,
     }
 }
@@ -311,6 +311,12 @@ impl World {
             }
         }
         for wait in &plan.waits {
+            if let plan::WaitReason::Deregistration { .. } = &wait.reason {
+                let text = format!("{} waits for {}", wait.subject, wait.reason);
+                if self.told.insert(text.clone()) {
+                    self.line(&text);
+                }
+            }
             if let plan::WaitReason::Budget { pod, budget } = &wait.reason {
                 let text = format!(
                     "{} waits for budget {budget} to let {} go",
