@@ -11,10 +11,11 @@ use crate::model::{ConditionStatus, InstanceId, Node, Text};
 use crate::observe::Member;
 use crate::policy::{Policy, Timeout};
 
-/// Functional replacements that prove the target in this group; no more than it still has old nodes for.
+/// Functional replacements that prove the target in this group; no more than it will have: those on their way too,
+/// and one for each old node that does not go with the surge.
 pub(super) fn wanted(policy: &Policy, group: &Group<'_>) -> u32 {
-    let all = (group.remaining + proved(group)).saturating_sub(group.ledger.confirmed);
-    policy.canary.min(all)
+    let there = proved(group) + group.arriving + group.missing;
+    policy.canary.min((group.remaining + there).saturating_sub(group.ledger.confirmed))
 }
 
 fn proved(group: &Group<'_>) -> u32 {
@@ -42,7 +43,8 @@ pub(super) fn holds(policy: &Policy, group: &Group<'_>) -> Option<WaitReason> {
 /// is touched, so nobody begins to drain before all have passed. One that cannot be launched in time is not waited
 /// for, nor one that needs a drain itself.
 pub(super) fn is_awaited(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
-    if group.proven || group.limits.surge == 0 || !group.goes_on(pass) {
+    let by_surge = wanted(pass.policy, group).min(group.limits.surge);
+    if group.proven || proved(group) >= by_surge || !group.goes_on(pass) {
         return false;
     }
     let since = pass.snapshot.short_since.get(group.name).copied().filter(|_| group.missing > 0);

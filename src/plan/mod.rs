@@ -221,6 +221,10 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
     group::cordons_in_flight(&mut pass, &mut groups);
     let canaries: Vec<bool> = groups.iter().map(|g| canary::is_awaited(&mut pass, g)).collect();
     let passed = !canaries.contains(&true);
+    if policy.max_drains.is_some() {
+        // Whoever has the longest way to go takes the cluster's drain slots first; the others end before it anyway.
+        groups.sort_by_key(|g| std::cmp::Reverse(g.rounds_left()));
+    }
     for group in &mut groups {
         group::rotate(&mut pass, group, passed);
     }
