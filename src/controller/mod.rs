@@ -17,6 +17,7 @@
 //! - `prepare`: from nothing to a snapshot that may be planned on
 //! - `engine`: the loop itself
 //! - `outcomes`: what came back from the executor
+//! - `fresh`: whether what a call stands on was read a moment ago
 //! - `ending`: how a run ends
 //! - `own`: our own writes, until readings have caught up
 //! - `pauses`: when what failed or was refused may be tried again
@@ -29,6 +30,7 @@ mod changes;
 mod ending;
 mod engine;
 mod error;
+mod fresh;
 mod history;
 mod outcomes;
 mod own;

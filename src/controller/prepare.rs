@@ -101,7 +101,7 @@ pub(super) fn targets(snapshot: &Snapshot) -> BTreeMap<GroupName, Target> {
 }
 
 /// The target as the group names it, so that equal ones are asked for once.
-fn unresolved(target: &Target) -> Target {
+pub(super) fn unresolved(target: &Target) -> Target {
     let plain = |t: &TemplateRef| TemplateRef { resolved: None, image: None, ..t.clone() };
     match target {
         Target::Template(t) => Target::Template(plain(t)),

@@ -1,12 +1,14 @@
 //! Whole rotations on the simulator, by the production controller.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use fastnode::cluster::Cluster;
 use fastnode::controller::{Error, Interrupt, Ports, Settings, rotate, status};
 use fastnode::event::{Event, EventKind, Report};
-use fastnode::model::ObjectKey;
+use fastnode::cloud::Cloud;
+use fastnode::model::{InstanceId, LaunchSource, ObjectKey, Text};
 use fastnode::plan::Verdict;
 use fastnode::policy::{Amount, Policy, Surge};
 use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
@@ -180,4 +182,47 @@ fn played() {
         println!("{} events, {:?} virtual, {:?}", played.events.len(), sim.elapsed(), played.result);
         println!("{:?} {:?} {} outdated, {:?}", sim.verdict(), sim.left_behind(), sim.outdated().len(), sim.counts());
     });
+}
+
+/// Which version each instance that is there was launched from.
+async fn launched_versions(sim: &Simulation, scenario: &Scenario) -> BTreeMap<InstanceId, Text> {
+    let groups = sim.cloud.groups(&scenario.cluster).await.unwrap();
+    let all = groups.into_iter().flat_map(|s| s.instances);
+    let versions = all.filter_map(|i| match i.source {
+        LaunchSource::Template { version, .. } => Some((i.id, version)),
+        _ => None,
+    });
+    versions.collect()
+}
+
+/// While no launch is under way: what has been asked for by then cannot be taken back.
+#[test]
+fn nothing_is_launched_from_a_version_that_came_in_the_middle() {
+    for at_s in [60.0, 80.0, 130.0, 150.0, 170.0] {
+        on_virtual_time(async {
+            let mut scenario = Scenario::load("target-changes").unwrap();
+            scenario.groups.truncate(1);
+            scenario.workloads.truncate(1);
+            scenario.faults.retarget[0].at_s = at_s;
+            let sim = World::start(&scenario, 7);
+            let (_keep, interrupt) = watch::channel(None);
+            let policy = Policy { surge: Surge::Fixed(Amount::Count(1)), ..Policy::default() };
+            let mut seen = BTreeMap::new();
+            let look = async {
+                loop {
+                    seen.extend(launched_versions(&sim, &scenario).await);
+                    sleep(Duration::from_secs(1)).await;
+                }
+            };
+            let played = play(&sim, settings(&scenario, policy), interrupt);
+            let played = tokio::select! { played = played => played, () = look => unreachable!("it looks for ever") };
+            let outcome = played.result.as_ref().unwrap().outcome;
+            assert_eq!(outcome, Verdict::TargetChanged, "template moved after {at_s} s");
+            let counts = seen.values().fold(BTreeMap::new(), |mut counts: BTreeMap<&str, u32>, version| {
+                *counts.entry(version).or_default() += 1;
+                counts
+            });
+            assert_eq!(counts.get("3"), None, "template moved after {at_s} s: {counts:?}");
+        });
+    }
 }
