@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::changes::{Changes, group_of};
 use super::ending::release;
 use super::fresh::{self, FRESH};
+use super::handover::{self, OwnPod};
 use super::own::OwnWrites;
 use super::pauses::Pauses;
 use super::prepare::{self, BATCH, World};
@@ -55,6 +56,7 @@ pub(super) enum Ending {
     Interrupted(Interrupt),
     Violated(Violation),
     LockLost(String),
+    OwnNode(OwnPod),
     NoAccess(Error),
 }
 
@@ -96,11 +98,16 @@ where
     engine.start(resumed).await;
     let ending = engine.turn(&mut interrupt).await;
     let now = ports.clock.now();
+    let mut own = None;
     let result = match ending {
         Ending::Verdict(verdict) => Ok(engine.finish(verdict, preview, settings).await),
         Ending::Interrupted(signal) => {
             engine.wind_down().await;
             Err(Error::Interrupted(signal))
+        }
+        Ending::OwnNode(pod) => {
+            engine.let_acts_end().await;
+            Err(own.insert(pod).left())
         }
         Ending::Violated(violation) => {
             engine.let_acts_end().await;
@@ -121,7 +128,10 @@ where
     if let Ok(report) = &result {
         voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report.clone()))).await;
     }
-    result
+    match own {
+        Some(own) => Err(own.leave(&*ports.cluster, &mut interrupt).await),
+        None => result,
+    }
 }
 
 /// Under the lock: whoever held it before may have ended a rotation, so the record is looked for once more.
@@ -142,6 +152,7 @@ async fn begin<C, K: Cluster>(
 
 pub(super) struct Engine<'a, C, K> {
     pub(super) ports: &'a Ports<C, K>,
+    pub(super) settings: &'a Settings,
     pub(super) policy: &'a Policy,
     pub(super) snapshot: Snapshot,
     pub(super) source: Source<C>,
@@ -158,6 +169,8 @@ pub(super) struct Engine<'a, C, K> {
     pub(super) again: bool,
     /// Actions wait for a fresh reading of the groups.
     pub(super) held: bool,
+    /// Nothing is left but to evict our own pod: nothing more is begun.
+    pub(super) leaving: Option<OwnPod>,
     /// On request: drains in hand finish, nothing new is begun.
     pub(super) paused: bool,
     /// Plan again then, though nothing may have changed: the plan's own wake, or the lock was not certain.
@@ -188,6 +201,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let now = Instant::now();
         Self {
             ports,
+            settings,
             policy: &settings.policy,
             snapshot,
             source,
@@ -202,6 +216,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             pauses: Pauses::seeded(settings.seed),
             again: true,
             held: false,
+            leaving: None,
             paused: false,
             wake: None,
             tick: now + TICK,
@@ -500,6 +515,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         if self.source.pace.due().is_some_and(|due| due <= instant) {
             self.source.read_groups();
         }
+        if let Some(own) = self.leaving.take() {
+            return Some(Ending::OwnNode(own));
+        }
         let verdict = self.plan.verdict.filter(|_| self.snapshot.in_flight.is_empty() && !self.held);
         verdict.map(Ending::Verdict)
     }
@@ -525,7 +543,11 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
 
     fn hand_over(&mut self, planned: &Planned, now: Timestamp, events: &mut Vec<EventKind>) {
         let key = planned.action.key();
-        if self.snapshot.in_flight.contains_key(&key) {
+        if self.snapshot.in_flight.contains_key(&key) || self.leaving.is_some() {
+            return;
+        }
+        self.leaving = handover::is_own(self.settings, &planned.action);
+        if self.leaving.is_some() {
             return;
         }
         let instant = Instant::now();
@@ -557,9 +579,9 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         if !groups {
             self.source.pace.now(now);
         }
-        let target = fresh::launches(action).and_then(|name| self.snapshot.groups.get(name)).filter(|g| {
-            fresh::may_move(&g.target) && !self.targets.is_known(&g.name, now, FRESH)
-        });
+        let target = fresh::launches(action)
+            .and_then(|name| self.snapshot.groups.get(name))
+            .filter(|g| fresh::may_move(&g.target) && !self.targets.is_known(&g.name, now, FRESH));
         if let Some(group) = target
             && self.targets.ask(&group.name, now)
         {

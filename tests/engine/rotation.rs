@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use fastnode::cluster::Cluster;
-use fastnode::controller::{Error, Interrupt, Ports, Settings, rotate, status};
-use fastnode::event::{Event, EventKind, Report};
 use fastnode::cloud::Cloud;
-use fastnode::model::{InstanceId, LaunchSource, ObjectKey, Text};
+use fastnode::cluster::Cluster;
+use fastnode::controller::{Error, Interrupt, Ports, Settings, observe, rotate, status};
+use fastnode::event::{Event, EventKind, Report};
+use fastnode::model::{InstanceId, LaunchSource, NodeMark, NodeName, ObjectKey, Text};
 use fastnode::plan::Verdict;
 use fastnode::policy::{Amount, Policy, Surge};
 use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
@@ -37,6 +37,7 @@ fn settings(scenario: &Scenario, policy: Policy) -> Settings {
         namespace: "kube-system".into(),
         identity: "me".into(),
         own_node: None,
+        own_pod: None,
         seed: 1,
     }
 }
@@ -225,4 +226,73 @@ fn nothing_is_launched_from_a_version_that_came_in_the_middle() {
             assert_eq!(counts.get("3"), None, "template moved after {at_s} s: {counts:?}");
         });
     }
+}
+
+/// A pod of a workload that stands on an old node, and that node.
+async fn own_pod(sim: &Simulation, settings: &Settings) -> (ObjectKey, NodeName) {
+    let snapshot = observe(&ports(sim), settings).await.unwrap();
+    let pod = snapshot.pods.values().find(|p| !p.is_daemon() && p.node.is_some()).unwrap();
+    (pod.key.clone(), pod.node.clone().unwrap())
+}
+
+#[test]
+fn fastnodes_own_node_goes_last_and_is_left_cordoned_to_the_next_run() {
+    on_virtual_time(async {
+        let scenario = Scenario::load("small").unwrap();
+        let sim = World::start(&scenario, 7);
+        let anywhere = settings(&scenario, Policy::default());
+        let (pod, node) = own_pod(&sim, &anywhere).await;
+        let (_keep, interrupt) = watch::channel(None);
+        let in_pod = Settings { own_pod: Some(pod.clone()), ..anywhere.clone() };
+        let first = play(&sim, in_pod, interrupt.clone()).await;
+        assert!(matches!(&first.result, Err(Error::OwnNode { node: left }) if *left == node), "{:?}", first.result);
+        assert_eq!(sim.outdated(), [node.clone()], "all others were rotated before");
+        let between = status(&ports(&sim), &anywhere).await.unwrap().unwrap();
+        assert_eq!(between.holder, None, "the lock is given back");
+        let marks: Vec<_> = between.nodes.iter().filter(|n| n.node == node).map(|n| n.mark).collect();
+        assert_eq!(marks, [NodeMark::Draining]);
+        let snapshot = observe(&ports(&sim), &anywhere).await.unwrap();
+        assert!(snapshot.nodes[&node].unschedulable, "nothing can be put there again");
+        assert!(snapshot.pods.values().all(|p| p.key != pod || p.node.as_ref() != Some(&node)), "it evicted itself");
+
+        let before = writes(&sim);
+        let there = Settings { own_node: Some(node.clone()), ..anywhere.clone() };
+        let stopped = play(&sim, there, interrupt.clone()).await;
+        assert!(matches!(&stopped.result, Err(Error::OnOwnNode { node: on }) if *on == node), "{:?}", stopped.result);
+        assert_eq!(writes(&sim), before, "nothing was changed");
+
+        let next = play(&sim, anywhere, interrupt).await;
+        assert_eq!(next.result.unwrap().outcome, Verdict::Done);
+        assert_eq!(sim.verdict(), [""; 0]);
+        assert_eq!(sim.left_behind(), [""; 0]);
+        assert_eq!(sim.outdated(), []);
+    });
+}
+
+#[test]
+fn a_signal_after_the_own_pod_was_evicted_changes_nothing_more() {
+    on_virtual_time(async {
+        let scenario = Scenario::load("small").unwrap();
+        let sim = World::start(&scenario, 7);
+        let anywhere = settings(&scenario, Policy::default());
+        let (pod, node) = own_pod(&sim, &anywhere).await;
+        let (send, interrupt) = watch::channel(None);
+        let run = play(&sim, Settings { own_pod: Some(pod.clone()), ..anywhere.clone() }, interrupt);
+        let kubelet = async {
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                let snapshot = observe(&ports(&sim), &anywhere).await.unwrap();
+                let there = snapshot.pods.values().find(|p| p.key == pod && p.node.as_ref() == Some(&node));
+                if there.is_none_or(|p| p.deleting.is_some()) {
+                    send.send(Some(Interrupt::Term)).unwrap();
+                    return writes(&sim);
+                }
+            }
+        };
+        let (played, before) = tokio::join!(run, kubelet);
+        assert!(matches!(played.result, Err(Error::Interrupted(Interrupt::Term))), "{:?}", played.result);
+        assert_eq!(writes(&sim), before, "after its eviction it writes nothing");
+        let snapshot = observe(&ports(&sim), &anywhere).await.unwrap();
+        assert!(snapshot.nodes[&node].unschedulable, "the node stays cordoned");
+    });
 }

@@ -69,12 +69,19 @@ class Witness:
     """Reads the API server as an administrator and AWS under a name of its own."""
 
     def __init__(
-        self, kube: Kube, observer: Principal, fleet: Fleet, subject: Principal, folder: Path
+        self,
+        kube: Kube,
+        observer: Principal,
+        fleet: Fleet,
+        subject: Principal,
+        folder: Path,
+        user: str | None = None,
     ) -> None:
         self._kube = kube
         self._scaling = client(fleet.aws, observer, "autoscaling")
         self._names = list(fleet.names)
         self._subject = subject
+        self._user = user or subject.arn
         self._audit = folder / "audit.jsonl"
         self._aws_log = fleet.aws.log_path
         self._engine_log = fleet.aws.engine_log_path
@@ -124,7 +131,7 @@ class Witness:
         record, start = self.recorder, self.started
         calls = logs.aws_calls(self._aws_log, self._subject.access_key, start)
         everyone = logs.kube_requests(self._audit, start)
-        mine = [r for r in everyone if r.user == self._subject.arn]
+        mine = [r for r in everyone if r.user == self._user]
         pods = list(record.pods.values())
         ends = checks.pod_ends(pods, everyone)
         gone = checks.terminations(calls)

@@ -112,10 +112,11 @@ class Bench:
     # -- being sure ----------------------------------------------------------------
 
     @contextmanager
-    def witnessed(self, fleet: Fleet, who: Principal | None = None) -> Iterator[Witness]:
+    def witnessed(self, fleet: Fleet, who: Principal | None = None, user: str | None = None) -> Iterator[Witness]:
+        """`user` is who the subject is to Kubernetes, where that is not its AWS identity."""
         observer = self.stack.aws.identities.add(f"observer-{fleet.cluster}")
         subject = who or self.stack.fastnode
-        witness = Witness(self.stack.plane.observer, observer, fleet, subject, self.stack.folder)
+        witness = Witness(self.stack.plane.observer, observer, fleet, subject, self.stack.folder, user)
         witness.start(set(fleet.instances()))
         try:
             yield witness
@@ -131,12 +132,13 @@ class Bench:
         expect(verdict.ok, f"broken: {'; '.join(broken)} ({path})")
         return verdict
 
-    def writes_since(self, since: float, who: Principal | None = None) -> list[str]:
+    def writes_since(self, since: float, who: Principal | None = None, user: str | None = None) -> list[str]:
         """Everything the subject changed, or tried to change, in AWS or Kubernetes."""
         subject = who or self.stack.fastnode
         time.sleep(0.2)  # the audit log's last line
         calls = logs.aws_calls(self.stack.aws.log_path, subject.access_key, since)
         requests = logs.kube_requests(self.stack.plane.audit_log, since)
         found = [f"AWS {c.operation}" for c in calls if c.writes]
-        found += [f"{r.verb} {r.resource} {r.namespace}/{r.name}" for r in requests if r.user == subject.arn and r.writes]
+        name = user or subject.arn
+        found += [f"{r.verb} {r.resource} {r.namespace}/{r.name}" for r in requests if r.user == name and r.writes]
         return found

@@ -17,6 +17,9 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "terminated again": (0,),
     "two-at-once": (6,),
     "two-at-once first": (0,),
+    "own-node": (143,),
+    "own-node there again": (5,),
+    "own-node next": (0,),
     # Usage, preflight or access: what counts is that the message is clear.
     "unknown-cluster": (2, 3, 7),
     "no-permission": (7,),

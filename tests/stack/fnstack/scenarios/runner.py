@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
-from . import interruptions, refusals, rotations, trouble
+from . import interruptions, job, refusals, rotations, trouble
 from .bench import Bench, Failed
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -31,6 +31,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "killed-twice": interruptions.killed_twice,
     "terminated": interruptions.terminated,
     "two-at-once": interruptions.two_at_once,
+    "own-node": job.own_node,
     "rotate-20": rotations.rotate_20,
 }
 
