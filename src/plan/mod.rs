@@ -218,6 +218,7 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
             groups.push(group);
         }
     }
+    pass.own_turn = groups.iter().filter(|g| g.goes_on(&pass)).map(|g| g.remaining).sum::<u32>() <= 1;
     group::cordons_in_flight(&mut pass, &mut groups);
     let canaries: Vec<bool> = groups.iter().map(|g| canary::is_awaited(&mut pass, g)).collect();
     let passed = !canaries.contains(&true);

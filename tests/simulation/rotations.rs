@@ -65,6 +65,7 @@ async fn live(
         namespace: "kube-system".to_owned(),
         identity: format!("test@simulation/{}", lines.len()),
         own_node: None,
+        own_pod: None,
         seed,
     };
     let (sink, mut events) = mpsc::channel::<Event>(256);
