@@ -19,13 +19,18 @@ pub(super) fn drain(pass: &mut Pass<'_>, group: &mut Group<'_>, node: &Node, cul
         OnStuck::Stop if pass.ending.is_none() => pass.end(Verdict::Stuck),
         OnStuck::Stop | OnStuck::Skip => {
             let why = drain::ran_out(pass, culprit);
-            let action = changes::skip(node, &pass.rotation.id, &why, pass.now);
-            if pass.act(action, ActionReason::TimedOut { culprit: culprit.clone() }) {
-                pass.entries.skipped.insert(node.name.clone(), why);
-                pass.incomplete = true;
-                group.in_drain = group.in_drain.saturating_sub(1);
-                group.remaining = group.remaining.saturating_sub(1);
-            }
+            skip(pass, group, node, culprit, why);
         }
+    }
+}
+
+/// Lets an old node in hand go, for good.
+pub(super) fn skip(pass: &mut Pass<'_>, group: &mut Group<'_>, node: &Node, culprit: &Text, why: Text) {
+    let action = changes::skip(node, &pass.rotation.id, &why, pass.now);
+    if pass.act(action, ActionReason::TimedOut { culprit: culprit.clone() }) {
+        pass.entries.skipped.insert(node.name.clone(), why);
+        pass.incomplete = true;
+        group.in_drain = group.in_drain.saturating_sub(1);
+        group.remaining = group.remaining.saturating_sub(1);
     }
 }

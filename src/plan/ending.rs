@@ -60,14 +60,15 @@ fn settle_drains<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
     // Those that are furthest go on.
     let mut in_hand: Vec<_> = derived.select(&group.view.draining).collect();
     in_hand.sort_by_key(|(id, m)| (m.drain.as_ref().map_or(0, |d| d.pods.len()), (*id).clone()));
-    for (id, member) in in_hand.iter().skip(covered as usize) {
+    let let_go: BTreeSet<InstanceId> = in_hand.iter().skip(covered as usize).map(|(id, _)| (*id).clone()).collect();
+    for (id, member) in derived.select(&let_go) {
         if let Some(node) = drain::node_of(pass, member)
             && terminate::is_idle(pass, id)
         {
             pass.act(changes::release(node, NodePurpose::Uncordon), ActionReason::PuttingBack);
         }
     }
-    drain::old(pass, group, covered);
+    drain::old(pass, group, &let_go);
     !in_hand.is_empty()
 }
 
@@ -77,7 +78,7 @@ fn cannot_give_back(pass: &Pass<'_>, group: &Group<'_>) -> bool {
     let view = group.view;
     let under_way = group.arriving + group.failing + group.missing > 0
         || !(view.draining.is_empty() && view.returning.is_empty() && group.picked.is_empty())
-        || !(view.failed.is_empty() || pass.policy.keep_failed);
+        || !drain::returns_failed(pass, group).is_empty();
     !under_way && (zones::newest(pass, group).is_none() || group.serving() <= group.promised())
 }
 
@@ -96,16 +97,23 @@ fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
                 pass.show(id, member, Stage::Drained, drain::began(node));
                 terminate::shrink(pass, group, id, Some(node), ActionReason::GivingBack);
             }
-            Standing::Busy { .. } => pass.show(id, member, Stage::Draining, drain::began(node)),
+            Standing::Busy { culprit } => {
+                pass.show(id, member, Stage::Draining, drain::began(node));
+                if drain::has_run_out(pass, node) {
+                    let why = drain::ran_out(pass, &culprit);
+                    pass.act(changes::release(node, NodePurpose::Uncordon), ActionReason::TimedOut { culprit });
+                    pass.entries.skipped.insert(node.name.clone(), why);
+                }
+            }
         }
     }
-    let failed = group.failing > 0 || (!group.view.failed.is_empty() && !pass.policy.keep_failed);
+    let failed = group.failing > 0 || !drain::returns_failed(pass, group).is_empty();
     if failed || group.arriving > 0 || !group.view.draining.is_empty() || !group.view.returning.is_empty() {
         return;
     }
     if pass.ending.is_some() && !group::spares_old_nodes(pass) && group.view.candidates > 0 {
         let before = pass.plan.actions.len();
-        group::select(pass, group, 1);
+        let _ = group::select(pass, group, 1);
         if pass.plan.actions.len() > before || !group.picked.is_empty() {
             return;
         }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::pass::Pass;
 use super::{
     Action, ActionKey, ActionReason, BlockReason, Progress, Stage, Subject, Verdict, WaitReason, canary, candidates,
-    changes, drain, ending, estimate, ledger, surge, terminate, zones,
+    changes, drain, ending, estimate, ledger, standstill, surge, terminate, zones,
 };
 use crate::model::{GroupName, InstanceId, Ledger, NodeGroup, Process, Text, Zone, marks};
 use crate::observe::{GroupView, Member, Role};
@@ -126,7 +126,12 @@ impl<'a> Group<'a> {
 
     /// Whether nothing is on its way in or out.
     fn is_at_rest(&self) -> bool {
-        self.arriving + self.failing + self.missing + self.in_drain + self.to_raise == 0 && self.picked.is_empty()
+        self.is_idle() && self.missing == 0
+    }
+
+    /// The same, launches that have not shown aside.
+    pub(super) fn is_idle(&self) -> bool {
+        self.arriving + self.failing + self.in_drain + self.to_raise == 0 && self.picked.is_empty()
     }
 
     /// Whether it goes on taking old nodes in hand.
@@ -208,9 +213,9 @@ pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, passed: boo
                 soft_taints(pass, group);
             }
             drain::failed(pass, group);
-            drain::old(pass, group, u32::MAX);
-            if passed || group.limits.surge == 0 {
-                select(pass, group, u32::MAX);
+            drain::old(pass, group, &BTreeSet::new());
+            if (passed || group.limits.surge == 0) && select(pass, group, u32::MAX) {
+                standstill::check(pass, group);
             }
         }
     }
@@ -330,34 +335,38 @@ pub(super) fn release_marks(pass: &mut Pass<'_>, group: &Group<'_>, keep: &BTree
 }
 
 /// Chooses old nodes and cordons them, as far as capacity, drain slots, canary and zones allow; `most` in this
-/// pass at most.
-pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) {
+/// pass at most. Whether none may go until something of the group changes.
+pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) -> bool {
     if !group.view.untainted.is_empty() && group.proven && pass.ending.is_none() {
-        return;
+        return false;
     }
     for _ in 0..most {
         let picked: u32 = group.picked.values().sum();
         if group.view.candidates <= picked {
-            return;
+            return false;
         }
         let draining = drain::slots(pass, group) + picked;
         if draining >= group.limits.drains {
             let reason = WaitReason::DrainSlot { draining, allowed: group.limits.drains };
-            return pass.wait(group.subject(), reason);
+            pass.wait(group.subject(), reason);
+            return false;
         }
         if let Some(allowed) = pass.policy.max_drains.filter(|max| pass.draining >= *max) {
             let reason = WaitReason::DrainSlot { draining: pass.draining, allowed };
-            return pass.wait(group.subject(), reason);
+            pass.wait(group.subject(), reason);
+            return false;
         }
         if pass.ending.is_none()
             && let Some(reason) = canary::holds(pass.policy, group)
         {
-            return pass.wait(group.subject(), reason);
+            pass.wait(group.subject(), reason);
+            return true;
         }
         if !select_one(pass, group) {
-            return;
+            return true;
         }
     }
+    false
 }
 
 fn select_one<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {

@@ -18,6 +18,7 @@ mod outdated;
 mod pass;
 mod preview;
 mod reason;
+mod standstill;
 mod surge;
 mod terminate;
 mod tokens;

@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::tokens::Tokens;
 use super::{Action, ActionKey, ActionReason, Block, BlockReason, InHand, Plan, Planned, Stage, Subject, Verdict};
-use super::{Wait, WaitReason};
+use super::{Wait, WaitReason, terminate};
 use crate::model::{InstanceId, NodeName, Text};
-use crate::observe::{Derived, Member, RotationRecord, Snapshot};
+use crate::observe::{Derived, GroupView, Member, RotationRecord, Snapshot};
 use crate::policy::{Policy, Timeout};
 
 /// What goes into the rotation's record at the end of the pass.
@@ -49,7 +49,7 @@ impl<'a> Pass<'a> {
         rotation: &'a RotationRecord,
         now: Timestamp,
     ) -> Self {
-        Self {
+        let mut pass = Self {
             policy,
             snapshot,
             derived: snapshot.derived(),
@@ -58,13 +58,17 @@ impl<'a> Pass<'a> {
             plan: Plan::default(),
             tokens: Tokens::new(snapshot),
             draining: 0,
-            moving: snapshot.derived().groups.values().any(|g| !g.draining.is_empty() || !g.leaving.is_empty()),
+            moving: false,
             ending: rotation.ending,
             incomplete: !rotation.skipped.is_empty(),
             working: false,
             entries: Entries::default(),
             planned: BTreeSet::new(),
-        }
+        };
+        let leaves = |id: &InstanceId| !terminate::is_overdue(&pass, id);
+        let moves = |g: &GroupView| !g.draining.is_empty() || g.leaving.iter().any(leaves);
+        pass.moving = pass.derived.groups.values().any(moves);
+        pass
     }
 
     /// Whether nothing about `key` is in flight or planned already.

@@ -86,6 +86,7 @@ impl fmt::Display for WaitReason {
             Self::Capacity { functional, promised } => {
                 write!(f, "a functional replacement: {functional} serve, {promised} are promised")
             }
+            Self::Standstill { why } => write!(f, "a change: {why}"),
             Self::DrainSlot { draining, allowed } => write!(f, "a drain slot: {draining} of {allowed} taken"),
             Self::ZoneBalance { zone } => write!(f, "the end: the last old nodes of {zone} keep the zones balanced"),
             Self::Budget { pod, budget } => write!(f, "budget {budget} to let pod {pod} go"),

@@ -59,12 +59,17 @@ pub(super) fn is_needed_for_balance(pass: &Pass<'_>, group: &Group<'_>, id: &Ins
 /// The replacement to give back: the newest of the fullest zone that has one.
 pub(super) fn newest<'g>(pass: &Pass<'_>, group: &'g Group<'_>) -> Option<&'g InstanceId> {
     let adopted = group.view.adopted.iter().map(|(_, id)| id);
+    // One that was let go once, its drain having run out, is not taken again.
+    let skipped = |id: &InstanceId| {
+        let node = pass.derived.members.get(id).and_then(|m| m.node.as_ref());
+        node.is_some_and(|node| pass.rotation.skipped.contains_key(node))
+    };
     let fullness = |id: &InstanceId| {
         let zone = pass.derived.members.get(id).and_then(|m| group.view.zones.get(&m.zone));
         zone.map_or(0, |z| z.staying)
     };
     // Of equals, the last is taken.
-    adopted.chain(&group.functional).max_by_key(|id| fullness(id))
+    adopted.chain(&group.functional).filter(|id| !skipped(id)).max_by_key(|id| fullness(id))
 }
 
 /// Whether one more node of a zone may stop serving: it keeps its even share of what the group promises, but one,
