@@ -8,7 +8,7 @@ use super::group::Group;
 use super::pass::{Pass, after};
 use super::{ActionReason, Stage, Subject, Verdict, WaitReason, candidates, changes, standstill};
 use crate::model::{ConditionStatus, InstanceId, Node, Text};
-use crate::observe::Member;
+use crate::observe::{Member, Stray};
 use crate::policy::{Policy, Timeout};
 
 /// Functional replacements that prove the target in this group; no more than it still has old nodes for.
@@ -19,6 +19,13 @@ pub(super) fn wanted(policy: &Policy, group: &Group<'_>) -> u32 {
 
 fn proved(group: &Group<'_>) -> u32 {
     (group.view.adopted.len() + group.functional.len()) as u32
+}
+
+/// Whether anything works that the recorded target launched; with no canary wanted nothing has to.
+pub(super) fn works(pass: &Pass<'_>, group: &Group<'_>) -> bool {
+    let on_target = |id: &&InstanceId| pass.derived.members.get(*id).is_some_and(|m| m.stray == Stray::No);
+    let functional = group.functional.iter().filter(on_target).count() as u32;
+    pass.policy.canary == 0 || group.view.serving_current + functional > 0
 }
 
 /// Why no old node may be drained before the canary has passed. Where the surge does not reach the canary,

@@ -18,6 +18,7 @@ mod outdated;
 mod pass;
 mod preview;
 mod reason;
+mod retarget;
 mod standstill;
 mod surge;
 mod terminate;
@@ -205,11 +206,8 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
     for name in snapshot.derived().groups.keys() {
         if let Some(mut group) = Group::gather(&mut pass, name) {
             canary::judge(&mut pass, &mut group);
-            // What it would launch next has not proved itself, and is not what was asked for.
-            let moved = group.view.target_moved || !group.view.newer.is_empty();
-            if moved && (group.begun || group.remaining > 0) {
-                pass.end(Verdict::TargetChanged);
-            }
+            retarget::look(&mut pass, &mut group);
+            group.waits_for_budget = deadlines::never_freed(&mut pass, &group);
             pass.draining += drain::slots(&pass, &group);
             groups.push(group);
         }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::tokens::Tokens;
 use super::{Action, ActionKey, ActionReason, Block, BlockReason, InHand, Plan, Planned, Stage, Subject, Verdict};
 use super::{Wait, WaitReason, terminate};
-use crate::model::{InstanceId, NodeName, Text};
+use crate::model::{GroupName, InstanceId, NodeName, Target, Text};
 use crate::observe::{Derived, GroupView, Member, RotationRecord, Snapshot};
 use crate::policy::{Policy, Timeout};
 
@@ -17,6 +17,7 @@ pub(super) struct Entries {
     pub(super) skipped: BTreeMap<NodeName, Text>,
     pub(super) failed: BTreeMap<InstanceId, Text>,
     pub(super) protection: BTreeMap<InstanceId, bool>,
+    pub(super) targets: BTreeMap<GroupName, Target>,
 }
 
 /// A pass.
@@ -146,7 +147,10 @@ impl<'a> Pass<'a> {
     /// Closes the pass: the record's new entries and the verdict.
     pub(super) fn finish(mut self) -> Plan {
         let entries = std::mem::take(&mut self.entries);
-        let news = !entries.skipped.is_empty() || !entries.failed.is_empty() || !entries.protection.is_empty();
+        let news = !entries.skipped.is_empty()
+            || !entries.failed.is_empty()
+            || !entries.protection.is_empty()
+            || !entries.targets.is_empty();
         let ends = self.ending.filter(|_| self.rotation.ending.is_none());
         if news || ends.is_some() {
             self.working = true;
@@ -154,6 +158,7 @@ impl<'a> Pass<'a> {
                 skipped: entries.skipped,
                 failed: entries.failed,
                 protection: entries.protection,
+                targets: entries.targets,
                 ending: ends,
             };
             let key = record.key();

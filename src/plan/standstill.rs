@@ -10,7 +10,7 @@ use super::group::Group;
 use super::pass::Pass;
 use super::{Subject, Verdict, WaitReason, canary, candidates, deadlines, drain};
 use crate::model::{ActivityStatus, Node, Text, marks};
-use crate::observe::{Member, Role};
+use crate::observe::Member;
 use crate::policy::OnStuck;
 
 /// Old nodes may not go now: waits for whoever is to blame, or gives them up.
@@ -88,7 +88,7 @@ fn latest_change(pass: &Pass<'_>, group: &Group<'_>) -> Timestamp {
 
 /// The node that does not serve, and why; the group where all do.
 fn culprit(pass: &Pass<'_>, group: &Group<'_>) -> (Subject, Text) {
-    let idle = |m: &&Member| m.counted && !m.serves && matches!(m.role, Role::Adopted | Role::Current);
+    let idle = |m: &&Member| m.counted && !m.serves && !m.pending;
     let members = pass.snapshot.instances_of(group.name).filter_map(|i| pass.derived.member(&i.id));
     let Some(node) = members.filter(idle).find_map(|m| drain::node_of(pass, m)) else {
         let (functional, promised) = (group.serving(), group.promised());

@@ -18,8 +18,8 @@ use crate::policy::OnStuck;
 /// Terminates an old node that is drained to the end, if nothing forbids it now.
 pub(super) fn drained(pass: &mut Pass<'_>, group: &mut Group<'_>, id: &InstanceId, node: &Node) {
     let confirmed = group.ledger.confirmed;
-    let needed = group.remaining > confirmed || zones::is_needed_for_balance(pass, group, id);
-    if pass.ending.is_none() && needed {
+    let needed = group.remaining > group.spare(pass) || zones::is_needed_for_balance(pass, group, id);
+    if !group.winds_down(pass) && needed {
         let action = Action::Terminate {
             instance: id.clone(),
             group: group.name.clone(),
@@ -34,7 +34,7 @@ pub(super) fn drained(pass: &mut Pass<'_>, group: &mut Group<'_>, id: &InstanceI
             group.in_drain -= 1;
             group.missing += 1;
         }
-    } else if let Some(why) = standstill::overdue(pass, group).filter(|_| pass.ending.is_none()) {
+    } else if let Some(why) = standstill::overdue(pass, group).filter(|_| !group.winds_down(pass)) {
         standstill::let_go(pass, group, node, &why);
     } else if confirmed > 0 {
         let reason = ActionReason::DrainedLast { surge: confirmed - 1 };

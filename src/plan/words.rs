@@ -166,13 +166,14 @@ impl fmt::Display for Action {
                     None => write!(f, "terminate {instance}{how}"),
                 }
             }
-            Self::Record { skipped, failed, protection, ending } => {
+            Self::Record { skipped, failed, protection, targets, ending } => {
                 let mut parts: Vec<String> = Vec::new();
                 parts.extend(skipped.keys().map(|n| format!("{n} skipped")));
                 parts.extend(failed.keys().map(|i| format!("{i} failed")));
                 if !protection.is_empty() {
                     parts.push(format!("former protection of {} instances", protection.len()));
                 }
+                parts.extend(targets.keys().map(|g| format!("new target of {g}")));
                 parts.extend(ending.map(|v| format!("ends: {v}")));
                 write!(f, "record {}", parts.join(", "))
             }

@@ -33,8 +33,8 @@ pub(super) struct Choice {
 
 /// The order of zones for the next drain, and the zones that are held back for the end. A group that is `ending`
 /// launches nothing any more: its old nodes go from where there are most instances.
-pub(super) fn order(group: &Group<'_>, ending: bool) -> (Vec<Choice>, Vec<Zone>) {
-    let (mut shares, shrink) = shares(group);
+pub(super) fn order(pass: &Pass<'_>, group: &Group<'_>, ending: bool) -> (Vec<Choice>, Vec<Zone>) {
+    let (mut shares, shrink) = shares(pass, group);
     if ending {
         shares.sort_by_key(|s| (std::cmp::Reverse(s.total), s.zone.clone()));
         let old = shares.iter().filter(|s| s.old > 0);
@@ -94,7 +94,7 @@ pub(super) fn spread(counts: impl Iterator<Item = u32> + Clone) -> (u32, u32) {
     (counts.clone().max().unwrap_or(0), counts.min().unwrap_or(0))
 }
 
-fn shares(group: &Group<'_>) -> (Vec<Share>, u32) {
+fn shares(pass: &Pass<'_>, group: &Group<'_>) -> (Vec<Share>, u32) {
     let mut by_zone: BTreeMap<&Zone, Share> = BTreeMap::new();
     for zone in group.record.zones.iter().chain(group.view.zones.keys()) {
         by_zone.entry(zone).or_insert_with(|| {
@@ -113,7 +113,7 @@ fn shares(group: &Group<'_>) -> (Vec<Share>, u32) {
     let mut shares: Vec<Share> = by_zone.into_values().collect();
     // Nodes in hand beyond our surge are replaced; so is what desired says and nobody has launched yet.
     let in_hand = group.in_drain + group.picked.values().sum::<u32>();
-    let surge = group.ledger.confirmed + group.to_raise;
+    let surge = group.spare(pass) + group.to_raise;
     let replaced = in_hand.min(group.remaining.saturating_sub(surge));
     let launches = group.missing + group.to_raise + replaced;
     for _ in 0..launches {

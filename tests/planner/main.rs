@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
 
+mod failures;
+mod others;
+mod targets;
 mod world;
 
 use std::fs;

@@ -8,7 +8,7 @@ use fastnode::controller::{self, Ports, Settings};
 use fastnode::event::{Event, Report};
 use fastnode::model::NodeName;
 use fastnode::plan::Verdict;
-use fastnode::policy::Policy;
+use fastnode::policy::{OnTargetChange, Policy};
 use fastnode::sim::{Counts, Scenario, Simulation, World};
 use tokio::sync::{mpsc, watch};
 
@@ -268,6 +268,16 @@ fn a_target_that_changes_in_the_middle_ends_it_resumable() {
     assert_eq!(run.outcome(), Verdict::TargetChanged);
     assert_eq!(run.verdict, Vec::<String>::new());
     assert_eq!(run.left_behind, Vec::<String>::new());
+}
+
+#[test]
+fn a_target_that_changes_in_the_middle_may_go_on_for_the_new_one() {
+    let scenario = Scenario::load("target-changes").unwrap();
+    let policy = Policy { on_target_change: OnTargetChange::Recanary, ..scenario.policy() };
+    let run = rotate_by(&scenario, &policy, 1, &[]);
+    assert_eq!(run.faults(), Vec::<String>::new());
+    assert_eq!(run.outcome(), Verdict::Done);
+    assert!(run.outdated.is_empty());
 }
 
 #[test]
