@@ -342,6 +342,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 skipped: BTreeMap::new(),
                 failed: BTreeMap::new(),
                 protection: BTreeMap::new(),
+                targets: BTreeMap::new(),
                 ending: Some(Verdict::Aborted),
             });
         }

@@ -204,7 +204,12 @@ pub(super) fn is_of_the_request(fault: &Fault, begun: bool) -> bool {
     match fault {
         Fault::NoGroup | Fault::UnknownGroup { .. } | Fault::UnknownDaemonSet { .. } => true,
         Fault::UnknownNode { .. } | Fault::NodeOfNoGroup { .. } | Fault::NothingSelected { .. } => !begun,
-        Fault::DaemonSetDown { .. } | Fault::Maximum { .. } | Fault::NoRoom { .. } | Fault::AllHeld { .. } => false,
+        Fault::DaemonSetDown { .. }
+        | Fault::Maximum { .. }
+        | Fault::NoRoom { .. }
+        | Fault::NodesHeld { .. }
+        | Fault::NeverFrees { .. }
+        | Fault::AllHeld { .. } => false,
     }
 }
 

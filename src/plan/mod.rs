@@ -19,6 +19,8 @@ mod outdated;
 mod pass;
 mod preview;
 mod reason;
+mod retarget;
+mod standstill;
 mod surge;
 mod terminate;
 mod tokens;
@@ -209,11 +211,8 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
     for name in snapshot.derived().groups.keys() {
         if let Some(mut group) = Group::gather(&mut pass, name) {
             canary::judge(&mut pass, &mut group);
-            // What it would launch next has not proved itself, and is not what was asked for.
-            let moved = group.view.target_moved || !group.view.newer.is_empty();
-            if moved && (group.begun || group.remaining > 0) {
-                pass.end(Verdict::TargetChanged);
-            }
+            retarget::look(&mut pass, &mut group);
+            group.waits_for_budget = deadlines::never_freed(&mut pass, &group);
             pass.draining += drain::slots(&pass, &group);
             groups.push(group);
         }
