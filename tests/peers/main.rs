@@ -84,6 +84,7 @@ async fn run(sim: &Simulation, policy: Policy, refuse: fn(&str) -> Option<ErrorK
         namespace: "kube-system".into(),
         identity: "me".into(),
         own_node: None,
+        own_pod: None,
         seed: 1,
     };
     let (sink, mut told) = mpsc::channel::<Event>(256);
@@ -270,7 +271,7 @@ fn peer_07_what_is_unknown_or_missing_is_not_ready() {
 fn peer_08_an_old_node_keeps_its_load_balancer_until_its_replacement_is_functional() {
     let labelled = |functional: bool| {
         let mut snapshot = worlds::world();
-        worlds::group_mut(&mut snapshot).load_balanced = true;
+        worlds::group_mut(&mut snapshot).attachments = [Attachment("tg".into())].into();
         if !functional {
             let conditions = &mut worlds::node_mut(&mut snapshot, "new-0").conditions;
             conditions.get_mut("Ready").unwrap().status = ConditionStatus::False;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use fastnode::cloud::{self, Cloud, EksCluster, GroupState, InstanceDetail};
 use fastnode::cluster::{self, Cluster, ConfigRecord, ErrorKind, Fact, LeaseRecord, NodeChange};
-use fastnode::model::{Activity, GroupName, InstanceId, Node, NodeName, ObjectKey, Process, Target, Text, Uid};
+use fastnode::model::{
+    Activity, Attachment, GroupName, InstanceId, Node, NodeName, ObjectKey, Process, Target, Text, Uid,
+};
 use fastnode::sim::{SimCloud, SimCluster};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -56,6 +58,12 @@ impl Cloud for RecordedCloud {
     }
     async fn refreshing(&self, groups: &[GroupName]) -> cloud::Result<BTreeSet<GroupName>> {
         self.inner.refreshing(groups).await
+    }
+    async fn deregistration_delays(
+        &self,
+        attachments: &BTreeSet<Attachment>,
+    ) -> cloud::Result<BTreeMap<Attachment, u32>> {
+        self.inner.deregistration_delays(attachments).await
     }
     async fn resolve(&self, target: &Target) -> cloud::Result<Target> {
         self.inner.resolve(target).await
