@@ -8,6 +8,7 @@
 //! group in which the plan cordons. `docs/safety.md` says what each rule promises and which test holds it.
 
 mod capacity;
+mod deregistration;
 mod groups;
 mod nodes;
 mod pods;
@@ -43,6 +44,8 @@ pub mod rule {
     pub const CANARY: &str = "canary";
     /// Only what we cordoned and drained to the end is terminated.
     pub const DRAINED: &str = "drained";
+    /// What serves behind load balancers is terminated only when they have let go of it.
+    pub const DEREGISTRATION: &str = "deregistration";
     /// Only pods on a node we are draining, and only those the policy allows to move, are evicted.
     pub const EVICTABLE: &str = "evictable";
     /// Nothing goes past a budget unasked.
@@ -73,7 +76,7 @@ pub mod rule {
     pub const PROTECTION: &str = "protection";
 
     /// All of them.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 23] = [
         SYNCED,
         ONE_AT_A_TIME,
         SCOPE,
@@ -82,6 +85,7 @@ pub mod rule {
         OUTDATED,
         CANARY,
         DRAINED,
+        DEREGISTRATION,
         EVICTABLE,
         PAST_BUDGETS,
         LEDGER,

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ConditionStatus, DaemonSet, GroupName, Instance, LaunchSource, Ledger, Lifecycle, Node, NodeGroup, NodeMark,
-    NodeName, ObjectKey, Pod, Target, TemplateRef, Text, UpdateStrategy, marks,
+    Attachment, ConditionStatus, DaemonSet, GroupName, Instance, LaunchSource, Ledger, Lifecycle, Node, NodeGroup,
+    NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef, Text, UpdateStrategy, marks,
 };
 use crate::observe::{Role, Snapshot};
 use crate::plan::BlockReason;
@@ -21,6 +21,9 @@ use crate::readiness::{gated, restarted, should_run, standing_pod};
 
 /// A DaemonSet may be missing on one in so many of the healthy old nodes.
 const MISSING_ONE_IN: usize = 10;
+
+/// Values of a label that a message lists.
+const VALUES_SHOWN: usize = 8;
 
 /// What preflight found.
 #[must_use]
@@ -54,6 +57,15 @@ pub enum Fault {
     NodeOfNoGroup {
         /// The node.
         name: NodeName,
+    },
+    /// No node in scope carries the labels asked for.
+    NothingSelected {
+        /// The selector, as `kubectl -l` takes it.
+        selector: String,
+        /// Nodes looked at: those of the groups in scope, or those named.
+        looked_at: usize,
+        /// For each label asked for, the values that these nodes have.
+        labels: BTreeMap<Text, BTreeSet<Text>>,
     },
     /// A DaemonSet named in the gate does not exist.
     UnknownDaemonSet {
@@ -114,6 +126,13 @@ pub enum Warning {
         group: GroupName,
         /// Why.
         why: String,
+    },
+    /// How long what is attached to a group takes to let go of a node could not be read.
+    DelayUnknown {
+        /// The group.
+        group: GroupName,
+        /// What is attached.
+        attachment: Attachment,
     },
     /// A gated container was restarted on old nodes: it may fail the gate on new ones.
     Restarts {
@@ -241,6 +260,7 @@ fn check_names(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
             }
         }
     }
+    faults.extend(nothing_selected(policy, snapshot));
     if let Gate::Named(names) = &policy.gate {
         for name in names {
             let only = Policy { gate: Gate::Named([name.clone()].into()), ..policy.clone() };
@@ -249,6 +269,29 @@ fn check_names(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
             }
         }
     }
+}
+
+/// A selector that none of the nodes in scope meets: most likely misspelt.
+fn nothing_selected(policy: &Policy, snapshot: &Snapshot) -> Option<Fault> {
+    let scope = &policy.scope;
+    if scope.selector.is_empty() {
+        return None;
+    }
+    let instances = snapshot.instances.values().filter(|i| in_scope(policy, &i.group));
+    let nodes: Vec<&Node> = instances
+        .filter_map(|i| snapshot.node_of(&i.id))
+        .filter(|n| scope.nodes.is_empty() || scope.nodes.contains(&n.name))
+        .collect();
+    // Where there is no node at all, what was named is wrong already, or there is nothing to select from.
+    if nodes.is_empty() || nodes.iter().any(|n| scope.selector.iter().all(|r| r.matches(&n.labels))) {
+        return None;
+    }
+    let values = |key: &Text| nodes.iter().filter_map(|n| n.labels.get(key).cloned()).collect();
+    Some(Fault::NothingSelected {
+        selector: scope.selector.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        looked_at: nodes.len(),
+        labels: scope.selector.iter().map(|r| (r.key.clone(), values(&r.key))).collect(),
+    })
 }
 
 fn in_scope(policy: &Policy, group: &GroupName) -> bool {
@@ -268,6 +311,11 @@ fn check_groups(policy: &Policy, snapshot: &Snapshot, found: &mut Preflight) {
             }
             None => {
                 free += 1;
+                let unknown = group.attachments.iter().filter(|a| !snapshot.delays.contains_key(*a));
+                found.warnings.extend(unknown.map(|attachment| Warning::DelayUnknown {
+                    group: group.name.clone(),
+                    attachment: attachment.clone(),
+                }));
                 // Once begun, its desired holds our surge, perhaps a step that no tag confirms yet: the planner,
                 // which settles that first, judges the room.
                 if !group.tags.contains_key(marks::TAG_ROTATION) {
@@ -307,6 +355,11 @@ fn is_work(policy: &Policy, snapshot: &Snapshot, group: &NodeGroup, instance: &I
     }
     let node = snapshot.node_of(&instance.id);
     if !policy.scope.nodes.is_empty() && !node.is_some_and(|n| policy.scope.nodes.contains(&n.name)) {
+        return false;
+    }
+    if !policy.scope.selector.is_empty()
+        && !node.is_some_and(|n| policy.scope.selector.iter().all(|r| r.matches(&n.labels)))
+    {
         return false;
     }
     let asked = policy.force || policy.older_than.is_some() || !policy.scope.nodes.is_empty();
@@ -482,7 +535,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoGroup => f.write_str(
-                "no Auto Scaling group carries the tag kubernetes.io/cluster/NAME, k8s.io/cluster-autoscaler/NAME or eks:cluster-name of this cluster",
+                "no Auto Scaling group carries one of the tags that make it the cluster's: kubernetes.io/cluster/NAME (owned or shared), k8s.io/cluster/NAME, or eks:cluster-name with the name as value",
             ),
             Self::UnknownGroup { name, known } => {
                 let known: Vec<_> = known.iter().map(GroupName::as_str).collect();
@@ -490,6 +543,22 @@ impl fmt::Display for Fault {
             }
             Self::UnknownNode { name } => write!(f, "node {name} does not exist"),
             Self::NodeOfNoGroup { name } => write!(f, "node {name} belongs to no group in scope"),
+            Self::NothingSelected { selector, looked_at, labels } => {
+                let of = if *looked_at == 1 { "the one node" } else { &format!("any of {looked_at} nodes") };
+                write!(f, "--selector {selector} does not match {of} in scope")?;
+                for (at, (key, values)) in labels.iter().enumerate() {
+                    f.write_str(if at == 0 { ": " } else { "; " })?;
+                    let mut shown: Vec<&str> = values.iter().take(VALUES_SHOWN).map(|v| &**v).collect();
+                    if values.len() > VALUES_SHOWN {
+                        shown.push("…");
+                    }
+                    match shown.is_empty() {
+                        true => write!(f, "none has a label {key}")?,
+                        false => write!(f, "{key} is {}", shown.join(", "))?,
+                    }
+                }
+                Ok(())
+            }
             Self::UnknownDaemonSet { name } => write!(f, "DaemonSet {name}, named in the gate, does not exist"),
             Self::DaemonSetDown { daemonset, missing, expected, example, gate } => write!(
                 f,
@@ -539,6 +608,12 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Held { group, why } => write!(f, "group {group} is left alone: {why}"),
+            Self::DelayUnknown { group, attachment } => write!(
+                f,
+                "the deregistration delay of {attachment} of group {group} could not be read, so {} s are waited for \
+                 each node; allow elasticloadbalancing:DescribeTargetGroupAttributes and DescribeLoadBalancerAttributes",
+                Attachment::DEFAULT_DELAY_S
+            ),
             Self::Restarts { daemonset, container, nodes, of } => write!(
                 f,
                 "container {container} of DaemonSet {daemonset} was restarted on {nodes} of {of} nodes: a new node \

@@ -349,6 +349,29 @@ fn drained_only_what_we_drained_to_the_end_is_terminated() {
 }
 
 #[test]
+fn deregistration_what_serves_behind_load_balancers_stays_until_they_let_go() {
+    let attached = |delay: Option<u32>, label: bool, since: Option<i64>| {
+        changed(ready_to_terminate(), |s| {
+            let web = Attachment("arn:aws:elasticloadbalancing:r:1:targetgroup/web/1".into());
+            group_mut(s).attachments.insert(web.clone());
+            s.delays.extend(delay.map(|delay| (web, delay)));
+            let node = node_mut(s, "old-0");
+            if label {
+                node.labels.insert(marks::EXCLUDE_FROM_LB.into(), "true".into());
+            }
+            let began = since.map(|seconds| (now() - SignedDuration::from_secs(seconds)).to_string());
+            node.annotations.extend(began.map(|at| (marks::EXCLUDED_SINCE.into(), at.into())));
+        })
+    };
+    assert_eq!(judged(&attached(Some(60), true, Some(60)), terminate(0)), NOTHING);
+    assert_eq!(judged(&attached(Some(60), true, Some(59)), terminate(0)), rule::DEREGISTRATION);
+    assert_eq!(judged(&attached(Some(60), false, None), terminate(0)), rule::DEREGISTRATION);
+    assert_eq!(judged(&attached(None, true, Some(299)), terminate(0)), rule::DEREGISTRATION, "300 s by default");
+    assert_eq!(judged(&attached(None, true, Some(300)), terminate(0)), NOTHING);
+    assert_eq!(judged(&attached(Some(0), true, Some(0)), terminate(0)), NOTHING);
+}
+
+#[test]
 fn drained_a_replacement_that_never_registered_is_the_one_exception() {
     let terminate = |id: &str| Action::Terminate {
         instance: id.into(),

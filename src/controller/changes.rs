@@ -281,7 +281,8 @@ fn culprit(reason: &WaitReason) -> Culprit {
         WaitReason::DrainSlot { .. } => alone("drain slot"),
         WaitReason::PodTermination { .. } => alone("pods"),
         WaitReason::VolumeDetach { .. } => alone("volumes"),
-        WaitReason::Deregistration => alone("deregistration"),
+        WaitReason::Successor => alone("successor"),
+        WaitReason::Deregistration { of, .. } => text("deregistration", &of.0),
         WaitReason::Termination => alone("termination"),
         WaitReason::Paused => alone("paused"),
     }

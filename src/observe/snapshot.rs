@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::cloud::{GroupState, InstanceDetail};
 use crate::cluster::{ErrorKind, Fact, Kind};
 use crate::model::{
-    Activity, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName, ObjectKey, Pod,
-    Revision, Target, Text, Uid, VolumeAttachment,
+    Activity, Attachment, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName,
+    ObjectKey, Pod, Revision, Target, Text, Uid, VolumeAttachment,
 };
 use crate::plan::{ActionKey, Verdict, filters};
 
@@ -116,6 +116,9 @@ pub struct Snapshot {
     /// When a reading first showed an instance whose launch time is not known.
     #[serde(default)]
     pub first_seen: BTreeMap<InstanceId, Timestamp>,
+    /// The deregistration delay of what is attached to groups, in seconds, where it could be read.
+    #[serde(default)]
+    pub delays: BTreeMap<Attachment, u32>,
     /// When a reading first showed an instance on its way out.
     #[serde(default)]
     pub leaving_since: BTreeMap<InstanceId, Timestamp>,

@@ -11,10 +11,11 @@ use crate::model::{ConditionStatus, InstanceId, Node, Text};
 use crate::observe::{Member, Stray};
 use crate::policy::{Policy, Timeout};
 
-/// Functional replacements that prove the target in this group; no more than it still has old nodes for.
+/// Functional replacements that prove the target in this group; no more than it will have: those on their way too,
+/// and one for each old node that does not go with the surge.
 pub(super) fn wanted(policy: &Policy, group: &Group<'_>) -> u32 {
-    let all = (group.remaining + proved(group)).saturating_sub(group.ledger.confirmed);
-    policy.canary.min(all)
+    let there = proved(group) + group.arriving + group.missing;
+    policy.canary.min((group.remaining + there).saturating_sub(group.ledger.confirmed))
 }
 
 fn proved(group: &Group<'_>) -> u32 {

@@ -7,11 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::group::Group;
 use super::pass::{Pass, after};
 use super::{Action, ActionKey, ActionReason, BlockReason, Stage, Subject, WaitReason};
-use super::{canary, changes, deadlines, terminate};
+use super::{canary, changes, deadlines, deregister, terminate};
 use crate::cluster::ErrorKind;
 use crate::model::{InstanceId, Node, NodeMark, Text, marks};
 use crate::observe::{Drain, DrainPod, Member};
 use crate::policy::OnStuck;
+use crate::units;
 
 /// How long an accepted eviction is taken to be on its way though its pod does not show it.
 const SETTLES: SignedDuration = SignedDuration::from_secs(30);
@@ -49,16 +50,19 @@ pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, let_go: &BTree
         let since = began(node);
         match work(pass, node, member) {
             Standing::Drained => {
-                pass.show(id, member, Stage::Drained, since);
-                if is_out_of_service(pass, group, node, member) {
+                if !deregister::is_excluded(pass, group, node, member) {
+                    pass.show(id, member, Stage::Drained, since);
+                    deadlines::drain(pass, group, node, &"its load balancers wait for a functional node".into());
+                } else if deregister::is_over(pass, group, node) {
+                    pass.show(id, member, Stage::Drained, since);
                     terminate::drained(pass, group, id, node);
                 } else {
-                    deadlines::drain(pass, group, node, &"its load balancers wait for a functional node".into());
+                    pass.show(id, member, Stage::Deregistering, since);
                 }
             }
             Standing::Busy { culprit } => {
                 pass.show(id, member, Stage::Draining, since);
-                is_out_of_service(pass, group, node, member);
+                deregister::is_excluded(pass, group, node, member);
                 deadlines::drain(pass, group, node, &culprit);
             }
         }
@@ -131,7 +135,9 @@ pub(super) fn work(pass: &mut Pass<'_>, node: &Node, member: &Member) -> Standin
     if drain.volumes > 0 {
         let reason = WaitReason::VolumeDetach { left: drain.volumes };
         pass.wait_until(Subject::Node(node.name.clone()), reason, began(node), deadline);
-        return Standing::Busy { culprit: format!("{} volumes are still attached", drain.volumes).into() };
+        return Standing::Busy {
+            culprit: format!("{} still attached", units::count(drain.volumes.into(), "volume")).into(),
+        };
     }
     Standing::Drained
 }
@@ -188,24 +194,6 @@ fn evict(pass: &mut Pass<'_>, node: &Node, pod: &DrainPod, past: bool) -> Option
         pass.tokens.take(snapshot, pod);
     }
     None
-}
-
-/// Takes the node out of its load balancers once a functional replacement of its zone serves (or one of the
-/// group, where its zone is getting none); whether it is out, or in none.
-fn is_out_of_service(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node, member: &Member) -> bool {
-    if !group.record.load_balanced || node.labels.contains_key(marks::EXCLUDE_FROM_LB) {
-        return true;
-    }
-    let adopted = group.view.zones.get(&member.zone).map_or(0, |z| z.adopted);
-    let here = adopted + group.functional_in.get(&member.zone).copied().unwrap_or(0);
-    let anywhere = group.view.adopted.len() + group.functional.len();
-    let coming = pass.derived.select(&group.view.young).any(|(_, m)| m.zone == member.zone);
-    if here > 0 || (anywhere > 0 && !coming) {
-        pass.act(changes::exclude_from_load_balancers(node), ActionReason::ReplacementServes);
-    } else {
-        pass.wait(Subject::Node(node.name.clone()), WaitReason::Deregistration);
-    }
-    false
 }
 
 /// When the drain began.

@@ -6,7 +6,9 @@ use super::drain::{self, Standing};
 use super::group::{self, Group};
 use super::pass::Pass;
 use super::zones;
-use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, canary, changes, terminate};
+use super::{
+    Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, changes, deregister, terminate,
+};
 use crate::model::{InstanceId, Process, marks};
 use crate::observe::Role;
 
@@ -39,12 +41,32 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     }
     let gives_back = owed && !stays;
     // A replacement on its way back that owes nothing any more is let go like all others.
-    let moving = group.arriving > 0 || group.failing > 0;
+    let moving = group.arriving > 0 || group.failing > 0 || (!gives_back && is_launching(pass, group));
     let waits = gives_back || kept || (moving && group.begun) || (group.waits_for_budget && pass.ending.is_none());
     pass.working |= waits;
     if !waits {
         put_back(pass, group);
     }
+}
+
+/// Whether the last old nodes' replacements are still to be launched: until they are functional, the group has fewer
+/// than it had. One that does not come within the time to join is named, and not waited for any longer.
+fn is_launching(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
+    if !group.begun || group.missing == 0 || pass.ending.is_some() {
+        return false;
+    }
+    let since = pass.snapshot.short_since.get(group.name).copied();
+    let deadline = pass.deadline(since, pass.policy.join_timeout);
+    if deadline.is_some_and(|d| d <= pass.now) {
+        let limit = canary::limit(pass.policy.join_timeout);
+        let why = format!("{} of its instances did not launch within {limit}", group.missing);
+        pass.incomplete = true;
+        pass.block(group.subject(), BlockReason::Skipped { why: why.into() });
+        return false;
+    }
+    let reason = WaitReason::Launch { missing: group.missing, failure: None };
+    pass.wait_until(group.subject(), reason, since, deadline);
+    true
 }
 
 fn is_held_by_budget(pass: &Pass<'_>, group: &Group<'_>) -> bool {
@@ -93,6 +115,12 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     for (id, member) in derived.select(&group.view.returning) {
         let Some(node) = drain::node_of(pass, member) else { continue };
         match drain::work(pass, node, member) {
+            Standing::Drained if !deregister::is_given_back(pass, group, node) => {
+                pass.show(id, member, Stage::Drained, drain::began(node));
+            }
+            Standing::Drained if !deregister::is_over(pass, group, node) => {
+                pass.show(id, member, Stage::Deregistering, drain::began(node));
+            }
             Standing::Drained => {
                 pass.show(id, member, Stage::Drained, drain::began(node));
                 terminate::shrink(pass, group, id, Some(node), ActionReason::GivingBack);

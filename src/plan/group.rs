@@ -140,6 +140,12 @@ impl<'a> Group<'a> {
         room == 0 && self.remaining > 0
     }
 
+    /// How often its whole room is used until its old nodes are gone, and how many those are.
+    pub(super) fn rounds_left(&self) -> (u32, u32) {
+        let room = (self.limits.surge + self.limits.unavailable).max(1);
+        (self.remaining.div_ceil(room), self.remaining)
+    }
+
     /// Whether nothing is on its way in or out.
     fn is_at_rest(&self) -> bool {
         self.is_idle() && self.missing == 0
@@ -205,6 +211,10 @@ fn pick<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, member: &'a Member) {
     *group.picked.entry(&member.zone).or_default() += 1;
     group.picked_serving += u32::from(member.serves);
     pass.draining += 1;
+    let snapshot = pass.snapshot;
+    for pod in member.node.iter().flat_map(|node| snapshot.pods_on(node)) {
+        pass.tokens.promise(snapshot, pod);
+    }
 }
 
 /// Plans everything about one group, once all groups are known; `passed` says that no group's canary is awaited.

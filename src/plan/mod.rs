@@ -8,6 +8,7 @@ mod canary;
 pub(crate) mod candidates;
 mod changes;
 mod deadlines;
+mod deregister;
 mod drain;
 mod ending;
 pub mod estimate;
@@ -155,6 +156,10 @@ pub enum Verdict {
     Stuck,
     /// Ended on request, everything put back.
     Aborted,
+    /// Cut short by a signal; the next run goes on from here.
+    Interrupted,
+    /// Cut short by an error: no access, the lock lost, or a rule about to be broken.
+    Failed,
 }
 
 /// What to do now, what is waited for, what is held, and where everything stands.
@@ -212,9 +217,14 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
             groups.push(group);
         }
     }
+    pass.own_turn = groups.iter().filter(|g| g.goes_on(&pass)).map(|g| g.remaining).sum::<u32>() <= 1;
     group::cordons_in_flight(&mut pass, &mut groups);
     let canaries: Vec<bool> = groups.iter().map(|g| canary::is_awaited(&mut pass, g)).collect();
     let passed = !canaries.contains(&true);
+    if policy.max_drains.is_some() {
+        // Whoever has the longest way to go takes the cluster's drain slots first; the others end before it anyway.
+        groups.sort_by_key(|g| std::cmp::Reverse(g.rounds_left()));
+    }
     for group in &mut groups {
         group::rotate(&mut pass, group, passed);
     }

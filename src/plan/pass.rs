@@ -35,6 +35,8 @@ pub(super) struct Pass<'a> {
     pub(super) ending: Option<Verdict>,
     /// Old nodes are being drained or are on their way out somewhere.
     pub(super) moving: bool,
+    /// No old node is left but the one that fastnode itself runs on.
+    pub(super) own_turn: bool,
     /// Something outdated stays, or something of ours cannot be put back.
     pub(super) incomplete: bool,
     /// Something is still to be done or waited for.
@@ -61,6 +63,7 @@ impl<'a> Pass<'a> {
             draining: 0,
             moving: false,
             ending: rotation.ending,
+            own_turn: false,
             incomplete: !rotation.skipped.is_empty(),
             working: false,
             entries: Entries::default(),

@@ -85,7 +85,7 @@ pub fn group(name: &str, zones: &[&str], desired: u32, max: u32) -> NodeGroup {
         operator: None,
         refreshing: false,
         warm_pool: false,
-        load_balanced: false,
+        attachments: Default::default(),
         weighted: false,
     }
 }
@@ -336,6 +336,12 @@ impl World {
             }
         }
         for wait in &plan.waits {
+            if let plan::WaitReason::Deregistration { .. } = &wait.reason {
+                let text = format!("{} waits for {}", wait.subject, wait.reason);
+                if self.told.insert(text.clone()) {
+                    self.line(&text);
+                }
+            }
             if let plan::WaitReason::Standstill { why } = &wait.reason {
                 let text = format!("{} waits for a change: {why}", wait.subject);
                 if self.told.insert(text.clone()) {

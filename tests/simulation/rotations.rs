@@ -85,6 +85,7 @@ async fn live(
         namespace: "kube-system".to_owned(),
         identity: format!("test@simulation/{}", heard.lines.len()),
         own_node: None,
+        own_pod: None,
         seed,
     };
     let (sink, mut events) = mpsc::channel::<Event>(256);
@@ -229,6 +230,22 @@ fn the_small_cluster_is_rotated_and_everything_put_back() {
     assert_eq!(run.faults(), Vec::<String>::new());
     assert_eq!(run.counts.rotated, 6);
     assert!(run.counts.least_margin.values().all(|m| *m >= 0), "{:?}", run.counts);
+}
+
+#[test]
+fn a_group_behind_a_target_group_waits_for_its_delay() {
+    let mut scenario = Scenario::load("small").unwrap();
+    scenario.groups[0].deregistration_s = Some(240);
+    let run = rotate(&scenario, 1, &[]);
+    assert_eq!(run.faults(), Vec::<String>::new());
+    assert_eq!(run.counts.rotated, 6);
+    let waits = |line: &&String| {
+        line.contains("deregistration delay of target group general") || line.contains("deregistration")
+    };
+    assert!(run.events.iter().any(|line| waits(&line)), "nobody says what is waited for");
+    // Crashed on the way, the next run waits for what is left.
+    let run = rotate(&scenario, 1, &[20, 30]);
+    assert_eq!(run.faults(), Vec::<String>::new());
 }
 
 #[test]
