@@ -60,6 +60,11 @@ fn names_that_mean_nothing_are_named() {
         ["DaemonSet aws-nod, named in the gate, does not exist"]
     );
     assert_eq!(with(Policy::default(), |s| s.groups.clear()).faults, [Fault::NoGroup]);
+    assert_eq!(
+        Fault::NoGroup.to_string(),
+        "no Auto Scaling group carries one of the tags that make it the cluster's: kubernetes.io/cluster/NAME (owned \
+         or shared), k8s.io/cluster/NAME, or eks:cluster-name with the name as value"
+    );
 }
 
 #[test]
@@ -230,4 +235,22 @@ fn a_budget_that_never_frees_is_named_where_it_covers_a_pod_to_move() {
     let web = ObjectKey::new("shop", "web");
     assert_eq!(found("web"), [Warning::NeverFrees { budget: web, desired: 1, expected: 1 }]);
     assert_eq!(found("other"), []);
+}
+
+#[test]
+fn a_deregistration_delay_that_could_not_be_read_is_named_with_the_right_it_takes() {
+    let web = || Attachment("arn:aws:elasticloadbalancing:r:1:targetgroup/web/1".into());
+    let warnings = |known: bool| {
+        let attach = |s: &mut Snapshot| {
+            group_mut(s).attachments.insert(web());
+            s.delays.extend(known.then(|| (web(), 30)));
+        };
+        with(Policy::default(), attach).warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        warnings(false),
+        ["the deregistration delay of target group web of group workers could not be read, so 300 s are waited for \
+          each node; allow elasticloadbalancing:DescribeTargetGroupAttributes and DescribeLoadBalancerAttributes"]
+    );
+    assert_eq!(warnings(true), Vec::<String>::new());
 }

@@ -8,7 +8,7 @@ use crate::policy::Timeout;
 use crate::units;
 
 use super::world::World;
-use super::{Violation, rule, violation};
+use super::{Violation, deregistration, rule, violation};
 
 pub(super) fn check(
     world: &World<'_>,
@@ -28,7 +28,10 @@ pub(super) fn check(
         return broken(rule::DRAINED, format!("it is {:?}, not in service", instance.lifecycle));
     }
     match node {
-        Some((name, uid)) => drained(world, instance, name, uid)?,
+        Some((name, uid)) => {
+            drained(world, instance, name, uid)?;
+            deregistration::check(world, group, world.node(name, uid)?)?;
+        }
         None => never_registered(world, instance)?,
     }
     match decrement {

@@ -76,7 +76,7 @@ mod tests {
             operator: None,
             refreshing: false,
             warm_pool: false,
-            load_balanced: false,
+            attachments: Default::default(),
             weighted: false,
         }
     }
