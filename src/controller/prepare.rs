@@ -206,6 +206,7 @@ pub(super) fn is_of_the_request(fault: &Fault) -> bool {
             | Fault::UnknownGroup { .. }
             | Fault::UnknownNode { .. }
             | Fault::NodeOfNoGroup { .. }
+            | Fault::NodeOfOthers { .. }
             | Fault::UnknownDaemonSet { .. }
     )
 }
