@@ -25,6 +25,9 @@ pub use others::Keeper;
 /// A DaemonSet may be missing on one in so many of the healthy old nodes.
 const MISSING_ONE_IN: usize = 10;
 
+/// Values of a label that a message lists.
+const VALUES_SHOWN: usize = 8;
+
 /// What preflight found.
 #[must_use]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +74,15 @@ pub enum Fault {
         group: GroupName,
         /// Why.
         why: String,
+    },
+    /// No node in scope carries the labels asked for.
+    NothingSelected {
+        /// The selector, as `kubectl -l` takes it.
+        selector: String,
+        /// Nodes looked at: those of the groups in scope, or those named.
+        looked_at: usize,
+        /// For each label asked for, the values that these nodes have.
+        labels: BTreeMap<Text, BTreeSet<Text>>,
     },
     /// A DaemonSet named in the gate does not exist.
     UnknownDaemonSet {
@@ -216,6 +228,7 @@ fn check_names(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
             }
         }
     }
+    faults.extend(nothing_selected(policy, snapshot));
     if let Gate::Named(names) = &policy.gate {
         for name in names {
             let only = Policy { gate: Gate::Named([name.clone()].into()), ..policy.clone() };
@@ -224,6 +237,29 @@ fn check_names(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
             }
         }
     }
+}
+
+/// A selector that none of the nodes in scope meets: most likely misspelt.
+fn nothing_selected(policy: &Policy, snapshot: &Snapshot) -> Option<Fault> {
+    let scope = &policy.scope;
+    if scope.selector.is_empty() {
+        return None;
+    }
+    let instances = snapshot.instances.values().filter(|i| in_scope(policy, &i.group));
+    let nodes: Vec<&Node> = instances
+        .filter_map(|i| snapshot.node_of(&i.id))
+        .filter(|n| scope.nodes.is_empty() || scope.nodes.contains(&n.name))
+        .collect();
+    // Where there is no node at all, what was named is wrong already, or there is nothing to select from.
+    if nodes.is_empty() || nodes.iter().any(|n| scope.selector.iter().all(|r| r.matches(&n.labels))) {
+        return None;
+    }
+    let values = |key: &Text| nodes.iter().filter_map(|n| n.labels.get(key).cloned()).collect();
+    Some(Fault::NothingSelected {
+        selector: scope.selector.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        looked_at: nodes.len(),
+        labels: scope.selector.iter().map(|r| (r.key.clone(), values(&r.key))).collect(),
+    })
 }
 
 fn in_scope(policy: &Policy, group: &GroupName) -> bool {
@@ -295,6 +331,11 @@ fn is_work(policy: &Policy, snapshot: &Snapshot, group: &NodeGroup, instance: &I
     }
     let node = snapshot.node_of(&instance.id);
     if !policy.scope.nodes.is_empty() && !node.is_some_and(|n| policy.scope.nodes.contains(&n.name)) {
+        return false;
+    }
+    if !policy.scope.selector.is_empty()
+        && !node.is_some_and(|n| policy.scope.selector.iter().all(|r| r.matches(&n.labels)))
+    {
         return false;
     }
     let asked = policy.force || policy.older_than.is_some() || !policy.scope.nodes.is_empty();
@@ -481,6 +522,22 @@ impl fmt::Display for Fault {
             Self::NodeOfNoGroup { name } => write!(f, "node {name} belongs to no group in scope"),
             Self::NodeOfOthers { name, keeper } => write!(f, "node {name} is left alone: it is {keeper}"),
             Self::NamedHeld { group, why } => write!(f, "group {group} is left alone: {why}"),
+            Self::NothingSelected { selector, looked_at, labels } => {
+                let of = if *looked_at == 1 { "the one node" } else { &format!("any of {looked_at} nodes") };
+                write!(f, "--selector {selector} does not match {of} in scope")?;
+                for (at, (key, values)) in labels.iter().enumerate() {
+                    f.write_str(if at == 0 { ": " } else { "; " })?;
+                    let mut shown: Vec<&str> = values.iter().take(VALUES_SHOWN).map(|v| &**v).collect();
+                    if values.len() > VALUES_SHOWN {
+                        shown.push("…");
+                    }
+                    match shown.is_empty() {
+                        true => write!(f, "none has a label {key}")?,
+                        false => write!(f, "{key} is {}", shown.join(", "))?,
+                    }
+                }
+                Ok(())
+            }
             Self::UnknownDaemonSet { name } => write!(f, "DaemonSet {name}, named in the gate, does not exist"),
             Self::DaemonSetDown { daemonset, missing, expected, example, gate } => write!(
                 f,

@@ -68,6 +68,41 @@ fn names_that_mean_nothing_are_named() {
 }
 
 #[test]
+fn a_selector_that_no_node_meets_is_refused_with_the_labels_there_are() {
+    let select = |key: &str, operator, values: &[&str]| {
+        let values = values.iter().map(|v| Text::from(*v)).collect();
+        let mut policy = Policy::default();
+        policy.scope.selector = vec![Requirement { key: key.into(), operator, values }];
+        policy
+    };
+    let label = |s: &mut Snapshot| {
+        for (node, pool) in [("old-1", "web"), ("old-2", "web"), ("old-3", "batch")] {
+            let labels = &mut node_mut(s, node).labels;
+            labels.insert("pool".into(), pool.into());
+        }
+    };
+    assert_eq!(faults(select("pool", Operator::In, &["web"]), label), [""; 0]);
+    assert_eq!(
+        faults(select("pool", Operator::In, &["wbe", "w"]), label),
+        ["--selector pool in (wbe, w) does not match any of 6 nodes in scope: pool is batch, web"]
+    );
+    assert_eq!(
+        faults(select("team", Operator::Exists, &[]), label),
+        ["--selector team does not match any of 6 nodes in scope: none has a label team"]
+    );
+    // What is named besides narrows what is looked at.
+    let mut narrowed = select("pool", Operator::In, &["batch"]);
+    narrowed.scope.nodes = ["old-1".into()].into();
+    assert_eq!(faults(narrowed, label), ["--selector pool=batch does not match the one node in scope: pool is web"]);
+    let mut elsewhere = select("pool", Operator::In, &["batch"]);
+    elsewhere.scope.groups = ["wrokers".into()].into();
+    assert_eq!(faults(elsewhere, label).len(), 1, "the unknown group alone is named");
+    let mut tight = select("pool", Operator::In, &["web"]);
+    tight.scope.nodes = ["old-3".into(), "old-1".into()].into();
+    assert_eq!(faults(tight, label), [""; 0], "one of those named is enough");
+}
+
+#[test]
 fn a_daemonset_down_on_more_than_a_tenth_of_the_nodes_is_the_clusters_fault() {
     let down = faults(Policy::default(), |s| pod_mut(s, "pod-aws-node-old-2").flags.ready = false);
     assert_eq!(

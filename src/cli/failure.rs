@@ -155,9 +155,7 @@ impl From<controller::Error> for Failure {
             Error::Invariant(_) => Self::new(Exit::Stopped, message).hint(
                 "this is a bug in fastnode; nothing was done after it was noticed, and the next run goes on from here",
             ),
-            Error::Interrupted(signal) => {
-                Self::new(signal.into(), message).hint("nothing is lost: the next run goes on from what it finds")
-            }
+            Error::Interrupted(signal) => Self::new(signal.into(), "interrupted: nothing was changed"),
         }
     }
 }

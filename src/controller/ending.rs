@@ -59,7 +59,8 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         self.let_acts_end().await;
     }
 
-    pub(super) async fn finish(&mut self, verdict: Verdict, preview: &Preview, settings: &Settings) -> Report {
+    /// The report as it stands now.
+    pub(super) fn report(&self, verdict: Verdict, preview: &Preview) -> Report {
         let now = self.ports.clock.now();
         let left: Vec<Text> = self.plan.blocks.iter().filter_map(left_behind).collect();
         let mut report = self.voice.report(verdict, now, preview, self.policy, self.ports, left);
@@ -67,6 +68,12 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         for (node, why) in held(&self.plan.blocks) {
             report.nodes_skipped.entry(node).or_insert(why);
         }
+        report
+    }
+
+    pub(super) async fn finish(&mut self, verdict: Verdict, preview: &Preview, settings: &Settings) -> Report {
+        let now = self.ports.clock.now();
+        let mut report = self.report(verdict, preview);
         let closed = async {
             history::close(&self.record, &report, now).await?;
             Ok::<_, Fault>(history::trim(&self.ports.cluster, &settings.namespace, &settings.cluster).await?)

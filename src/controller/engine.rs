@@ -96,7 +96,6 @@ where
     let mut engine = Engine::new((ports, settings), world, &lock, record, voice);
     engine.start(resumed).await;
     let ending = engine.turn(&mut interrupt).await;
-    let now = ports.clock.now();
     let result = match ending {
         Ending::Verdict(verdict) => Ok(engine.finish(verdict, preview, settings).await),
         Ending::Interrupted(signal) => {
@@ -113,15 +112,19 @@ where
             Err(e)
         }
     };
-    if let Err(e) = &result {
-        let fatal = !matches!(e, Error::Interrupted(_));
-        engine.voice.say(now, EventKind::Error { message: e.to_string(), fatal }).await;
-    }
+    let now = ports.clock.now();
+    let report = match &result {
+        Ok(report) => report.clone(),
+        Err(Error::Interrupted(_)) => engine.report(Verdict::Interrupted, preview),
+        Err(e) => {
+            engine.voice.say(now, EventKind::Error { message: e.to_string(), fatal: true }).await;
+            engine.report(Verdict::Failed, preview)
+        }
+    };
     let mut voice = engine.voice;
     release(lock, result.is_err(), &mut voice, ports.clock.now()).await;
-    if let Ok(report) = &result {
-        voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report.clone()))).await;
-    }
+    // The last event of every run that began.
+    voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report))).await;
     result
 }
 

@@ -198,17 +198,21 @@ pub(super) fn planned(cluster: &Text, preview: &Preview) -> EventKind {
     }
 }
 
-/// Whether a fault is one of what was asked for: it refuses also where nothing would be done.
-pub(super) fn is_of_the_request(fault: &Fault) -> bool {
-    matches!(
-        fault,
-        Fault::NoGroup
-            | Fault::UnknownGroup { .. }
-            | Fault::UnknownNode { .. }
-            | Fault::NodeOfNoGroup { .. }
-            | Fault::NodeOfOthers { .. }
-            | Fault::UnknownDaemonSet { .. }
-    )
+/// Whether a fault is one of what was asked for: it refuses also where nothing would be done. The nodes that were
+/// asked for may be gone where a rotation was `begun`: it rotated them.
+pub(super) fn is_of_the_request(fault: &Fault, begun: bool) -> bool {
+    match fault {
+        Fault::NoGroup | Fault::UnknownGroup { .. } | Fault::UnknownDaemonSet { .. } => true,
+        Fault::UnknownNode { .. }
+        | Fault::NodeOfNoGroup { .. }
+        | Fault::NodeOfOthers { .. }
+        | Fault::NothingSelected { .. } => !begun,
+        Fault::DaemonSetDown { .. }
+        | Fault::Maximum { .. }
+        | Fault::NoRoom { .. }
+        | Fault::AllHeld { .. }
+        | Fault::NamedHeld { .. } => false,
+    }
 }
 
 /// Whether asking again later cannot help.

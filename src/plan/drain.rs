@@ -9,6 +9,7 @@ use super::{canary, changes, deadlines, deregister, terminate};
 use crate::cluster::ErrorKind;
 use crate::model::{Node, Text, marks};
 use crate::observe::{Drain, DrainPod, Member};
+use crate::units;
 
 /// How long an accepted eviction is taken to be on its way though its pod does not show it.
 const SETTLES: SignedDuration = SignedDuration::from_secs(30);
@@ -114,7 +115,9 @@ pub(super) fn work(pass: &mut Pass<'_>, node: &Node, member: &Member) -> Standin
     if drain.volumes > 0 {
         let reason = WaitReason::VolumeDetach { left: drain.volumes };
         pass.wait_until(Subject::Node(node.name.clone()), reason, began(node), deadline);
-        return Standing::Busy { culprit: format!("{} volumes are still attached", drain.volumes).into() };
+        return Standing::Busy {
+            culprit: format!("{} still attached", units::count(drain.volumes.into(), "volume")).into(),
+        };
     }
     Standing::Drained
 }

@@ -154,6 +154,10 @@ pub enum Verdict {
     Stuck,
     /// Ended on request, everything put back.
     Aborted,
+    /// Cut short by a signal; the next run goes on from here.
+    Interrupted,
+    /// Cut short by an error: no access, the lock lost, or a rule about to be broken.
+    Failed,
 }
 
 /// What to do now, what is waited for, what is held, and where everything stands.
