@@ -99,7 +99,7 @@ fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
                 pass.show(id, member, Stage::Deregistering, drain::began(node));
             }
             Standing::Drained => {
-                pass.show(id, member, Stage::Drained, drain::began(node));
+                pass.show(id, member, deregister::left(group), drain::began(node));
                 terminate::shrink(pass, group, id, Some(node), ActionReason::GivingBack);
             }
             Standing::Busy { .. } => pass.show(id, member, Stage::Draining, drain::began(node)),
