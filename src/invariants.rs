@@ -70,11 +70,13 @@ pub mod rule {
     pub const TAGS: &str = "tags";
     /// Only processes that we suspended are resumed, AZRebalance only on a balanced group.
     pub const PROCESSES: &str = "processes";
+    /// Another target is recorded only where the policy says so, and with nothing in hand.
+    pub const TARGET: &str = "target";
     /// Protection is changed only where its former state is recorded, and put back to that.
     pub const PROTECTION: &str = "protection";
 
     /// All of them.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 23] = [
         SYNCED,
         ONE_AT_A_TIME,
         SCOPE,
@@ -96,6 +98,7 @@ pub mod rule {
         DRAINS,
         TAGS,
         PROCESSES,
+        TARGET,
         PROTECTION,
     ];
 }
@@ -170,7 +173,7 @@ fn check_action(world: &World<'_>, plan: &Plan, action: &Action) -> Result<(), V
         Action::Terminate { instance, group, node, decrement } => {
             terminate::check(world, instance, group, node.as_ref(), decrement.as_deref())
         }
-        Action::Record { .. } => Ok(()),
+        Action::Record { targets, .. } => groups::retarget(world, targets),
     }
 }
 

@@ -16,8 +16,9 @@ use crate::model::{
     Attachment, ConditionStatus, DaemonSet, GroupName, Instance, LaunchSource, Ledger, Lifecycle, Node, NodeGroup,
     NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef, Text, UpdateStrategy, marks,
 };
-use crate::observe::Snapshot;
-use crate::policy::{Gate, Policy, Restarts, Surge};
+use crate::observe::{Role, Snapshot};
+use crate::plan::BlockReason;
+use crate::policy::{Gate, OnStuck, Policy, Restarts, Surge};
 use crate::readiness::{gated, restarted, should_run, standing_pod};
 
 pub use others::Keeper;
@@ -116,6 +117,16 @@ pub enum Fault {
         /// The group.
         group: GroupName,
     },
+    /// Every outdated node is held by something on it.
+    NodesHeld {
+        /// Each node, and what holds it.
+        held: BTreeMap<NodeName, String>,
+    },
+    /// No budget will ever let the pods of some nodes go, and the policy stops at what is stuck.
+    NeverFrees {
+        /// Each node, and the budget.
+        held: BTreeMap<NodeName, String>,
+    },
     /// There is work, and none of it may be done.
     AllHeld {
         /// Each group with work, and what holds it.
@@ -181,6 +192,15 @@ pub enum Warning {
         /// Healthy old nodes where it should run.
         expected: usize,
     },
+    /// Nodes are on their target, and their kubelet is behind the control plane: the target does not cure it.
+    Skew {
+        /// How many.
+        nodes: usize,
+        /// The kubelet of one of them.
+        kubelet: Text,
+        /// The control plane's version.
+        version: Text,
+    },
     /// A budget over pods of the nodes to rotate can never free by itself.
     NeverFrees {
         /// The budget.
@@ -201,7 +221,51 @@ pub fn check(policy: &Policy, snapshot: &Snapshot, _now: Timestamp) -> Preflight
     check_daemonsets(policy, snapshot, &nodes, &mut found);
     check_budgets(snapshot, &nodes, &mut found.warnings);
     others::name(policy, snapshot, &mut found.warnings);
+    check_held(policy, snapshot, &mut found.faults);
+    check_skew(snapshot, &nodes, &mut found.warnings);
     found
+}
+
+/// What the planner would hold: refused where nothing else is left, or the policy stops at it.
+fn check_held(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
+    let derived = snapshot.derived();
+    let mut held = BTreeMap::new();
+    let mut stuck = BTreeMap::new();
+    let mut free = 0;
+    for view in derived.groups.values().filter(|view| view.hold.is_none()) {
+        free += view.candidates as usize + view.draining.len();
+        for (_, member) in derived.select(&view.held) {
+            let (Role::Held(why), Some(node)) = (&member.role, &member.node) else { continue };
+            held.insert(node.clone(), why.to_string());
+            if matches!(why, BlockReason::NeverFrees { .. } | BlockReason::SeveralBudgets { .. }) {
+                stuck.insert(node.clone(), why.to_string());
+            }
+        }
+    }
+    if free == 0 && !held.is_empty() {
+        faults.push(Fault::NodesHeld { held });
+    } else if policy.on_stuck == OnStuck::Stop && !stuck.is_empty() {
+        faults.push(Fault::NeverFrees { held: stuck });
+    }
+}
+
+/// Kubelets behind the control plane on nodes that are on their target: no rotation of these cures it.
+fn check_skew(snapshot: &Snapshot, nodes: &BTreeMap<&NodeName, &Node>, warnings: &mut Vec<Warning>) {
+    let minor = |version: &str| {
+        let mut parts = version.trim_start_matches('v').split('.');
+        Some((parts.next()?.parse::<u32>().ok()?, parts.next()?.parse::<u32>().ok()?))
+    };
+    let Some(control_plane) = minor(&snapshot.version) else { return };
+    let current = |node: &&&Node| {
+        let member = node.instance.as_ref().and_then(|id| snapshot.derived().member(id));
+        member.is_some_and(|m| m.role == Role::Current && m.outdated.is_empty())
+    };
+    let behind = nodes.values().filter(current).filter(|n| minor(&n.kubelet).is_some_and(|v| v < control_plane));
+    let mut behind = behind.peekable();
+    if let Some(kubelet) = behind.peek().map(|n| n.kubelet.clone()) {
+        let (count, version) = (behind.count(), snapshot.version.clone());
+        warnings.push(Warning::Skew { nodes: count, kubelet, version });
+    }
 }
 
 fn check_names(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
@@ -552,6 +616,14 @@ impl fmt::Display for Fault {
                 f,
                 "group {group} allows neither a surge nor an unavailable node: set --surge or --unavailable above 0"
             ),
+            Self::NodesHeld { held } => {
+                f.write_str("every outdated node is held:")?;
+                list(f, held)
+            }
+            Self::NeverFrees { held } => {
+                f.write_str("--on-stuck stop, and there is what will never free:")?;
+                list(f, held)
+            }
             Self::AllHeld { held } => {
                 f.write_str("every group with outdated nodes is held:")?;
                 for (at, (group, why)) in held.iter().enumerate() {
@@ -560,6 +632,18 @@ impl fmt::Display for Fault {
                 Ok(())
             }
         }
+    }
+}
+
+/// The first few, and how many more.
+fn list(f: &mut fmt::Formatter<'_>, held: &BTreeMap<NodeName, String>) -> fmt::Result {
+    const NAMED: usize = 5;
+    for (at, (node, why)) in held.iter().take(NAMED).enumerate() {
+        write!(f, "{} {node}: {why}", if at == 0 { "" } else { ";" })?;
+    }
+    match held.len().saturating_sub(NAMED) {
+        0 => Ok(()),
+        more => write!(f, "; and {more} more"),
     }
 }
 
@@ -590,6 +674,11 @@ impl fmt::Display for Warning {
             Self::DaemonSetMissing { daemonset, missing, expected } => {
                 write!(f, "DaemonSet {daemonset} has no Running and Ready pod on {missing} of {expected} healthy nodes")
             }
+            Self::Skew { nodes, kubelet, version } => write!(
+                f,
+                "{nodes} nodes are on their group's target and run kubelet {kubelet}, behind the control plane \
+                 {version}: rotating does not cure that, a newer image in the launch template does"
+            ),
             Self::NeverFrees { budget, desired, expected } => {
                 write!(f, "disruption budget {budget} wants {desired} of {expected} pods and can never free by itself")
             }

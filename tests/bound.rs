@@ -65,7 +65,7 @@ fn the_bottleneck_is_named_with_what_relaxing_it_gives() {
     let budget = Chain { budget: "shop/checkout".into(), seconds: 600.0 };
     let slow = GroupLoad { chain: Some(budget), ..load(12, 12, 0, 12) };
     assert_eq!(sentence(slow.clone()), "workers: disruption budget shop/checkout");
-    assert!(close(seconds(slow), 605.0));
+    assert!(close(seconds(slow), 14.5 + 605.0));
     let boot = GroupLoad { b: 600.0, ..load(3, 0, 3, 3) };
     assert_eq!(sentence(boot), "workers: 3 unavailable at a time");
 }

@@ -9,7 +9,7 @@ use fastnode::invariants::{check, rule};
 use fastnode::model::*;
 use fastnode::observe::{InFlight, Snapshot};
 use fastnode::plan::{Action, ActionKey, ActionReason, NodePurpose, Plan, Planned};
-use fastnode::policy::{Amount, Gate, OnStuck, Policy, Surge, Timeout};
+use fastnode::policy::{Amount, Gate, OnStuck, OnTargetChange, Policy, Surge, Timeout};
 use jiff::SignedDuration;
 use worlds::*;
 
@@ -753,6 +753,24 @@ fn protection_is_recorded_before_it_changes_and_put_back_to_that() {
     assert_eq!(judged(&world(), protect(false)), rule::PROTECTION);
     let elsewhere = changed(recorded(false), |s| instance_mut(s, "i-old-0").group = "batch".into());
     assert_eq!(judged(&elsewhere, protect(true)), rule::IDENTITY);
+}
+
+#[test]
+fn target_another_is_recorded_only_as_the_policy_says_and_with_nothing_in_hand() {
+    let policy = Policy { on_target_change: OnTargetChange::Recanary, ..Policy::default() };
+    let moved = || changed(world(), |w| group_mut(w).target = Target::Template(template("3")));
+    let record = |version: &str| Action::Record {
+        skipped: BTreeMap::new(),
+        failed: BTreeMap::new(),
+        protection: BTreeMap::new(),
+        targets: BTreeMap::from([(GROUP.into(), Target::Template(template(version)))]),
+        ending: None,
+    };
+    assert_eq!(verdict(&policy, &moved(), vec![record("3")]), NOTHING);
+    assert_eq!(judged(&moved(), record("3")), rule::TARGET, "the policy does not say so");
+    assert_eq!(verdict(&policy, &moved(), vec![record("4")]), rule::TARGET, "the group launches another");
+    let in_hand = changed(moved(), |w| mark(w, "old-1", NodeMark::Draining));
+    assert_eq!(verdict(&policy, &in_hand, vec![record("3")]), rule::TARGET, "old-1 is in hand");
 }
 
 #[test]

@@ -155,6 +155,9 @@ impl From<controller::Error> for Failure {
             Error::Invariant(_) => Self::new(Exit::Stopped, message).hint(
                 "this is a bug in fastnode; nothing was done after it was noticed, and the next run goes on from here",
             ),
+            Error::OwnNode { .. } | Error::OnOwnNode { .. } => {
+                Self::new(Exit::Incomplete, message).hint("run it again on another node: it goes on from what it finds")
+            }
             Error::Interrupted(signal) => Self::new(signal.into(), "interrupted: nothing was changed"),
         }
     }

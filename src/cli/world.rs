@@ -17,6 +17,7 @@ use crate::cluster::access::{Access, Way};
 use crate::cluster::kube::KubeCluster;
 use crate::config::{self, Config, Speed};
 use crate::controller::{Interrupt, Ports, Settings};
+use crate::model::ObjectKey;
 use crate::sim;
 
 /// What a verb does, whatever the world is.
@@ -153,14 +154,26 @@ fn settings(config: &Config, cluster: &str, seed: u64) -> Result<Settings, Failu
         policy: config.policy()?,
         namespace: config.text("state-namespace")?.unwrap_or("kube-system").to_owned(),
         identity: identity(),
-        own_node: std::env::var(config::NODE_VARIABLE).ok().filter(|n| !n.is_empty()).map(Into::into),
+        own_node: variable(config::NODE_VARIABLE).map(Into::into),
+        own_pod: own_pod(),
         seed,
     })
 }
 
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+/// The pod we run in: as the downward API tells it, else by its host name and its service account's namespace.
+fn own_pod() -> Option<ObjectKey> {
+    let by_account = || std::fs::read_to_string(config::NAMESPACE_FILE).ok().map(|n| n.trim().to_owned());
+    let namespace = variable(config::NAMESPACE_VARIABLE).or_else(by_account)?;
+    let name = variable(config::POD_VARIABLE).or_else(|| variable("HOSTNAME"))?;
+    Some(ObjectKey::new(&namespace, &name))
+}
+
 /// `user@host/pid`; in a pod the host is the pod's name.
 fn identity() -> String {
-    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "fastnode".to_owned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned());
     let host = host.or_else(|| variable("HOSTNAME")).unwrap_or_else(|| "localhost".to_owned());

@@ -277,6 +277,7 @@ fn culprit(reason: &WaitReason) -> Culprit {
         WaitReason::Soak { .. } => alone("soak"),
         WaitReason::Canary { .. } => alone("canary"),
         WaitReason::Capacity { .. } => alone("capacity"),
+        WaitReason::Standstill { why } => text("standstill", why),
         WaitReason::DrainSlot { .. } => alone("drain slot"),
         WaitReason::PodTermination { .. } => alone("pods"),
         WaitReason::VolumeDetach { .. } => alone("volumes"),

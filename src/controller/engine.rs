@@ -9,6 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::changes::{Changes, group_of};
 use super::ending::release;
+use super::fresh::{self, FRESH};
+use super::handover::{self, OwnPod};
 use super::own::OwnWrites;
 use super::pauses::Pauses;
 use super::prepare::{self, BATCH, World};
@@ -29,11 +31,9 @@ use crate::policy::Policy;
 
 /// Two passes are at least so far apart, so that what comes in a burst is planned on once.
 const APART: Duration = Duration::from_millis(20);
-/// A reading of the groups that a destructive call stands on is no older than this.
-const FRESH: Duration = Duration::from_secs(5);
 /// How often time passes for whoever looks on.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the groups' targets are resolved anew.
+/// How often the groups' targets are resolved anew, where nothing else has had them resolved meanwhile.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5 * 60);
 /// A launch that has not shown for so long is looked up in the group's activities, and again after as long.
 const LAUNCH_OVERDUE: SignedDuration = SignedDuration::from_secs(90);
@@ -56,6 +56,7 @@ pub(super) enum Ending {
     Interrupted(Interrupt),
     Violated(Violation),
     LockLost(String),
+    OwnNode(OwnPod),
     NoAccess(Error),
 }
 
@@ -96,11 +97,16 @@ where
     let mut engine = Engine::new((ports, settings), world, &lock, record, voice);
     engine.start(resumed).await;
     let ending = engine.turn(&mut interrupt).await;
+    let mut own = None;
     let result = match ending {
         Ending::Verdict(verdict) => Ok(engine.finish(verdict, preview, settings).await),
         Ending::Interrupted(signal) => {
             engine.wind_down().await;
             Err(Error::Interrupted(signal))
+        }
+        Ending::OwnNode(pod) => {
+            engine.let_acts_end().await;
+            Err(own.insert(pod).left())
         }
         Ending::Violated(violation) => {
             engine.let_acts_end().await;
@@ -116,6 +122,8 @@ where
     let report = match &result {
         Ok(report) => report.clone(),
         Err(Error::Interrupted(_)) => engine.report(Verdict::Interrupted, preview),
+        // What is left is our own node: the next run's.
+        Err(Error::OwnNode { .. }) => engine.report(Verdict::Incomplete, preview),
         Err(e) => {
             engine.voice.say(now, EventKind::Error { message: e.to_string(), fatal: true }).await;
             engine.report(Verdict::Failed, preview)
@@ -125,7 +133,10 @@ where
     release(lock, result.is_err(), &mut voice, ports.clock.now()).await;
     // The last event of every run that began.
     voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report))).await;
-    result
+    match own {
+        Some(own) => Err(own.leave(&*ports.cluster, &mut interrupt).await),
+        None => result,
+    }
 }
 
 /// Under the lock: whoever held it before may have ended a rotation, so the record is looked for once more.
@@ -146,6 +157,7 @@ async fn begin<C, K: Cluster>(
 
 pub(super) struct Engine<'a, C, K> {
     pub(super) ports: &'a Ports<C, K>,
+    pub(super) settings: &'a Settings,
     pub(super) policy: &'a Policy,
     pub(super) snapshot: Snapshot,
     pub(super) source: Source<C>,
@@ -162,12 +174,15 @@ pub(super) struct Engine<'a, C, K> {
     pub(super) again: bool,
     /// Actions wait for a fresh reading of the groups.
     pub(super) held: bool,
+    /// Nothing is left but to evict our own pod: nothing more is begun.
+    pub(super) leaving: Option<OwnPod>,
     /// On request: drains in hand finish, nothing new is begun.
     pub(super) paused: bool,
     /// Plan again then, though nothing may have changed: the plan's own wake, or the lock was not certain.
     pub(super) wake: Option<Instant>,
     pub(super) tick: Instant,
     pub(super) resolve: Instant,
+    pub(super) targets: fresh::Targets,
     /// Launches of something else than the target for which the targets were resolved anew.
     pub(super) strays: BTreeSet<InstanceId>,
     /// When a group's activities were asked for because a launch was overdue.
@@ -191,6 +206,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let now = Instant::now();
         Self {
             ports,
+            settings,
             policy: &settings.policy,
             snapshot,
             source,
@@ -205,10 +221,12 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             pauses: Pauses::seeded(settings.seed),
             again: true,
             held: false,
+            leaving: None,
             paused: false,
             wake: None,
             tick: now + TICK,
             resolve: now,
+            targets: fresh::Targets::default(),
             strays: BTreeSet::new(),
             looked_up: BTreeMap::new(),
             rejected: 0,
@@ -324,6 +342,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 skipped: BTreeMap::new(),
                 failed: BTreeMap::new(),
                 protection: BTreeMap::new(),
+                targets: BTreeMap::new(),
                 ending: Some(Verdict::Aborted),
             });
         }
@@ -364,7 +383,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             Fact::NodeGone(name) => {
                 let instance = self.snapshot.nodes.get(name).and_then(|n| n.instance.as_ref());
                 if instance.is_some_and(|i| self.snapshot.instances.contains_key(i)) {
-                    self.source.pace.on_node(Instant::now());
+                    let arriving = self.plan.progress.values().any(|p| p.arriving > 0);
+                    let pace = &mut self.source.pace;
+                    if arriving { pace.on_leave(Instant::now()) } else { pace.on_node(Instant::now()) }
                 }
             }
             Fact::PodGone(uid) => events.extend(self.changes.pod_gone(uid)),
@@ -398,6 +419,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         match answer {
             Answer::Groups { states, began } => {
                 if states.iter().any(|s| launched_another(&self.snapshot, s)) {
+                    self.targets.forget();
                     self.resolve = Instant::now();
                 }
                 self.own.read(&mut self.snapshot, states, began, now);
@@ -408,25 +430,30 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             }
             Answer::Targets(targets) => {
                 for (group, target) in targets {
+                    self.targets.answered(&group);
                     self.snapshot.apply_target(&group, target);
                 }
+                self.again |= std::mem::take(&mut self.held);
             }
             Answer::Details(details) => self.snapshot.apply_details(details),
             Answer::Activities(group, activities) => self.snapshot.apply_activities(&group, activities),
             Answer::GroupsFailed(e) => {
                 self.source.pace.end(Instant::now());
-                if std::mem::take(&mut self.held) {
-                    self.wake_by(Instant::now() + READ_AGAIN);
-                }
                 return self.unheard(e, events);
             }
-            Answer::Failed(e) => return self.unheard(e, events),
+            Answer::Failed(e) => {
+                self.targets.failed();
+                return self.unheard(e, events);
+            }
             Answer::WatchRefused(e) => return Some(Ending::NoAccess(Error::Cluster(e))),
         }
         None
     }
 
     fn unheard(&mut self, e: cloud::Error, events: &mut Vec<EventKind>) -> Option<Ending> {
+        if std::mem::take(&mut self.held) {
+            self.wake_by(Instant::now() + READ_AGAIN);
+        }
         if e.kind == cloud::ErrorKind::Credentials {
             self.rejected += 1;
         }
@@ -461,11 +488,16 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
         if self.resolve <= instant {
             self.resolve = instant + RESOLVE_EVERY;
-            self.source.read_targets(prepare::targets(&self.snapshot));
+            let mut targets = prepare::targets(&self.snapshot);
+            targets.retain(|group, _| {
+                !self.targets.is_known(group, instant, RESOLVE_EVERY) && self.targets.ask(group, instant)
+            });
+            self.source.read_targets(targets);
         }
         let woken = self.wake.is_some_and(|at| at <= instant);
         let changed = self.snapshot.refresh(self.policy);
         if changed && self.is_strayed() {
+            self.targets.forget();
             self.resolve = instant;
         }
         if changed || woken || std::mem::take(&mut self.again) {
@@ -488,6 +520,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         self.voice.show(&self.plan, clock);
         if self.source.pace.due().is_some_and(|due| due <= instant) {
             self.source.read_groups();
+        }
+        if let Some(own) = self.leaving.take() {
+            return Some(Ending::OwnNode(own));
         }
         let verdict = self.plan.verdict.filter(|_| self.snapshot.in_flight.is_empty() && !self.held);
         verdict.map(Ending::Verdict)
@@ -514,7 +549,11 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
 
     fn hand_over(&mut self, planned: &Planned, now: Timestamp, events: &mut Vec<EventKind>) {
         let key = planned.action.key();
-        if self.snapshot.in_flight.contains_key(&key) {
+        if self.snapshot.in_flight.contains_key(&key) || self.leaving.is_some() {
+            return;
+        }
+        self.leaving = handover::is_own(self.settings, &planned.action);
+        if self.leaving.is_some() {
             return;
         }
         let instant = Instant::now();
@@ -526,8 +565,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         if self.paused && begins_something(&planned.action) {
             return;
         }
-        if stands_on_groups(&planned.action) && !self.source.pace.is_fresh(instant, FRESH) {
-            self.source.pace.now(instant);
+        if !self.is_read(&planned.action, instant) {
             self.held = true;
             return;
         }
@@ -537,6 +575,26 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             action => EventKind::Action { what: action.to_string(), reason: planned.reason.clone() },
         });
         self.executor.begin(planned.action.clone());
+    }
+}
+
+impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
+    /// Whether what an action stands on was read a moment ago; what was not, is read now.
+    fn is_read(&mut self, action: &Action, now: Instant) -> bool {
+        let groups = !fresh::stands_on_groups(action) || self.source.pace.is_fresh(now, FRESH);
+        if !groups {
+            self.source.pace.now(now);
+        }
+        let target = fresh::launches(action)
+            .and_then(|name| self.snapshot.groups.get(name))
+            .filter(|g| fresh::may_move(&g.target) && !self.targets.is_known(&g.name, now, FRESH));
+        if let Some(group) = target
+            && self.targets.ask(&group.name, now)
+        {
+            let unresolved = prepare::unresolved(&group.target);
+            self.source.read_targets(BTreeMap::from([(group.name.clone(), unresolved)]));
+        }
+        groups && target.is_none()
     }
 }
 
@@ -562,9 +620,4 @@ fn begins_something(action: &Action) -> bool {
         Action::Suspend { .. } | Action::SetMax { .. } => true,
         _ => false,
     }
-}
-
-/// Actions whose precondition only a fresh reading of the groups gives.
-fn stands_on_groups(action: &Action) -> bool {
-    matches!(action, Action::Terminate { .. } | Action::Resize { .. } | Action::SetMax { .. })
 }

@@ -17,7 +17,9 @@
 //! - `prepare`: from nothing to a snapshot that may be planned on
 //! - `engine`: the loop itself
 //! - `outcomes`: what came back from the executor
+//! - `fresh`: whether what a call stands on was read a moment ago
 //! - `ending`: how a run ends
+//! - `handover`: the node that fastnode itself runs on
 //! - `own`: our own writes, until readings have caught up
 //! - `pauses`: when what failed or was refused may be tried again
 //! - `changes`: events by the difference of two plans
@@ -29,6 +31,8 @@ mod changes;
 mod ending;
 mod engine;
 mod error;
+mod fresh;
+mod handover;
 mod history;
 mod outcomes;
 mod own;
@@ -46,7 +50,7 @@ use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::event::{EventKind, Report, Sink};
 use crate::lock::Lock;
-use crate::model::{NodeName, Text};
+use crate::model::{NodeName, ObjectKey, Text};
 use crate::observe::Snapshot;
 use crate::plan::{Finding, Preview, Verdict, preview};
 use crate::policy::Policy;
@@ -82,8 +86,10 @@ pub struct Settings {
     pub namespace: String,
     /// Who we are: unique to this process, and telling to a person (`user@host/pid`).
     pub identity: String,
-    /// The node fastnode itself runs on.
+    /// The node fastnode itself runs on; `None` is told from its pod, if it has one.
     pub own_node: Option<NodeName>,
+    /// The pod fastnode itself runs in.
+    pub own_pod: Option<ObjectKey>,
     /// Of every random choice.
     pub seed: u64,
 }
@@ -147,6 +153,7 @@ where
         if wrong || (!preflight.faults.is_empty() && world.open.is_none()) {
             return Err(Error::Preflight(preflight));
         }
+        handover::refuse_drained_node(&world.snapshot)?;
         prepare::permitted(&ports, &settings).await?;
         if !confirm(&world.snapshot, &preview, &preflight).await {
             return Err(Error::Declined);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Error, Ports, Settings, history};
+use super::{Error, Ports, Settings, handover, history};
 use crate::cloud::{self, Cloud, ErrorKind};
 use crate::cluster::{self, Cluster, ConfigRecord};
 use crate::event::EventKind;
@@ -39,13 +39,13 @@ where
     source.read_groups();
     let mut snapshot = Snapshot::default();
     snapshot.cluster = settings.cluster.clone();
-    snapshot.own_node = settings.own_node.clone();
     let listed = listed(&mut source, snapshot, ports);
     let jitter = retry::Jitter::seeded(settings.seed);
     let version = patiently(&jitter, "get /version", || ports.cluster.version());
     let configs = patiently(&jitter, "list configmaps", || ports.cluster.configs(&settings.namespace));
     let (mut snapshot, version, configs) = tokio::try_join!(listed, version, configs)?;
     snapshot.version = version;
+    snapshot.own_node = handover::own_node(settings, &snapshot);
     resolve_targets(&mut snapshot, ports).await?;
     if details_matter(&settings.policy, &snapshot) {
         let ids: Vec<_> = snapshot.instances.keys().cloned().collect();
@@ -106,7 +106,7 @@ pub(super) fn targets(snapshot: &Snapshot) -> BTreeMap<GroupName, Target> {
 }
 
 /// The target as the group names it, so that equal ones are asked for once.
-fn unresolved(target: &Target) -> Target {
+pub(super) fn unresolved(target: &Target) -> Target {
     let plain = |t: &TemplateRef| TemplateRef { resolved: None, image: None, ..t.clone() };
     match target {
         Target::Template(t) => Target::Template(plain(t)),
@@ -210,6 +210,8 @@ pub(super) fn is_of_the_request(fault: &Fault, begun: bool) -> bool {
         Fault::DaemonSetDown { .. }
         | Fault::Maximum { .. }
         | Fault::NoRoom { .. }
+        | Fault::NodesHeld { .. }
+        | Fault::NeverFrees { .. }
         | Fault::AllHeld { .. }
         | Fault::NamedHeld { .. } => false,
     }

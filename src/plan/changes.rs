@@ -27,6 +27,10 @@ pub(super) fn cordon(node: &Node, rotation: &Text, reason: &str, now: Timestamp)
     if node.unschedulable {
         patch.annotations.insert(marks::CORDONED_BEFORE.into(), Some("true".into()));
     }
+    if node.annotation(marks::STATE).and_then(NodeMark::parse) == Some(NodeMark::Replacement) {
+        // Its new mark does not say any more that we set this one.
+        patch.annotations.insert(marks::SCALE_DOWN_DISABLED.into(), None);
+    }
     change(node, NodePurpose::Cordon, patch)
 }
 

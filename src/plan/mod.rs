@@ -19,6 +19,8 @@ mod outdated;
 mod pass;
 mod preview;
 mod reason;
+mod retarget;
+mod standstill;
 mod surge;
 mod terminate;
 mod tokens;
@@ -209,18 +211,20 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
     for name in snapshot.derived().groups.keys() {
         if let Some(mut group) = Group::gather(&mut pass, name) {
             canary::judge(&mut pass, &mut group);
-            // What it would launch next has not proved itself, and is not what was asked for.
-            let moved = group.view.target_moved || !group.view.newer.is_empty();
-            if moved && (group.begun || group.remaining > 0) {
-                pass.end(Verdict::TargetChanged);
-            }
+            retarget::look(&mut pass, &mut group);
+            group.waits_for_budget = deadlines::never_freed(&mut pass, &group);
             pass.draining += drain::slots(&pass, &group);
             groups.push(group);
         }
     }
+    pass.own_turn = groups.iter().filter(|g| g.goes_on(&pass)).map(|g| g.remaining).sum::<u32>() <= 1;
     group::cordons_in_flight(&mut pass, &mut groups);
     let canaries: Vec<bool> = groups.iter().map(|g| canary::is_awaited(&mut pass, g)).collect();
     let passed = !canaries.contains(&true);
+    if policy.max_drains.is_some() {
+        // Whoever has the longest way to go takes the cluster's drain slots first; the others end before it anyway.
+        groups.sort_by_key(|g| std::cmp::Reverse(g.rounds_left()));
+    }
     for group in &mut groups {
         group::rotate(&mut pass, group, passed);
     }

@@ -233,6 +233,11 @@ pub enum WaitReason {
         /// The fewest the policy promises.
         promised: u32,
     },
+    /// Somebody to change what keeps every old node of a group from being drained.
+    Standstill {
+        /// Who is to blame, one clause.
+        why: Text,
+    },
     /// A free drain slot.
     DrainSlot {
         /// Draining now.

@@ -93,6 +93,7 @@ impl fmt::Display for WaitReason {
             Self::Capacity { functional, promised } => {
                 write!(f, "a functional replacement: {functional} serve, {promised} are promised")
             }
+            Self::Standstill { why } => write!(f, "a change: {why}"),
             Self::DrainSlot { draining, allowed } => write!(f, "a drain slot: {draining} of {allowed} taken"),
             Self::ZoneBalance { zone } => write!(f, "the end: the last old nodes of {zone} keep the zones balanced"),
             Self::Budget { pod, budget } => write!(f, "budget {budget} to let pod {pod} go"),
@@ -175,13 +176,14 @@ impl fmt::Display for Action {
                     None => write!(f, "terminate {instance}{how}"),
                 }
             }
-            Self::Record { skipped, failed, protection, ending } => {
+            Self::Record { skipped, failed, protection, targets, ending } => {
                 let mut parts: Vec<String> = Vec::new();
                 parts.extend(skipped.keys().map(|n| format!("{n} skipped")));
                 parts.extend(failed.keys().map(|i| format!("{i} failed")));
                 if !protection.is_empty() {
                     parts.push(format!("former protection of {}", units::count(protection.len() as u64, "instance")));
                 }
+                parts.extend(targets.keys().map(|g| format!("new target of {g}")));
                 parts.extend(ending.map(|v| format!("ends: {v}")));
                 write!(f, "record {}", parts.join(", "))
             }

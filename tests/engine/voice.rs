@@ -25,6 +25,7 @@ pub fn settings(scenario: &Scenario) -> Settings {
         namespace: "kube-system".into(),
         identity: "me".into(),
         own_node: None,
+        own_pod: None,
         seed: 1,
     }
 }
