@@ -55,6 +55,7 @@ pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) {
             }
             Standing::Busy { culprit } => {
                 pass.show(id, member, Stage::Draining, since);
+                terminate::foresee(pass, group, id);
                 is_out_of_service(pass, group, node, member);
                 deadlines::drain(pass, group, node, &culprit);
             }
