@@ -16,12 +16,12 @@
 //! L(N-S) + D + B, if N > S  the last replacement, launched for an old node, is functional
 //! B                         the first replacement is
 //! B0 + ceil(N/drains) D + X every drain had a drain slot; B0 = B if U = 0, else 0
-//! chain + X                 the evictions that wait for one another's budget
+//! B0 + chain + X            the evictions that wait for one another's budget
 //! ```
 //!
-//! A canary delays: with a surge nothing is drained, and no more than the canary launched, before it is
-//! functional; without one the canary's own drain and launch come first. Groups run side by side; over all of
-//! them `max_drains` slots carry every drain.
+//! A canary delays (with a surge B0 is B): with a surge nothing is drained, and no more than the canary launched,
+//! before it is functional; without one the canary's own drain and launch come first. Groups run side by side; over
+//! all of them `max_drains` slots carry every drain.
 //!
 //! Shared with neither the planner nor the simulator, so that it can judge both.
 
@@ -30,6 +30,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{GroupName, Text};
+use crate::units;
 
 /// Evictions of one group's pods that wait for one another under a budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,13 +141,15 @@ impl fmt::Display for Bottleneck {
             Limit::Room { surge, unavailable: 0 } => write!(f, "a surge of {surge}")?,
             Limit::Room { surge: 0, unavailable } => write!(f, "{unavailable} unavailable at a time")?,
             Limit::Room { surge, unavailable } => write!(f, "a surge of {surge} and {unavailable} unavailable")?,
-            Limit::Launch { seconds } => write!(f, "the {seconds:.0} s a new node takes to be functional")?,
+            Limit::Launch { seconds } => {
+                write!(f, "the {} a new node takes to be functional", units::seconds(*seconds))?
+            }
             Limit::Drains { drains } => write!(f, "{drains} draining at a time")?,
             Limit::MaxDrains { max_drains } => write!(f, "{max_drains} draining at a time over the cluster")?,
             Limit::Budget { budget } => write!(f, "disruption budget {budget}")?,
         }
         match &self.relaxed {
-            Some(Relaxed { what, seconds }) => write!(f, "; {what} would make it {seconds:.0} s"),
+            Some(Relaxed { what, seconds }) => write!(f, "; {what} would make it {}", units::seconds(*seconds)),
             None => Ok(()),
         }
     }
@@ -267,7 +270,8 @@ impl GroupLoad {
             self.first_drain() + rounds(nodes)
         };
         let chain = self.chain.as_ref();
-        let budget = chain.map(|c| (c.seconds + x, Limit::Budget { budget: c.budget.clone() }));
+        let waits = |c: &Chain| (self.first_drain() + c.seconds + x, Limit::Budget { budget: c.budget.clone() });
+        let budget = chain.map(waits);
 
         // The first of equals is named: a launch cannot be helped, a setting can.
         [Some((launched, Limit::Launch { seconds: b })), Some((drained + x, Limit::Drains { drains })), budget]

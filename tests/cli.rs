@@ -197,6 +197,15 @@ fn an_unknown_group_is_refused_with_those_there_are() {
     run("rotate --simulate small --yes --group nope").code(3).stderr(contains("nope"));
 }
 
+#[test]
+fn what_is_asked_for_and_is_not_there_is_refused() {
+    run("rotate --simulate small --yes --selector pool=wbe").code(3).stderr(contains("--selector pool=wbe"));
+    run("plan --simulate small --selector pool=wbe").code(3).stdout(contains("--selector pool=wbe"));
+    // One of several is enough, and each is named.
+    run("plan --simulate small --group batch --group nope").code(3).stdout(contains("nope"));
+    run("plan --simulate small --node n1 --node n2").code(3).stdout(contains("n1").and(contains("n2")));
+}
+
 // -- Rotate ---------------------------------------------------------------------------------------------------
 
 #[test]
@@ -297,10 +306,19 @@ fn ctrl_c_is_exit_130_and_sigterm_143() {
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(process.stdout.take().unwrap()));
         let started = lines.by_ref().map(Result::unwrap).any(|line| line.contains("rotation.started"));
         assert!(started);
+        // Somewhere in the middle.
+        let arriving = lines.by_ref().map(Result::unwrap).any(|line| line.contains("replacement.launching"));
+        assert!(arriving);
         let sent = Process::new("kill").args([&format!("-{signal}"), &process.id().to_string()]).status().unwrap();
         assert!(sent.success());
-        lines.for_each(drop);
+        let rest: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
         let output = process.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        // Said once: by the report, which is the last event.
+        let report = rest.last().unwrap();
+        assert_eq!((&report["kind"], &report["outcome"]), (&"rotation.finished".into(), &"interrupted".into()));
+        assert!(report["duration_s"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(rest.iter().all(|e| e["kind"] != "error"), "{rest:?}");
+        assert_eq!(text(&output.stderr), "");
     }
 }

@@ -293,8 +293,8 @@ pub struct PolicyArgs {
     #[arg(long, help_heading = "When something fails")]
     #[serde(skip_serializing_if = "is_false")]
     pub keep_failed: bool,
-    /// When a group's target changes in the middle: stop (exit 5).
-    #[arg(long, value_name = "WHAT", value_parser = ["stop"], help_heading = "When something fails")]
+    /// When a group's target changes in the middle: stop (exit 5), or go on for the new one from its canary.
+    #[arg(long, value_name = "WHAT", value_parser = ["stop", "recanary"], help_heading = "When something fails")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_target_change: Option<String>,
 }

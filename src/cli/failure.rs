@@ -158,9 +158,7 @@ impl From<controller::Error> for Failure {
             Error::OwnNode { .. } | Error::OnOwnNode { .. } => {
                 Self::new(Exit::Incomplete, message).hint("run it again on another node: it goes on from what it finds")
             }
-            Error::Interrupted(signal) => {
-                Self::new(signal.into(), message).hint("nothing is lost: the next run goes on from what it finds")
-            }
+            Error::Interrupted(signal) => Self::new(signal.into(), "interrupted: nothing was changed"),
         }
     }
 }

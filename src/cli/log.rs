@@ -63,6 +63,13 @@ pub fn bars(screen: Option<Screen>) {
     target().bars = screen;
 }
 
+/// Takes the bars away, if there are any and nothing is being written: for an end at once.
+pub fn leave() {
+    if TARGET.try_lock().is_ok_and(|target| target.bars.is_some()) {
+        Screen::leave();
+    }
+}
+
 /// Waits until everything is written.
 pub fn finish() {
     let stderr = target().stderr.take();

@@ -160,16 +160,21 @@ impl Task for Rotate {
         self.looking(&cluster);
         let result = controller::rotate(ports, settings, confirm, sink, interrupt).await;
         self.looked();
-        let ending = match (&result, self.show) {
-            (Ok(report), Show::Bars(paint, _) | Show::Lines(paint, _)) => {
+        let reporter = pump.await.map_err(|e| Failure::new(Exit::Unexpected, chain(&e)))?;
+        let ending = match (reporter.report(), self.show) {
+            (Some(report), Show::Bars(paint, _) | Show::Lines(paint, _)) => {
                 closing::text(report, &cluster, self.printer.width, paint)
             }
             _ => String::new(),
         };
-        let reporter = pump.await.map_err(|e| Failure::new(Exit::Unexpected, chain(&e)))?;
+        let told = reporter.report().is_some();
         for lost in reporter.finish(&ending).await {
             tracing::warn!("{lost}");
         }
-        Ok(result?.outcome.into())
+        match result {
+            // The report has said so already.
+            Err(controller::Error::Interrupted(signal)) if told => Ok(signal.into()),
+            result => Ok(result?.outcome.into()),
+        }
     }
 }

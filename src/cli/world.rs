@@ -67,7 +67,7 @@ fn real<T: Task>(config: &Config, task: T) -> Result<T::Outcome, Failure> {
         let ports = tokio::select! {
             biased;
             signal = signals::received(interrupt.clone()) => {
-                return Err(Failure::new(signal.into(), "interrupted before anything was done"));
+                return Err(Failure::new(signal.into(), "interrupted: nothing was changed"));
             }
             ports = connect(config, cluster, clock, settings.seed) => ports?,
         };

@@ -97,7 +97,6 @@ where
     let mut engine = Engine::new((ports, settings), world, &lock, record, voice);
     engine.start(resumed).await;
     let ending = engine.turn(&mut interrupt).await;
-    let now = ports.clock.now();
     let mut own = None;
     let result = match ending {
         Ending::Verdict(verdict) => Ok(engine.finish(verdict, preview, settings).await),
@@ -119,15 +118,21 @@ where
             Err(e)
         }
     };
-    if let Err(e) = &result {
-        let fatal = !matches!(e, Error::Interrupted(_));
-        engine.voice.say(now, EventKind::Error { message: e.to_string(), fatal }).await;
-    }
+    let now = ports.clock.now();
+    let report = match &result {
+        Ok(report) => report.clone(),
+        Err(Error::Interrupted(_)) => engine.report(Verdict::Interrupted, preview),
+        // What is left is our own node: the next run's.
+        Err(Error::OwnNode { .. }) => engine.report(Verdict::Incomplete, preview),
+        Err(e) => {
+            engine.voice.say(now, EventKind::Error { message: e.to_string(), fatal: true }).await;
+            engine.report(Verdict::Failed, preview)
+        }
+    };
     let mut voice = engine.voice;
     release(lock, result.is_err(), &mut voice, ports.clock.now()).await;
-    if let Ok(report) = &result {
-        voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report.clone()))).await;
-    }
+    // The last event of every run that began.
+    voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report))).await;
     match own {
         Some(own) => Err(own.leave(&*ports.cluster, &mut interrupt).await),
         None => result,
@@ -339,6 +344,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 skipped: BTreeMap::new(),
                 failed: BTreeMap::new(),
                 protection: BTreeMap::new(),
+                targets: BTreeMap::new(),
                 ending: Some(Verdict::Aborted),
             });
         }

@@ -143,7 +143,7 @@ where
         let preview = preview(&settings.policy, &world.snapshot, now);
         let preflight = preflight::check(&settings.policy, &world.snapshot, now);
         voice.say(now, prepare::planned(&settings.cluster, &preview)).await;
-        let wrong = preflight.faults.iter().any(prepare::is_of_the_request);
+        let wrong = preflight.faults.iter().any(|f| prepare::is_of_the_request(f, world.open.is_some()));
         // What is held altogether is refused below, with the reasons.
         let idle = preview.finding == Finding::NothingToDo || (!preview.has_work() && preflight.faults.is_empty());
         if !wrong && idle && !prepare::is_marked(&world.snapshot) {

@@ -1,6 +1,6 @@
 //! From nothing to a snapshot that may be planned on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -54,6 +54,11 @@ where
     let names: Vec<_> = snapshot.groups.values().filter(|g| g.managed_by.is_none()).map(|g| g.name.clone()).collect();
     for name in ports.cloud.refreshing(&names).await? {
         snapshot.change_group(&name, |g| g.refreshing = true);
+    }
+    let ours = snapshot.groups.values().filter(|g| g.managed_by.is_none());
+    let attached: BTreeSet<_> = ours.flat_map(|g| &g.attachments).cloned().collect();
+    if !attached.is_empty() {
+        snapshot.delays = ports.cloud.deregistration_delays(&attached).await?;
     }
     read_steps(&mut snapshot, ports).await?;
     let open = history::open(&configs, &settings.cluster);
@@ -193,16 +198,19 @@ pub(super) fn planned(cluster: &Text, preview: &Preview) -> EventKind {
     }
 }
 
-/// Whether a fault is one of what was asked for: it refuses also where nothing would be done.
-pub(super) fn is_of_the_request(fault: &Fault) -> bool {
-    matches!(
-        fault,
-        Fault::NoGroup
-            | Fault::UnknownGroup { .. }
-            | Fault::UnknownNode { .. }
-            | Fault::NodeOfNoGroup { .. }
-            | Fault::UnknownDaemonSet { .. }
-    )
+/// Whether a fault is one of what was asked for: it refuses also where nothing would be done. The nodes that were
+/// asked for may be gone where a rotation was `begun`: it rotated them.
+pub(super) fn is_of_the_request(fault: &Fault, begun: bool) -> bool {
+    match fault {
+        Fault::NoGroup | Fault::UnknownGroup { .. } | Fault::UnknownDaemonSet { .. } => true,
+        Fault::UnknownNode { .. } | Fault::NodeOfNoGroup { .. } | Fault::NothingSelected { .. } => !begun,
+        Fault::DaemonSetDown { .. }
+        | Fault::Maximum { .. }
+        | Fault::NoRoom { .. }
+        | Fault::NodesHeld { .. }
+        | Fault::NeverFrees { .. }
+        | Fault::AllHeld { .. } => false,
+    }
 }
 
 /// Whether asking again later cannot help.

@@ -6,19 +6,27 @@ use jiff::Timestamp;
 
 use super::group::Group;
 use super::pass::{Pass, after};
-use super::{ActionReason, Stage, Subject, Verdict, WaitReason, candidates, changes};
+use super::{ActionReason, Stage, Subject, Verdict, WaitReason, candidates, changes, standstill};
 use crate::model::{ConditionStatus, InstanceId, Node, Text};
-use crate::observe::Member;
+use crate::observe::{Member, Stray};
 use crate::policy::{Policy, Timeout};
 
-/// Functional replacements that prove the target in this group; no more than it still has old nodes for.
+/// Functional replacements that prove the target in this group; no more than it will have: those on their way too,
+/// and one for each old node that does not go with the surge.
 pub(super) fn wanted(policy: &Policy, group: &Group<'_>) -> u32 {
-    let all = (group.remaining + proved(group)).saturating_sub(group.ledger.confirmed);
-    policy.canary.min(all)
+    let there = proved(group) + group.arriving + group.missing;
+    policy.canary.min((group.remaining + there).saturating_sub(group.ledger.confirmed))
 }
 
 fn proved(group: &Group<'_>) -> u32 {
     (group.view.adopted.len() + group.functional.len()) as u32
+}
+
+/// Whether anything works that the recorded target launched; with no canary wanted nothing has to.
+pub(super) fn works(pass: &Pass<'_>, group: &Group<'_>) -> bool {
+    let on_target = |id: &&InstanceId| pass.derived.members.get(*id).is_some_and(|m| m.stray == Stray::No);
+    let functional = group.functional.iter().filter(on_target).count() as u32;
+    pass.policy.canary == 0 || group.view.serving_current + functional > 0
 }
 
 /// Why no old node may be drained before the canary has passed. Where the surge does not reach the canary,
@@ -42,7 +50,8 @@ pub(super) fn holds(policy: &Policy, group: &Group<'_>) -> Option<WaitReason> {
 /// is touched, so nobody begins to drain before all have passed. One that cannot be launched in time is not waited
 /// for, nor one that needs a drain itself.
 pub(super) fn is_awaited(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
-    if group.proven || group.limits.surge == 0 || !group.goes_on(pass) {
+    let by_surge = wanted(pass.policy, group).min(group.limits.surge);
+    if group.proven || proved(group) >= by_surge || !group.goes_on(pass) {
         return false;
     }
     let since = pass.snapshot.short_since.get(group.name).copied().filter(|_| group.missing > 0);
@@ -177,12 +186,10 @@ fn adopt(pass: &mut Pass<'_>, group: &Group<'_>) {
 }
 
 fn launch_wait(pass: &mut Pass<'_>, group: &Group<'_>) {
-    let activities = pass.snapshot.activities.get(group.name);
-    let last = activities.and_then(|all| all.iter().find(|a| a.description.starts_with("Launching")));
-    let failure = last.filter(|a| a.status == crate::model::ActivityStatus::Failed).and_then(|a| a.message.clone());
-    let since = pass.snapshot.short_since.get(group.name).copied();
+    let (failure, since) = (standstill::launch_failure(pass, group), standstill::short_since(pass, group));
     let reason = WaitReason::Launch { missing: group.missing, failure };
-    pass.wait_until(Subject::Group(group.name.clone()), reason, since, None);
+    let deadline = pass.deadline(since, pass.policy.join_timeout);
+    pass.wait_until(Subject::Group(group.name.clone()), reason, since, deadline);
 }
 
 /// A time-out in words.

@@ -8,10 +8,10 @@ use super::filters::{self, Verdict};
 use super::group::Group;
 use super::pass::Pass;
 use super::zones::Choice;
-use super::{ActionKey, BlockReason, outdated};
+use super::{ActionKey, BlockReason, outdated, tokens};
 use crate::model::{
-    Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef, Text,
-    Zone, marks,
+    Budget, Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef,
+    Text, Zone, marks,
 };
 use crate::observe::{Drain, DrainPod, Member, Role, Snapshot, Stray};
 use crate::policy::Policy;
@@ -244,11 +244,13 @@ pub(super) enum Next<'a> {
 /// The next candidate of a zone: one that serves only where there is `room` for it to go.
 ///
 /// Among the first few, one whose pods find their budgets open goes before one that would wait for what another
-/// drain has taken. Where no replacement has come to the zone, its pods that are bound to it must fit elsewhere
+/// drain has taken; and of those that need not wait, the one whose budget takes most rounds to move all its pods,
+/// because the rest of that chain can begin no earlier. Where no replacement has come to the zone, its pods that are bound to it must fit elsewhere
 /// in it.
 pub(super) fn next<'a>(pass: &Pass<'a>, group: &Group<'a>, choice: &Choice, room: bool) -> Next<'a> {
     const LOOK_AT: usize = 8;
     let mut best = Next::None;
+    let mut longest: Option<(i32, &InstanceId)> = None;
     let Some(zone) = group.view.zones.get(&choice.zone) else { return best };
     // Those that serve nobody come first: without room the look ends with them.
     let open = zone.candidates.iter().take_while(|(_, serves, _, _)| room || !serves);
@@ -264,23 +266,24 @@ pub(super) fn next<'a>(pass: &Pass<'a>, group: &Group<'a>, choice: &Choice, room
             }
             continue;
         }
-        if !pass.snapshot.pods_on(node).any(|pod| is_refused(pass, pod)) {
-            return Next::Drain(id);
+        if pass.snapshot.pods_on(node).any(|pod| pass.tokens.would_wait(pass.snapshot, pod)) {
+            if !matches!(best, Next::Drain(_)) {
+                best = Next::Drain(id);
+            }
+            continue;
         }
-        if !matches!(best, Next::Drain(_)) {
-            best = Next::Drain(id);
+        let rounds = pass.snapshot.pods_on(node).map(|pod| rounds(pass, pod)).max().unwrap_or(0);
+        if longest.is_none_or(|(most, _)| rounds > most) {
+            longest = Some((rounds, id));
         }
     }
-    best
+    longest.map_or(best, |(_, id)| Next::Drain(id))
 }
 
-fn is_refused(pass: &Pass<'_>, pod: &Pod) -> bool {
-    if pod.is_daemon() || pod.flags.mirror || filters::bypasses_budgets(pod) {
-        return false;
-    }
-    pass.snapshot.budgets_over(pod).any(|b| {
-        filters::needs_token(pod.flags.ready, b) && (!b.observed || pass.tokens.left(pass.snapshot, &b.key) <= 0)
-    })
+/// In how many rounds the scarcest budget over a pod lets all its pods go; 0 where none counts it.
+fn rounds(pass: &Pass<'_>, pod: &Pod) -> i32 {
+    let rounds = |b: &Budget| b.expected / (b.expected - b.desired).max(1);
+    tokens::counted(pass.snapshot, pod).map(rounds).max().unwrap_or(0)
 }
 
 /// Whether the pods on `node` that cannot leave its zone (a volume, hard spread over zones) fit on the other

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{ActionKey, filters};
-use crate::model::ObjectKey;
+use crate::model::{Budget, ObjectKey, Pod};
 use crate::observe::{DrainPod, Snapshot};
 
 /// Evictions that budgets still allow, as of their last observation, less what was asked of them since.
 pub(super) struct Tokens {
     asked: BTreeMap<ObjectKey, u32>,
+    /// Evictions to come from nodes that are only just being cordoned.
+    promised: BTreeMap<ObjectKey, u32>,
 }
 
 impl Tokens {
@@ -27,7 +29,7 @@ impl Tokens {
                 }
             }
         }
-        Self { asked }
+        Self { asked, promised: BTreeMap::new() }
     }
 
     /// The budget that refuses this pod now, if one does.
@@ -46,6 +48,22 @@ impl Tokens {
         allowed - i64::from(spent)
     }
 
+    /// Whether a node with this pod, were it chosen now, would wait for a budget: for what was asked of it, or for
+    /// what nodes chosen before will ask.
+    pub(super) fn would_wait(&self, snapshot: &Snapshot, pod: &Pod) -> bool {
+        counted(snapshot, pod).any(|budget| {
+            let promised = self.promised.get(&budget.key).copied().unwrap_or(0);
+            !budget.observed || self.left(snapshot, &budget.key) <= i64::from(promised)
+        })
+    }
+
+    /// Counts the eviction of a pod whose node was chosen.
+    pub(super) fn promise(&mut self, snapshot: &Snapshot, pod: &Pod) {
+        for budget in counted(snapshot, pod) {
+            *self.promised.entry(budget.key.clone()).or_default() += 1;
+        }
+    }
+
     /// Takes from each budget that counts this pod.
     pub(super) fn take(&mut self, snapshot: &Snapshot, pod: &DrainPod) {
         for key in &pod.budgets {
@@ -54,4 +72,11 @@ impl Tokens {
             }
         }
     }
+}
+
+/// The budgets that an eviction of this pod takes from.
+pub(super) fn counted<'a>(snapshot: &'a Snapshot, pod: &'a Pod) -> impl Iterator<Item = &'a Budget> {
+    let evicted = !pod.is_daemon() && !pod.flags.mirror && !filters::bypasses_budgets(pod);
+    let over = evicted.then(|| snapshot.budgets_over(pod)).into_iter().flatten();
+    over.filter(|budget| filters::needs_token(pod.flags.ready, budget))
 }

@@ -33,8 +33,8 @@ pub(super) struct Choice {
 
 /// The order of zones for the next drain, and the zones that are held back for the end. A group that is `ending`
 /// launches nothing any more: its old nodes go from where there are most instances.
-pub(super) fn order(group: &Group<'_>, ending: bool) -> (Vec<Choice>, Vec<Zone>) {
-    let (mut shares, shrink) = shares(group);
+pub(super) fn order(pass: &Pass<'_>, group: &Group<'_>, ending: bool) -> (Vec<Choice>, Vec<Zone>) {
+    let (mut shares, shrink) = shares(pass, group);
     if ending {
         shares.sort_by_key(|s| (std::cmp::Reverse(s.total), s.zone.clone()));
         let old = shares.iter().filter(|s| s.old > 0);
@@ -59,12 +59,17 @@ pub(super) fn is_needed_for_balance(pass: &Pass<'_>, group: &Group<'_>, id: &Ins
 /// The replacement to give back: the newest of the fullest zone that has one.
 pub(super) fn newest<'g>(pass: &Pass<'_>, group: &'g Group<'_>) -> Option<&'g InstanceId> {
     let adopted = group.view.adopted.iter().map(|(_, id)| id);
+    // One that was let go once, its drain having run out, is not taken again.
+    let skipped = |id: &InstanceId| {
+        let node = pass.derived.members.get(id).and_then(|m| m.node.as_ref());
+        node.is_some_and(|node| pass.rotation.skipped.contains_key(node))
+    };
     let fullness = |id: &InstanceId| {
         let zone = pass.derived.members.get(id).and_then(|m| group.view.zones.get(&m.zone));
         zone.map_or(0, |z| z.staying)
     };
     // Of equals, the last is taken.
-    adopted.chain(&group.functional).max_by_key(|id| fullness(id))
+    adopted.chain(&group.functional).filter(|id| !skipped(id)).max_by_key(|id| fullness(id))
 }
 
 /// Whether one more node of a zone may stop serving: it keeps its even share of what the group promises, but one,
@@ -89,7 +94,7 @@ pub(super) fn spread(counts: impl Iterator<Item = u32> + Clone) -> (u32, u32) {
     (counts.clone().max().unwrap_or(0), counts.min().unwrap_or(0))
 }
 
-fn shares(group: &Group<'_>) -> (Vec<Share>, u32) {
+fn shares(pass: &Pass<'_>, group: &Group<'_>) -> (Vec<Share>, u32) {
     let mut by_zone: BTreeMap<&Zone, Share> = BTreeMap::new();
     for zone in group.record.zones.iter().chain(group.view.zones.keys()) {
         by_zone.entry(zone).or_insert_with(|| {
@@ -108,7 +113,7 @@ fn shares(group: &Group<'_>) -> (Vec<Share>, u32) {
     let mut shares: Vec<Share> = by_zone.into_values().collect();
     // Nodes in hand beyond our surge are replaced; so is what desired says and nobody has launched yet.
     let in_hand = group.in_drain + group.picked.values().sum::<u32>();
-    let surge = group.ledger.confirmed + group.to_raise;
+    let surge = group.spare(pass) + group.to_raise;
     let replaced = in_hand.min(group.remaining.saturating_sub(surge));
     let launches = group.missing + group.to_raise + replaced;
     for _ in 0..launches {

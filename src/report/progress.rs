@@ -1,4 +1,4 @@
-//! Draws [`super::view::View`] on the terminal: the only place that knows indicatif.
+//! Draws [`super::view::View`] on the terminal.
 //!
 //! A thread of its own draws at most `FRAMES` times a second by the wall clock, whatever the speed of the
 //! events; a terminal that has stopped (Ctrl-S) stops that thread and nothing else.
@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use console::Term;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
+use super::canvas::{CLEAR_BELOW, Canvas};
 use super::plain::{Detail, PlainLines};
 use super::text::Paint;
 use super::view::View;
@@ -41,59 +41,18 @@ pub struct Progress {
 pub struct Screen(Arc<Mutex<State>>);
 
 impl Screen {
+    /// Takes the bars away without the drawing thread, for an end that waits for nothing.
+    pub fn leave() {
+        let term = Term::stderr();
+        // Nobody is left to be told.
+        let _ = term.write_str(&format!("\r{CLEAR_BELOW}"));
+    }
+
     /// Prints a line with the next frame. Never blocks.
     pub fn print(&self, line: &str) {
         let mut state = lock(&self.0);
         state.lines.push(line.to_owned());
         state.dirty = true;
-    }
-}
-
-/// The terminal, its cursor left at the beginning of the last line: indicatif leaves it at the end, where the
-/// `^C` that a terminal echoes would break the line and leave a part of the bars behind.
-#[derive(Debug)]
-struct Corner(Term);
-
-impl TermLike for Corner {
-    fn width(&self) -> u16 {
-        self.0.size().1
-    }
-
-    fn height(&self) -> u16 {
-        self.0.size().0
-    }
-
-    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_up(n)
-    }
-
-    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_down(n)
-    }
-
-    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_right(n)
-    }
-
-    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_left(n)
-    }
-
-    fn write_line(&self, line: &str) -> io::Result<()> {
-        self.0.write_line(line)
-    }
-
-    fn write_str(&self, text: &str) -> io::Result<()> {
-        self.0.write_str(text)
-    }
-
-    fn clear_line(&self) -> io::Result<()> {
-        self.0.clear_line()
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.0.write_str("\r")?;
-        self.0.flush()
     }
 }
 
@@ -106,23 +65,18 @@ impl Progress {
         let state =
             State { view: View::default(), above: PlainLines::new(detail, paint), lines: Vec::new(), dirty: false };
         let state = Arc::new(Mutex::new(state));
-        let term = Term::buffered_stderr();
-        // Throttled by the thread below; indicatif's own limit would swallow a last frame now and then.
-        let bar = ProgressBar::with_draw_target(
-            None,
-            ProgressDrawTarget::term_like_with_hz(Box::new(Corner(term.clone())), 100),
-        );
-        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
         let (stop, stopped) = channel();
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
+            let term = Term::buffered_stderr();
             let mut size = term.size();
+            let mut canvas = Canvas::default();
             loop {
-                let wait = stopped.recv_timeout(Duration::from_millis(1000 / FRAMES));
+                let goes_on =
+                    stopped.recv_timeout(Duration::from_millis(1000 / FRAMES)) == Err(RecvTimeoutError::Timeout);
                 let resized = std::mem::replace(&mut size, term.size()) != size;
-                draw(&shared, &bar, &term, resized, paint);
-                if !matches!(wait, Err(RecvTimeoutError::Timeout)) {
-                    bar.finish_and_clear();
+                draw(&shared, &mut canvas, &term, (size, resized, goes_on), paint);
+                if !goes_on {
                     return;
                 }
             }
@@ -158,24 +112,25 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn draw(state: &Mutex<State>, bar: &ProgressBar, term: &Term, resized: bool, paint: Paint) {
+/// Draws one frame; the last one (not `goes_on`) takes the bars away.
+fn draw(
+    state: &Mutex<State>,
+    canvas: &mut Canvas,
+    term: &Term,
+    (size, resized, goes_on): ((u16, u16), bool, bool),
+    paint: Paint,
+) {
     let (above, lines) = {
         let mut state = lock(state);
-        if !std::mem::take(&mut state.dirty) && !resized {
+        if !std::mem::take(&mut state.dirty) && !resized && goes_on {
             return;
         }
         let above = std::mem::take(&mut state.lines);
-        let (height, width) = term.size();
-        let (height, width) = (usize::from(height), usize::from(width));
+        let (height, width) = (usize::from(size.0), usize::from(size.1));
         // The last column is left alone: some terminals wrap on it.
-        (above, state.view.lines(width.saturating_sub(1), height, paint))
+        let lines = if goes_on { state.view.lines(width.saturating_sub(1), height, paint) } else { Vec::new() };
+        (above, lines)
     };
-    if !above.is_empty() {
-        // Not `println`: it loses count of a message of several lines.
-        bar.suspend(|| {
-            // A terminal that has gone away shows nothing more, and the rotation does not need it.
-            let _ = term.write_line(&above.join("\n")).and_then(|()| term.flush());
-        });
-    }
-    bar.set_message(lines.join("\n"));
+    // A terminal that has gone away shows nothing more, and the rotation does not need it.
+    let _ = term.write_str(&canvas.frame(&above, &lines, size)).and_then(|()| term.flush());
 }

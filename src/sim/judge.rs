@@ -11,7 +11,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::marks::{EXCLUDE_FROM_LB, SCALE_DOWN_DISABLED, STATE, UNSCHEDULABLE_TAINT};
+use jiff::Timestamp;
+
+use crate::model::marks::{EXCLUDE_FROM_LB, EXCLUDED_SINCE, SCALE_DOWN_DISABLED, STATE, UNSCHEDULABLE_TAINT};
 use crate::model::{ConditionStatus, InstanceId, Lifecycle, NodeGroup, NodeName};
 use crate::policy::{Amount, Policy};
 
@@ -141,9 +143,19 @@ impl World {
         }
         let record = &self.nodes[node].record;
         let failed = record.annotation(STATE) == Some("failed");
+        let excluded = record.annotation(EXCLUDED_SINCE).filter(|_| record.labels.contains_key(EXCLUDE_FROM_LB));
+        let out_since: Option<Timestamp> = excluded.and_then(|since| since.parse().ok());
         if !record.unschedulable {
             let name = record.name.clone();
             self.violation(format!("{id} was terminated while its Node {name} was open to pods"));
+        }
+        if let Some(delay) = self.groups[group].spec.deregistration_s.filter(|_| !failed) {
+            let out = out_since.map(|since| self.timestamp().duration_since(since).as_secs());
+            if out.is_none_or(|out| out < i64::from(delay)) {
+                self.violation(format!(
+                    "{id} was terminated {out:?} s after it left a target group that takes {delay} s"
+                ));
+            }
         }
         let given_back = new && decrement;
         if !(outdated || failed || given_back || self.judge.any) {

@@ -7,3 +7,4 @@ mod fakes;
 mod lock;
 mod rotation;
 mod source;
+mod voice;

@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
 
+mod failures;
+mod load_balancers;
+mod others;
+mod targets;
 mod world;
 
 use std::fs;
