@@ -69,7 +69,7 @@ pub(super) fn newest<'g>(pass: &Pass<'_>, group: &'g Group<'_>) -> Option<&'g In
         zone.map_or(0, |z| z.staying)
     };
     // Of equals, the last is taken.
-    adopted.chain(&group.functional).filter(|id| !skipped(id)).max_by_key(|id| fullness(id))
+    adopted.chain(&group.fresh).filter(|id| !skipped(id)).max_by_key(|id| fullness(id))
 }
 
 /// Whether one more node of a zone may stop serving: it keeps its even share of what the group promises, but one,
