@@ -73,6 +73,7 @@ async fn run(facts: u64) {
         namespace: "kube-system".into(),
         identity: "bench".into(),
         own_node: None,
+        own_pod: None,
         seed: 0,
     };
     let ports = Ports {
