@@ -24,6 +24,7 @@ bench:
     cargo build --release
     bash -c 'time target/release/fastnode rotate --cluster demo --simulate --yes --speed max | tail -25'
     cargo bench --bench plan
+    cargo bench --bench rotation
     tests/stack/run --bench --fastnode target/release/fastnode
 
 # Writes docs/cli.md anew from the command line's own description.

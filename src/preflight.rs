@@ -562,7 +562,7 @@ fn check_budgets(snapshot: &Snapshot, nodes: &BTreeMap<&NodeName, &Node>, warnin
                 && pod.node.as_ref().is_some_and(|n| nodes.contains_key(n))
                 && budget.selector.as_ref().is_some_and(|s| s.matches(&pod.labels))
         };
-        if snapshot.pods.values().any(covers) {
+        if snapshot.pods.values().any(|pod| covers(pod)) {
             warnings.push(Warning::NeverFrees {
                 budget: budget.key.clone(),
                 desired: budget.desired,

@@ -186,7 +186,7 @@ fn scope_groups_of_others_are_never_touched() {
     policy.scope.nodes = ["old-3".into()].into();
     assert_eq!(verdict(&policy, &world(), vec![cordon("old-0")]), rule::SCOPE);
     assert_eq!(verdict(&policy, &world(), vec![cordon("old-3")]), NOTHING);
-    let unrecorded = changed(world(), |s| s.rotation.as_mut().unwrap().targets.clear());
+    let unrecorded = changed(world(), |s| record_mut(s).targets.clear());
     assert_eq!(judged(&unrecorded, cordon("old-0")), rule::SCOPE);
     let standby = changed(world(), |s| instance_mut(s, "i-old-0").lifecycle = Lifecycle::Standby);
     assert_eq!(judged(&standby, cordon("old-0")), rule::SCOPE);
@@ -292,7 +292,7 @@ fn canary_nothing_old_goes_before_the_target_has_proved_itself() {
     assert_eq!(verdict(&one_below, &launching, vec![cordon("old-0")]), rule::CANARY);
     assert_eq!(verdict(&Policy { canary: 0, ..one_below.clone() }, &launching, vec![cordon("old-0")]), NOTHING);
     let failed = changed(world(), |s| {
-        s.rotation.as_mut().unwrap().failed.insert("i-new-0".into(), "aws-node restarted".into());
+        record_mut(s).failed.insert("i-new-0".into(), "aws-node restarted".into());
     });
     assert_eq!(judged(&failed, cordon("old-0")), rule::CANARY);
 
@@ -317,7 +317,7 @@ fn drained_only_what_we_drained_to_the_end_is_terminated() {
         |s| drop(node_mut(s, "old-0").annotations.insert(marks::STATE.into(), "skipped".into())),
         |s| {
             let back = pod("pod-back", ObjectKey::new("shop", "back"), &s.nodes[&NodeName::from("old-0")]);
-            s.pods.insert(back.uid.clone(), back);
+            s.pods.insert(back.uid.clone(), back.into());
         },
         |s| {
             let name: Text = "csi-1".into();
@@ -337,7 +337,7 @@ fn drained_only_what_we_drained_to_the_end_is_terminated() {
         done.phase = Phase::Succeeded;
         let mut mirror = pod("pod-mirror", ObjectKey::new("kube-system", "static"), &node);
         mirror.flags.mirror = true;
-        [done, mirror].into_iter().for_each(|p| drop(s.pods.insert(p.uid.clone(), p)));
+        [done, mirror].into_iter().for_each(|p| drop(s.pods.insert(p.uid.clone(), p.into())));
     });
     assert_eq!(judged(&harmless, terminate(0)), NOTHING);
     // A pod that is going is not gone.
@@ -392,7 +392,7 @@ fn drained_a_replacement_that_never_registered_is_the_one_exception() {
     assert_eq!(judged(&lost(-5), terminate("i-new-0")), rule::DRAINED, "it is older than the rotation");
     assert_eq!(judged(&world(), terminate("i-new-0")), rule::DRAINED, "it has a Node");
     let recorded = changed(lost(5), |s| {
-        s.rotation.as_mut().unwrap().failed.insert("i-new-0".into(), "never joined".into());
+        record_mut(s).failed.insert("i-new-0".into(), "never joined".into());
     });
     assert_eq!(judged(&recorded, terminate("i-new-0")), NOTHING);
     let old = changed(world(), |s| drop(s.nodes.remove(&NodeName::from("old-0"))));
@@ -708,7 +708,7 @@ fn tags_only_ours_and_only_when_what_they_say_is_put_back() {
     let protected = |now| {
         changed(world(), |s| {
             group_mut(s).tags.insert(marks::TAG_PROTECTED.into(), "true".into());
-            s.rotation.as_mut().unwrap().protection.insert("i-old-0".into(), false);
+            record_mut(s).protection.insert("i-old-0".into(), false);
             instance_mut(s, "i-old-0").protected = now;
         })
     };
@@ -744,8 +744,7 @@ fn processes_only_what_we_suspended_is_resumed_and_never_onto_an_unbalanced_grou
 #[test]
 fn protection_is_recorded_before_it_changes_and_put_back_to_that() {
     let protect = |protected| Action::Protect { group: GROUP.into(), instances: vec!["i-old-0".into()], protected };
-    let recorded =
-        |former| changed(world(), |s| _ = s.rotation.as_mut().unwrap().protection.insert("i-old-0".into(), former));
+    let recorded = |former| changed(world(), |s| _ = record_mut(s).protection.insert("i-old-0".into(), former));
     assert_eq!(judged(&recorded(false), protect(true)), NOTHING);
     assert_eq!(judged(&recorded(false), protect(false)), NOTHING);
     assert_eq!(judged(&recorded(true), protect(false)), rule::PROTECTION, "it was protected before us");

@@ -13,7 +13,9 @@ use worlds::*;
 const AWS_NODE: &str = "pod-aws-node-new-0";
 
 fn judged(policy: &Policy, snapshot: &Snapshot) -> Judgement {
-    judge(policy, snapshot, &snapshot.nodes[&NodeName::from("new-0")])
+    let mut snapshot = snapshot.clone();
+    snapshot.reindex();
+    judge(policy, &snapshot, &snapshot.nodes[&NodeName::from("new-0")])
 }
 
 /// What is unmet on `new-0` after `change`, by the default policy.
@@ -121,7 +123,7 @@ fn of_two_pods_under_a_surging_update_one_good_one_is_enough() {
         next.uid = "pod-next".into();
         next.revision = Some("hash-2".into());
         next.created = minute(4);
-        s.pods.insert(next.uid.clone(), next);
+        s.pods.insert(next.uid.clone(), next.into());
     };
     assert_eq!(unmet(surging), [""; 0]);
     let starting = unmet(|s| {
@@ -164,7 +166,7 @@ fn a_restart_that_is_not_tolerated_lasts_be_its_pod_ready_or_not() {
     let lasts = |policy: &Policy, change: fn(&mut Pod)| {
         let mut snapshot = world();
         restarted(&mut snapshot, AWS_NODE, 1, 1, 1);
-        change(snapshot.pods.get_mut(&Uid::from(AWS_NODE)).unwrap());
+        change(pod_mut(&mut snapshot, AWS_NODE));
         judged(policy, &snapshot).unmet.iter().any(|u| u.lasting)
     };
     let zero = Policy::default();

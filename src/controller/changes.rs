@@ -19,6 +19,8 @@ struct Told {
     about: About,
     draining: Timestamp,
     terminating: Timestamp,
+    /// The last comparison whose plan held it.
+    held: u64,
 }
 
 /// Tells events from successive plans. An instance is followed from the first plan that holds it.
@@ -31,6 +33,8 @@ pub(super) struct Changes {
     evicted: BTreeMap<Uid, (ObjectKey, NodeName)>,
     chosen: BTreeMap<NodeName, Vec<Outdated>>,
     decrements: BTreeSet<InstanceId>,
+    /// Comparisons so far.
+    compared: u64,
     /// The first plan of a rotation that goes on says where everything stands, not how it got there.
     taken_up: bool,
 }
@@ -73,12 +77,13 @@ impl Changes {
 
     /// The events between the plan before and this one.
     pub(super) fn compare(&mut self, plan: &Plan, snapshot: &Snapshot, now: Timestamp, out: &mut Vec<EventKind>) {
+        self.compared += 1;
         for node in &plan.in_hand {
             if let Some(id) = &node.instance {
                 self.follow(id, node, plan, snapshot, now, out);
             }
         }
-        self.let_go(plan, snapshot, now, out);
+        self.let_go(snapshot, now, out);
         self.waits.follow(&plan.waits, now, out);
         self.taken_up = true;
     }
@@ -97,7 +102,10 @@ impl Changes {
         now: Timestamp,
         out: &mut Vec<EventKind>,
     ) {
-        let before = self.told.get(id).map(|t| t.stage);
+        let before = self.told.get_mut(id).map(|told| {
+            told.held = self.compared;
+            told.stage
+        });
         if before == Some(node.stage) {
             return;
         }
@@ -115,8 +123,14 @@ impl Changes {
             instance: Some(id.clone()),
             node: node.node.clone(),
         };
-        let told =
-            self.told.entry(id.clone()).or_insert(Told { stage: node.stage, about, draining: now, terminating: now });
+        let held = self.compared;
+        let told = self.told.entry(id.clone()).or_insert(Told {
+            stage: node.stage,
+            about,
+            draining: now,
+            terminating: now,
+            held,
+        });
         told.stage = node.stage;
         told.about.node = node.node.clone().or(told.about.node.take());
         let way = [&ARRIVING, &LEAVING].into_iter().find(|way| way.contains(&node.stage));
@@ -141,9 +155,9 @@ impl Changes {
     }
 
     /// Instances that are no longer in hand: those that left are gone, the others are let go silently.
-    fn let_go(&mut self, plan: &Plan, snapshot: &Snapshot, now: Timestamp, out: &mut Vec<EventKind>) {
-        let held: BTreeSet<&InstanceId> = plan.in_hand.iter().filter_map(|n| n.instance.as_ref()).collect();
-        let left: Vec<InstanceId> = self.told.keys().filter(|id| !held.contains(id)).cloned().collect();
+    fn let_go(&mut self, snapshot: &Snapshot, now: Timestamp, out: &mut Vec<EventKind>) {
+        let left = self.told.iter().filter(|(_, told)| told.held != self.compared);
+        let left: Vec<InstanceId> = left.map(|(id, _)| id.clone()).collect();
         for id in left {
             // While its cordon is under way a node is neither chosen any more nor draining yet.
             let node = self.told.get(&id).and_then(|t| t.about.node.clone());
@@ -188,13 +202,14 @@ impl Changes {
 
 impl Waits {
     fn follow(&mut self, waits: &[Wait], now: Timestamp, out: &mut Vec<EventKind>) {
-        if !self.untold && self.last == waits {
+        if !self.untold && self.last.len() == waits.len() && self.last.iter().zip(waits).all(|(a, b)| is_same(a, b)) {
             return;
         }
         let mut before = std::mem::take(&mut self.seen);
         self.untold = false;
         for wait in waits {
-            let key = (wait.subject.clone(), culprit(&wait.reason));
+            let (what, who, which) = culprit(&wait.reason);
+            let key = (wait.subject.clone(), (what, who.cloned(), which.cloned()));
             if self.seen.contains_key(&key) {
                 continue;
             }
@@ -259,13 +274,20 @@ fn step(
     })
 }
 
-/// Who is to blame: two waits of a subject with the same one are the same wait, however its numbers move.
-fn culprit(reason: &WaitReason) -> Culprit {
-    let text = |what: &'static str, who: &Text| (what, Some(who.clone()), None);
+/// Two waits of a subject with the same one to blame are the same wait, however its numbers move.
+fn is_same(a: &Wait, b: &Wait) -> bool {
+    a.subject == b.subject && culprit(&a.reason) == culprit(&b.reason)
+}
+
+/// What kind of wait it is, and who is to blame.
+fn culprit(reason: &WaitReason) -> (&'static str, Option<&Text>, Option<&ObjectKey>) {
+    fn text<'a>(what: &'static str, who: &'a Text) -> (&'static str, Option<&'a Text>, Option<&'a ObjectKey>) {
+        (what, Some(who), None)
+    }
     let alone = |what: &'static str| (what, None, None);
     match reason {
         WaitReason::StartupTaint { taint } => text("startup taint", taint),
-        WaitReason::DaemonSet { daemonset, .. } => ("daemonset", None, Some(daemonset.clone())),
+        WaitReason::DaemonSet { daemonset, .. } => ("daemonset", None, Some(daemonset)),
         WaitReason::Budget { budget, .. } => text("budget", budget),
         WaitReason::ZoneBalance { zone } => text("zone balance", &zone.0),
         WaitReason::AwsBusy { what } => text("aws", what),

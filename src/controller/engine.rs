@@ -205,7 +205,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         voice: Voice,
     ) -> Self {
         let World { mut snapshot, source, .. } = world;
-        snapshot.rotation = Some(record.current());
+        snapshot.rotation = Some(record.current().into());
         let calls = (ports.cloud.clone(), ports.cluster.clone(), ports.clock);
         let (executor, outcomes) =
             Executor::new(calls, settings.cluster.clone(), lock.guard(), record.clone(), settings.seed);
@@ -423,7 +423,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     /// Whether a launch that was not seen before is of something else than the rotation's target.
     fn is_strayed(&mut self) -> bool {
         let groups = self.snapshot.derived().groups.values();
-        let strays = groups.flat_map(|g| g.strays.iter().chain(&g.newer));
+        let strays = groups.flat_map(|g| g.strays.keys().chain(g.newer.keys()));
         let before = self.strays.len();
         self.strays.extend(strays.cloned());
         self.strays.len() > before

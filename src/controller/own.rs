@@ -34,7 +34,7 @@ impl OwnWrites {
             Effect::PodAccepted => snapshot.took_effect(action, now),
             Effect::PodLeaving(uid) => snapshot.pod_leaves(&uid, now),
             Effect::Groups(states, began) => self.read(snapshot, states, began, now),
-            Effect::Record => snapshot.rotation = Some(record.current()),
+            Effect::Record => snapshot.rotation = Some(record.current().into()),
             group => {
                 show(snapshot, &group);
                 self.0.push((Instant::now(), group));

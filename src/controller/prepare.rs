@@ -62,7 +62,7 @@ where
     }
     read_steps(&mut snapshot, ports).await?;
     let open = history::open(&configs, &settings.cluster);
-    snapshot.rotation = open.as_ref().map(|(record, _)| record.clone());
+    snapshot.rotation = open.as_ref().map(|(record, _)| record.clone().into());
     Ok(World { snapshot, source, open })
 }
 

@@ -116,8 +116,8 @@ fn is_draining(world: &World<'_>, node: &Node) -> bool {
 
 /// Whether the agents that no node works without are Ready on a node that joined lately.
 fn works(world: &World<'_>, node: &Node) -> bool {
-    let until = node.created.checked_add(NEW_FOR);
-    if world.policy.gate != Gate::Auto || until.is_ok_and(|until| until < world.now) {
+    let old = world.now.checked_sub(NEW_FOR).is_ok_and(|new_since| node.created < new_since);
+    if old || world.policy.gate != Gate::Auto {
         return true;
     }
     let broken = |pod: &Pod| {

@@ -101,22 +101,27 @@ impl<'a> World<'a> {
 
     /// Launched since the rotation began: one of its replacements.
     pub(super) fn is_replacement(&self, instance: &Instance) -> bool {
-        let node = self.snapshot.node_of(&instance.id);
-        let born = instance.launched_at.or(node.map(|n| n.created));
-        born.is_some_and(|born| born >= self.record.started) || self.record.failed.contains_key(&instance.id)
+        self.born(instance).is_some_and(|born| born >= self.record.started)
+            || self.record.failed.contains_key(&instance.id)
     }
 
     /// Whether an instance may be rotated: it is not what the recorded target launches, or was asked for and is
     /// older than the rotation.
     pub(super) fn may_rotate(&self, instance: &Instance) -> bool {
-        let node = self.snapshot.node_of(&instance.id);
-        let born = instance.launched_at.or(node.map(|n| n.created));
-        let named = node.is_some_and(|n| self.policy.scope.nodes.contains(&n.name));
+        if self.record.targets.get(&instance.group).is_some_and(|target| !launches(target, instance)) {
+            return true;
+        }
+        let asks = self.policy.force || self.policy.older_than.is_some() || !self.policy.scope.nodes.is_empty();
+        if !asks || self.born(instance).is_none_or(|born| born >= self.record.started) {
+            return false;
+        }
+        let named = || self.snapshot.node_of(&instance.id).is_some_and(|n| self.policy.scope.nodes.contains(&n.name));
         let limit = self.policy.older_than.and_then(|age| self.record.started.checked_sub(age).ok());
-        let asked = born.is_some_and(|born| {
-            born < self.record.started && (self.policy.force || named || limit.is_some_and(|limit| born < limit))
-        });
-        asked || self.record.targets.get(&instance.group).is_some_and(|target| !launches(target, instance))
+        self.policy.force || self.born(instance).zip(limit).is_some_and(|(born, limit)| born < limit) || named()
+    }
+
+    fn born(&self, instance: &Instance) -> Option<Timestamp> {
+        instance.launched_at.or_else(|| Some(self.snapshot.node_of(&instance.id)?.created))
     }
 
     /// The first pod on a node that a drain would have to see gone.

@@ -5,6 +5,7 @@
 //! Nothing here depends on the time: whatever does is decided by the planner.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -126,6 +127,9 @@ impl Member {
     }
 }
 
+/// Members by their instance; those of a group's part are the same records as the whole's.
+pub type Members = BTreeMap<InstanceId, Arc<Member>>;
+
 /// A zone of a group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ZoneView {
@@ -139,6 +143,16 @@ pub struct ZoneView {
     pub counted: u32,
     /// Proven replacements.
     pub adopted: u32,
+    /// Young ones that the gate has let pass, by since when: the soak runs from there.
+    pub(crate) passed: BTreeSet<(Timestamp, InstanceId)>,
+}
+
+impl ZoneView {
+    /// How many young ones the gate had let pass by `then`.
+    pub(crate) fn passed_by(&self, then: Timestamp) -> u32 {
+        let later = self.passed.iter().rev().take_while(|(since, _)| *since > then);
+        (self.passed.len() - later.count()) as u32
+    }
 }
 
 /// A group: the sums over its members.
@@ -149,33 +163,33 @@ pub struct GroupView {
     /// The group's resolved target is no longer the one the rotation fixed.
     pub target_moved: bool,
     /// See [`Stray::Other`].
-    pub strays: BTreeSet<InstanceId>,
+    pub strays: Members,
     /// See [`Stray::Newer`].
-    pub newer: BTreeSet<InstanceId>,
+    pub newer: Members,
     /// Its zones.
     pub zones: BTreeMap<Zone, ZoneView>,
     /// By the part they play.
-    pub young: BTreeSet<InstanceId>,
+    pub young: Members,
     /// See [`Role::Draining`].
-    pub draining: BTreeSet<InstanceId>,
+    pub draining: Members,
     /// See [`Role::Failed`].
-    pub failed: BTreeSet<InstanceId>,
+    pub failed: Members,
     /// See [`Role::Returning`].
-    pub returning: BTreeSet<InstanceId>,
+    pub returning: Members,
     /// See [`Role::Held`].
-    pub held: BTreeSet<InstanceId>,
+    pub held: Members,
     /// See [`Role::Skipped`].
-    pub skipped: BTreeSet<InstanceId>,
+    pub skipped: Members,
     /// See [`Role::Aside`] and [`Role::Warmed`], the outdated ones.
-    pub aside: BTreeSet<InstanceId>,
+    pub aside: Members,
     /// See [`Role::Leaving`].
-    pub leaving: BTreeSet<InstanceId>,
+    pub leaving: Members,
     /// Proven replacements, the newest last.
     pub adopted: BTreeSet<(Option<Timestamp>, InstanceId)>,
     /// Candidates without the soft taint.
-    pub untainted: BTreeSet<InstanceId>,
+    pub untainted: Members,
     /// Nodes that carry something of ours.
-    pub marked: BTreeSet<InstanceId>,
+    pub marked: Members,
     /// Candidates.
     pub candidates: u32,
     /// See [`Role::Current`].
@@ -198,6 +212,14 @@ fn toggle<T: Ord>(set: &mut BTreeSet<T>, value: T, on: bool) {
     }
 }
 
+fn enter(members: &mut Members, id: &InstanceId, member: &Arc<Member>, on: bool) {
+    if on {
+        members.insert(id.clone(), member.clone());
+    } else {
+        members.remove(id);
+    }
+}
+
 fn count(number: &mut u32, on: bool) {
     if on {
         *number += 1;
@@ -208,17 +230,17 @@ fn count(number: &mut u32, on: bool) {
 
 impl GroupView {
     /// Puts a member into the sums (`on`), or takes out one that was put in.
-    fn sum(&mut self, id: &InstanceId, member: &Member, on: bool) {
+    fn sum(&mut self, id: &InstanceId, member: &Arc<Member>, on: bool) {
         if member.marked {
-            toggle(&mut self.marked, id.clone(), on);
+            enter(&mut self.marked, id, member, on);
         }
         if member.role == Role::Candidate && !member.tainted {
-            toggle(&mut self.untainted, id.clone(), on);
+            enter(&mut self.untainted, id, member, on);
         }
         match member.stray {
             Stray::No => {}
-            Stray::Other => toggle(&mut self.strays, id.clone(), on),
-            Stray::Newer => toggle(&mut self.newer, id.clone(), on),
+            Stray::Other => enter(&mut self.strays, id, member, on),
+            Stray::Newer => enter(&mut self.newer, id, member, on),
         }
         let set = match &member.role {
             Role::Held(_) => Some(&mut self.held),
@@ -244,7 +266,7 @@ impl GroupView {
             }
         };
         if let Some(set) = set {
-            toggle(set, id.clone(), on);
+            enter(set, id, member, on);
         }
         if !member.counted {
             return;
@@ -262,6 +284,9 @@ impl GroupView {
         }
         if member.role == Role::Adopted {
             count(&mut zone.adopted, on);
+        }
+        if let Some(since) = member.judgement.as_ref().and_then(|j| j.since) {
+            toggle(&mut zone.passed, (since, id.clone()), on);
         }
         if member.serves {
             count(&mut zone.serving, on);
@@ -282,9 +307,7 @@ pub struct Derived {
     /// Groups in scope.
     pub groups: BTreeMap<GroupName, GroupView>,
     /// Their instances.
-    pub members: BTreeMap<InstanceId, Member>,
-    /// Namespaces in which a budget can refuse for ever.
-    pub(crate) hard: BTreeSet<Text>,
+    pub members: Members,
     /// Nodes whose every pod matters (failed, and being drained), with the members that name them.
     pub(crate) watched: BTreeMap<NodeName, u32>,
     /// Young nodes, of whose pods only the DaemonSets' matter, with the members that name them.
@@ -294,12 +317,12 @@ pub struct Derived {
 impl Derived {
     /// A member.
     pub fn member(&self, id: &InstanceId) -> Option<&Member> {
-        self.members.get(id)
+        self.members.get(id).map(|member| &**member)
     }
 
-    /// Members of a set.
-    pub fn select<'a>(&'a self, ids: &'a BTreeSet<InstanceId>) -> impl Iterator<Item = (&'a InstanceId, &'a Member)> {
-        ids.iter().filter_map(|id| Some((id, self.members.get(id)?)))
+    /// Members of a group that play one part.
+    pub fn select<'a>(&self, members: &'a Members) -> impl Iterator<Item = (&'a InstanceId, &'a Member)> + use<'a> {
+        members.iter().map(|(id, member)| (id, &**member))
     }
 
     /// Whether a budget decides about an eviction now.
@@ -311,10 +334,26 @@ impl Derived {
         })
     }
 
+    /// Everything at once, from the groups in scope and their members in the order of their ids.
+    pub(super) fn of(
+        groups: BTreeMap<GroupName, GroupView>,
+        members: impl Iterator<Item = (InstanceId, Member)>,
+    ) -> Self {
+        let members: Members = members.map(|(id, member)| (id, Arc::new(member))).collect();
+        let mut derived = Self { groups, ..Self::default() };
+        for (id, member) in &members {
+            if let Some(group) = derived.groups.get_mut(&member.group) {
+                group.sum(id, member, true);
+            }
+            derived.watch(member, true);
+        }
+        derived.members = members;
+        derived
+    }
+
     /// Replaces a member, or drops it; whether anything changed.
     pub(super) fn put(&mut self, id: &InstanceId, new: Option<Member>) -> bool {
-        let old = self.members.get(id);
-        if old == new.as_ref() {
+        if self.member(id) == new.as_ref() {
             return false;
         }
         if let Some(old) = self.members.remove(id) {
@@ -323,7 +362,7 @@ impl Derived {
             }
             self.watch(&old, false);
         }
-        if let Some(new) = new {
+        if let Some(new) = new.map(Arc::new) {
             let Some(group) = self.groups.get_mut(&new.group) else { return true };
             group.sum(id, &new, true);
             self.watch(&new, true);

@@ -3,6 +3,8 @@
 //! The next reading shows it too; until then nobody should plan the same again. What an action changes in
 //! Kubernetes comes back with its answer (a Node) or with the watches (pods).
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::model::{GroupName, InstanceId, Ledger, Lifecycle, NodeGroup, Text, Uid, marks};
@@ -54,7 +56,7 @@ impl Snapshot {
             }
             Action::DeletePod { uid, .. } => self.pod_leaves(uid, now),
             Action::Record { skipped, failed, protection, targets, ending } => {
-                let Some(record) = &mut self.rotation else { return };
+                let Some(record) = self.rotation.as_mut().map(Arc::make_mut) else { return };
                 let text = |(k, v): (&_, &Text)| (Clone::clone(k), v.clone());
                 record.skipped.extend(skipped.iter().map(text));
                 record.failed.extend(failed.iter().map(|(k, v)| (k.clone(), v.clone())));

@@ -1,13 +1,15 @@
 //! The snapshot's indices, kept up a fact at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::cluster::Kind;
-use crate::model::{
-    Budget, GroupName, InstanceId, Node, NodeName, ObjectKey, Operator, Pod, Text, Uid, VolumeAttachment,
-};
+use crate::model::{Budget, GroupName, InstanceId, Node, NodeName, ObjectKey, Pod, Text, Uid, VolumeAttachment};
+use crate::plan::filters;
+
+use super::covers::Covers;
 
 /// Look-ups that would otherwise walk everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,23 +17,12 @@ pub(super) struct Index {
     /// Nodes that name an instance, the newest last: one registered anew under another name outlives its object.
     pub(super) nodes_of_instance: BTreeMap<InstanceId, BTreeSet<(Timestamp, NodeName)>>,
     pub(super) instances_of_group: BTreeMap<GroupName, BTreeSet<InstanceId>>,
-    pub(super) pods_of_node: BTreeMap<NodeName, BTreeSet<Uid>>,
+    pub(super) pods_of_node: BTreeMap<NodeName, BTreeMap<Uid, Arc<Pod>>>,
+    /// Of these, the few that could hold their node, whatever the policy.
+    pub(super) holders_of_node: BTreeMap<NodeName, BTreeSet<Uid>>,
     pub(super) attachments_of_node: BTreeMap<NodeName, BTreeSet<Text>>,
-    /// Budgets by namespace, key and value of one label that they require: a pod meets few of a namespace's many.
-    pub(super) budgets_of_label: BTreeMap<(Text, Text, Text), BTreeSet<ObjectKey>>,
-    /// Budgets that require no label with one value.
-    pub(super) budgets_elsewise: BTreeSet<ObjectKey>,
+    pub(super) covers: Covers,
     pub(super) relists: Vec<Relist>,
-}
-
-/// Where a budget is found again: by the first label it requires one value of.
-fn label_of(budget: &Budget) -> Option<(Text, Text, Text)> {
-    budget.selector.as_ref()?.0.iter().find_map(|requirement| match requirement.values.as_slice() {
-        [value] if requirement.operator == Operator::In => {
-            Some((budget.key.namespace.clone(), requirement.key.clone(), value.clone()))
-        }
-        _ => None,
-    })
 }
 
 /// A full list in progress: what it has named so far.
@@ -49,9 +40,9 @@ impl Relist {
 
 impl Index {
     /// Notes that a list in progress has named this object.
-    pub(super) fn seen(&mut self, kind: Kind, id: &str) {
+    pub(super) fn seen(&mut self, kind: Kind, id: impl FnOnce() -> Text) {
         if let Some(list) = self.relists.iter_mut().find(|r| r.kind == kind) {
-            list.seen.insert(id.into());
+            list.seen.insert(id());
         }
     }
 
@@ -76,42 +67,19 @@ impl Index {
         }
     }
 
-    pub(super) fn cover(&mut self, budget: &Budget) {
-        match label_of(budget) {
-            Some(label) => self.budgets_of_label.entry(label).or_default().insert(budget.key.clone()),
-            None => self.budgets_elsewise.insert(budget.key.clone()),
-        };
-    }
-
-    pub(super) fn uncover(&mut self, budget: &Budget) {
-        let Some(label) = label_of(budget) else {
-            self.budgets_elsewise.remove(&budget.key);
-            return;
-        };
-        let Some(budgets) = self.budgets_of_label.get_mut(&label) else { return };
-        budgets.remove(&budget.key);
-        if budgets.is_empty() {
-            self.budgets_of_label.remove(&label);
-        }
-    }
-
-    /// The budgets that may cover a pod, in the order of their names.
-    pub(super) fn budgets_near(&self, pod: &Pod) -> BTreeSet<&ObjectKey> {
-        let namespace = &pod.key.namespace;
-        let labels = pod.labels.iter().map(|(key, value)| (namespace.clone(), key.clone(), value.clone()));
-        let found = labels.filter_map(|label| self.budgets_of_label.get(&label)).flatten();
-        let first = ObjectKey { namespace: namespace.clone(), name: "".into() };
-        let others = self.budgets_elsewise.range(first..).take_while(|key| key.namespace == *namespace);
-        found.chain(others).collect()
-    }
-
-    pub(super) fn bind(&mut self, pod: &Pod) {
+    /// Takes in a pod that was not there before.
+    pub(super) fn bind(&mut self, pod: &Arc<Pod>, budgets: &BTreeMap<ObjectKey, Budget>) {
+        let hard = self.covers.add(pod, budgets);
         if let Some(node) = &pod.node {
-            self.pods_of_node.entry(node.clone()).or_default().insert(pod.uid.clone());
+            self.pods_of_node.entry(node.clone()).or_default().insert(pod.uid.clone(), pod.clone());
+            if hard && !pod.is_daemon() || filters::may_hold(pod) {
+                self.holders_of_node.entry(node.clone()).or_default().insert(pod.uid.clone());
+            }
         }
     }
 
     pub(super) fn unbind(&mut self, pod: &Pod) {
+        self.covers.remove(pod);
         let Some(node) = &pod.node else { return };
         if let Some(pods) = self.pods_of_node.get_mut(node) {
             pods.remove(&pod.uid);
@@ -119,6 +87,33 @@ impl Index {
                 self.pods_of_node.remove(node);
             }
         }
+        if let Some(holders) = self.holders_of_node.get_mut(node) {
+            holders.remove(&pod.uid);
+            if holders.is_empty() {
+                self.holders_of_node.remove(node);
+            }
+        }
+    }
+
+    /// Takes in a pod's new record.
+    pub(super) fn rebind(&mut self, old: &Pod, new: &Arc<Pod>, budgets: &BTreeMap<ObjectKey, Budget>) {
+        let alike = old.node == new.node
+            && old.labels == new.labels
+            && old.key.namespace == new.key.namespace
+            && filters::may_hold(old) == filters::may_hold(new)
+            && old.is_daemon() == new.is_daemon();
+        if !alike {
+            self.unbind(old);
+            self.bind(new, budgets);
+        } else if let Some(pods) = new.node.as_ref().and_then(|node| self.pods_of_node.get_mut(node)) {
+            pods.insert(new.uid.clone(), new.clone());
+        }
+    }
+
+    /// Whether a pod is one of those that could hold its node.
+    pub(super) fn may_hold(&self, pod: &Pod) -> bool {
+        let holders = pod.node.as_ref().and_then(|node| self.holders_of_node.get(node));
+        holders.is_some_and(|holders| holders.contains(&pod.uid))
     }
 
     pub(super) fn attach(&mut self, attachment: &VolumeAttachment) {

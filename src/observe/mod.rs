@@ -1,5 +1,6 @@
 //! What AWS and Kubernetes say, joined into one [`Snapshot`].
 
+mod covers;
 mod derived;
 mod effect;
 mod index;
@@ -7,5 +8,5 @@ mod refresh;
 mod snapshot;
 pub mod source;
 
-pub use derived::{Derived, Drain, DrainPod, GroupView, Member, Role, Stray, ZoneView};
+pub use derived::{Derived, Drain, DrainPod, GroupView, Member, Members, Role, Stray, ZoneView};
 pub use snapshot::{InFlight, Refusal, RotationRecord, Snapshot, Synced};

@@ -1,10 +1,11 @@
 //! Keeping the derived state up: what became dirty is derived anew, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::model::{GroupName, InstanceId, NodeName, Target, Uid};
+use crate::plan::ActionKey;
 use crate::plan::candidates::{Judge, group_hold, has_moved};
-use crate::plan::{ActionKey, BlockReason, filters};
 use crate::policy::Policy;
 
 use super::derived::{Derived, GroupView};
@@ -19,8 +20,6 @@ pub(super) struct Dirty {
     pub(super) groups: bool,
     /// Every node that is judged by the gate.
     pub(super) gates: bool,
-    /// Budgets came, went, or changed what they cover.
-    pub(super) budgets: bool,
     /// Instances.
     pub(super) instances: BTreeSet<InstanceId>,
     /// Nodes.
@@ -33,7 +32,7 @@ pub(super) struct Dirty {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Seen {
     policy: Option<Policy>,
-    rotation: Option<RotationRecord>,
+    rotation: Option<Arc<RotationRecord>>,
     in_flight: BTreeSet<ActionKey>,
     refusals: BTreeMap<Uid, u32>,
 }
@@ -53,11 +52,6 @@ impl Snapshot {
         self.compare_refusals(&mut dirty);
 
         let mut derived = std::mem::take(&mut self.derived);
-        if dirty.budgets {
-            let hard = filters::hard_namespaces(self.budgets.values());
-            dirty.all |= hard != derived.hard || !hard.is_empty();
-            dirty.nodes.extend(derived.watched.keys().cloned());
-        }
         if dirty.groups && !dirty.all {
             dirty.all = !self.update_groups(policy, &mut derived);
         }
@@ -144,23 +138,21 @@ impl Snapshot {
         let instance_of = |name: &NodeName| self.nodes.get(name).and_then(|n| n.instance.clone());
         ids.extend(dirty.nodes.iter().filter_map(instance_of));
         if dirty.gates {
-            ids.extend(derived.groups.values().flat_map(|g| g.young.iter().cloned()));
+            ids.extend(derived.groups.values().flat_map(|g| g.young.keys().cloned()));
         }
         if ids.is_empty() {
             return false;
         }
-        let hard = std::mem::take(&mut derived.hard);
-        let judge = Judge { policy, snapshot: self, hard: &hard, started: self.started() };
+        let judge = Judge { policy, snapshot: self, started: self.started() };
         let mut changed = false;
         for id in &ids {
             let member = self.instances.get(id).and_then(|instance| {
                 derived.groups.get(&instance.group)?;
                 let group = self.groups.get(&instance.group)?;
-                Some(judge.member(group, instance, |node| judge.node_hold(node)))
+                Some(judge.member(group, instance))
             });
             changed |= derived.put(id, member);
         }
-        derived.hard = hard;
         changed
     }
 
@@ -170,37 +162,21 @@ impl Snapshot {
 
     /// Derives everything.
     pub(super) fn derive(&self, policy: &Policy) -> Derived {
-        let mut derived = Derived { hard: filters::hard_namespaces(self.budgets.values()), ..Derived::default() };
+        let mut groups = BTreeMap::new();
         for (name, group) in &self.groups {
             if policy.scope.groups.is_empty() || policy.scope.groups.contains(name) {
                 let hold = group_hold(&self.cluster, group);
                 let target_moved = has_moved(self.fixed_target(name, &group.target), &group.target);
-                derived.groups.insert(name.clone(), GroupView { hold, target_moved, ..GroupView::default() });
+                groups.insert(name.clone(), GroupView { hold, target_moved, ..GroupView::default() });
             }
         }
-        let hard = std::mem::take(&mut derived.hard);
-        let judge = Judge { policy, snapshot: self, hard: &hard, started: self.started() };
-        // One walk over all pods instead of a look-up for each pod of each node.
-        let mut holds: BTreeMap<&NodeName, BlockReason> = BTreeMap::new();
-        for pod in self.pods.values() {
-            if let Some(node) = &pod.node
-                && filters::may_hold(pod, &hard)
-                && !holds.contains_key(node)
-                && let Some(hold) = judge.pod_hold(pod)
-            {
-                holds.insert(node, hold);
-            }
-        }
-        for instance in self.instances.values() {
-            if derived.groups.contains_key(&instance.group)
-                && let Some(group) = self.groups.get(&instance.group)
-            {
-                let member = judge.member(group, instance, |node| holds.get(&node.name).cloned());
-                derived.put(&instance.id, Some(member));
-            }
-        }
-        derived.hard = hard;
-        derived
+        let judge = Judge { policy, snapshot: self, started: self.started() };
+        let in_scope: BTreeSet<GroupName> = groups.keys().cloned().collect();
+        let members = self.instances.values().filter(|instance| in_scope.contains(&instance.group));
+        let members = members.filter_map(|instance| {
+            Some((instance.id.clone(), judge.member(self.groups.get(&instance.group)?, instance)))
+        });
+        Derived::of(groups, members)
     }
 }
 
@@ -212,8 +188,6 @@ fn changed_keys<K: Ord + Clone, V: PartialEq>(old: &BTreeMap<K, V>, new: &BTreeM
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -238,14 +212,14 @@ mod tests {
             5..=8 => Fact::Pod(random_pod(rng, pod, node)),
             9 => Fact::PodGone(pod),
             10 => {
-                let key = ObjectKey::new("default", &format!("b{}", some(rng, 3)));
-                let selector = (some(rng, 3) > 0).then(Selector::default);
+                let key = ObjectKey::new(NAMESPACES[some(rng, 2) as usize], &format!("b{}", some(rng, 3)));
+                let selector = random_selector(rng);
                 let (desired, expected) = (some(rng, 3) as i32, some(rng, 3) as i32);
                 let (allowed, healthy) = (some(rng, 2) as i32, 2);
-                let (observed, unhealthy_always) = (true, false);
+                let (observed, unhealthy_always) = (true, rng.random_bool(0.2));
                 Fact::Budget(Budget { key, selector, allowed, healthy, desired, expected, observed, unhealthy_always })
             }
-            11 => Fact::BudgetGone(ObjectKey::new("default", &format!("b{}", some(rng, 3)))),
+            11 => Fact::BudgetGone(ObjectKey::new(NAMESPACES[some(rng, 2) as usize], &format!("b{}", some(rng, 3)))),
             12 => Fact::VolumeAttachment(VolumeAttachment {
                 name: format!("v{}", some(rng, 4)).into(),
                 node,
@@ -254,6 +228,32 @@ mod tests {
             }),
             _ => Fact::VolumeAttachmentGone(format!("v{}", some(rng, 4)).into()),
         }
+    }
+
+    const NAMESPACES: [&str; 2] = ["default", "shop"];
+
+    fn random_labels(rng: &mut ChaCha8Rng) -> Labels {
+        let values = ["", "x", "y"];
+        let labels = ["app", "tier"].map(|key| (key, values[rng.random_range(0..values.len())]));
+        let given = labels.into_iter().filter(|(_, value)| !value.is_empty());
+        given.map(|(key, value)| (key.into(), value.into())).collect()
+    }
+
+    /// None, one of everything, or requirements of which the first may be one that finds pods by a label.
+    fn random_selector(rng: &mut ChaCha8Rng) -> Option<Selector> {
+        let requirement = |key: &str, operator, values: &[&str]| Requirement {
+            key: key.into(),
+            operator,
+            values: values.iter().map(|v| (*v).into()).collect(),
+        };
+        let all = [
+            requirement("app", Operator::In, &["x"]),
+            requirement("app", Operator::In, &["x", "y"]),
+            requirement("tier", Operator::NotIn, &["x"]),
+            requirement("tier", Operator::Exists, &[]),
+        ];
+        let chosen = all.into_iter().filter(|_| rng.random_bool(0.3)).collect();
+        rng.random_bool(0.9).then_some(Selector(chosen))
     }
 
     fn random_node(rng: &mut ChaCha8Rng, name: NodeName) -> Node {
@@ -286,13 +286,13 @@ mod tests {
         let kind = if rng.random_bool(0.3) { "DaemonSet" } else { "ReplicaSet" };
         let owner = Owner { kind: kind.into(), name: "o".into(), uid: "ds".into() };
         Pod {
-            key: ObjectKey::new("default", uid.as_str()),
+            key: ObjectKey::new(NAMESPACES[usize::from(uid.as_str() > "p5")], uid.as_str()),
             uid,
             node: rng.random_bool(0.9).then_some(node),
             phase: if rng.random_bool(0.8) { Phase::Running } else { Phase::Succeeded },
             deleting: rng.random_bool(0.2).then(|| at(1)),
             owner: rng.random_bool(0.9).then_some(owner),
-            labels: Arc::new(Labels::new()),
+            labels: Arc::new(random_labels(rng)),
             flags: PodFlags {
                 empty_dir: rng.random_bool(0.1),
                 claims: rng.random_bool(0.3),
@@ -360,6 +360,8 @@ mod tests {
         groups
     }
 
+    const LISTED: [Kind; 3] = [Kind::Pod, Kind::Budget, Kind::Node];
+
     #[test]
     fn what_is_kept_up_equals_what_is_derived_anew() {
         let policy = Policy::default();
@@ -369,7 +371,7 @@ mod tests {
             snapshot.apply_groups(reading(&mut rng), at(0));
             if rng.random_bool(0.8) {
                 let targets = snapshot.groups.iter().map(|(n, g)| (n.clone(), g.target.clone())).collect();
-                snapshot.rotation = Some(RotationRecord {
+                snapshot.rotation = Some(Arc::new(RotationRecord {
                     id: "r".into(),
                     started: at(0),
                     targets,
@@ -377,25 +379,26 @@ mod tests {
                     skipped: BTreeMap::new(),
                     failed: BTreeMap::new(),
                     ending: None,
-                });
+                }));
             }
             snapshot.refresh(&policy);
             for step in 0..120 {
                 match rng.random_range(0..12) {
                     0 => snapshot.apply_groups(reading(&mut rng), at(step)),
                     1 => {
-                        if let Some(record) = &mut snapshot.rotation {
+                        if let Some(record) = snapshot.rotation.as_mut().map(Arc::make_mut) {
                             record.skipped.insert(format!("n{}", rng.random_range(0..6)).into(), "why".into());
                             record.failed.insert(format!("i-{}", rng.random_range(0..6)).into(), "why".into());
                         }
                     }
-                    2 => snapshot.apply(Fact::Relisting(Kind::Pod)),
-                    3 => snapshot.apply(Fact::Synced(Kind::Pod)),
+                    2 => snapshot.apply(Fact::Relisting(LISTED[rng.random_range(0..3)])),
+                    3 => snapshot.apply(Fact::Synced(LISTED[rng.random_range(0..3)])),
                     _ => snapshot.apply(fact(&mut rng)),
                 }
                 snapshot.refresh(&policy);
                 let mut anew = snapshot.clone();
                 anew.reindex();
+                assert_eq!(snapshot.index, anew.index, "seed {seed}, step {step}");
                 assert_eq!(snapshot.derived, anew.derive(&policy), "seed {seed}, step {step}");
             }
         }

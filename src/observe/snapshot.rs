@@ -4,6 +4,7 @@
 //! Indices are kept up as facts arrive, so that a pass costs what changed, not what there is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use crate::cloud::{GroupState, InstanceDetail};
 use crate::cluster::{ErrorKind, Fact, Kind};
 use crate::model::{
     Activity, Attachment, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName,
-    ObjectKey, Pod, Revision, Target, Text, Uid, VolumeAttachment,
+    ObjectKey, Pod, Revision, Selector, Target, Text, Uid, VolumeAttachment,
 };
 use crate::plan::{ActionKey, Verdict, filters};
 
@@ -89,7 +90,7 @@ pub struct Snapshot {
     /// Nodes by name.
     pub nodes: BTreeMap<NodeName, Node>,
     /// Pods by UID.
-    pub pods: BTreeMap<Uid, Pod>,
+    pub pods: BTreeMap<Uid, Arc<Pod>>,
     /// DaemonSets by UID.
     pub daemonsets: BTreeMap<Uid, DaemonSet>,
     /// The newest revision of each DaemonSet, by the DaemonSet's UID.
@@ -101,7 +102,7 @@ pub struct Snapshot {
     /// Volume attachments by name.
     pub attachments: BTreeMap<Text, VolumeAttachment>,
     /// The rotation in progress, if one is.
-    pub rotation: Option<RotationRecord>,
+    pub rotation: Option<Arc<RotationRecord>>,
     /// Actions handed to the executor.
     pub in_flight: BTreeMap<ActionKey, InFlight>,
     /// Evictions refused, by pod.
@@ -129,7 +130,7 @@ pub struct Snapshot {
     #[serde(skip)]
     pub(crate) spent: BTreeMap<ObjectKey, u32>,
     #[serde(skip)]
-    index: Index,
+    pub(super) index: Index,
     #[serde(skip)]
     pub(super) derived: Derived,
     #[serde(skip)]
@@ -148,7 +149,7 @@ impl Snapshot {
             }
             Fact::Synced(kind) => self.finish_list(kind),
             Fact::Node(node) => {
-                self.index.seen(Kind::Node, &node.name.0);
+                self.index.seen(Kind::Node, || node.name.0.clone());
                 if let Some(old) = self.nodes.get(&node.name) {
                     self.index.part(old);
                     self.dirty.instances.extend(old.instance.clone());
@@ -159,25 +160,13 @@ impl Snapshot {
             }
             Fact::NodeGone(name) => self.drop_node(&name),
             Fact::Pod(pod) => {
-                self.index.seen(Kind::Pod, &pod.uid.0);
-                self.pod_changes(&pod);
-                if pod.deleting.is_some() {
-                    self.accepted.remove(&pod.uid);
-                }
-                if let Some(old) = self.pods.get(&pod.uid) {
-                    if old.node != pod.node {
-                        self.index.unbind(old);
-                        self.index.bind(&pod);
-                    }
-                } else {
-                    self.index.bind(&pod);
-                }
-                self.pods.insert(pod.uid.clone(), pod);
+                self.index.seen(Kind::Pod, || pod.uid.0.clone());
+                self.apply_pod(Arc::new(pod));
             }
             Fact::PodGone(uid) => self.drop_pod(&uid),
             Fact::DaemonSet(set) => {
-                self.index.seen(Kind::DaemonSet, &set.uid.0);
-                self.dirty.gates = true;
+                self.index.seen(Kind::DaemonSet, || set.uid.0.clone());
+                self.dirty.gates |= self.daemonsets.get(&set.uid) != Some(&set);
                 self.daemonsets.insert(set.uid.clone(), set);
             }
             Fact::DaemonSetGone(uid) => {
@@ -185,10 +174,10 @@ impl Snapshot {
                 self.daemonsets.remove(&uid);
             }
             Fact::Revision(revision) => {
-                self.index.seen(Kind::Revision, &revision.uid.0);
+                self.index.seen(Kind::Revision, || revision.uid.0.clone());
                 let newest = self.revisions.get(&revision.owner);
                 if newest.is_none_or(|n| n.number <= revision.number || n.uid == revision.uid) {
-                    self.dirty.gates = true;
+                    self.dirty.gates |= newest != Some(&revision);
                     self.revisions.insert(revision.owner.clone(), revision);
                 }
             }
@@ -199,28 +188,12 @@ impl Snapshot {
                 self.revisions.retain(|_, r| r.uid != uid);
             }
             Fact::Budget(budget) => {
-                self.index.seen(Kind::Budget, &budget.key.to_string());
-                self.spent.remove(&budget.key);
-                let old = self.budgets.get(&budget.key);
-                if old.is_none_or(|o| o.selector != budget.selector || o.never_frees() != budget.never_frees()) {
-                    self.dirty.budgets = true;
-                }
-                self.dirty.relevant |= self.derived.waits_on(&budget.key);
-                if let Some(old) = old {
-                    self.index.uncover(old);
-                }
-                self.index.cover(&budget);
-                self.budgets.insert(budget.key.clone(), budget);
+                self.index.seen(Kind::Budget, || budget.key.to_string().into());
+                self.apply_budget(budget);
             }
-            Fact::BudgetGone(key) => {
-                self.dirty.budgets = true;
-                self.spent.remove(&key);
-                if let Some(old) = self.budgets.remove(&key) {
-                    self.index.uncover(&old);
-                }
-            }
+            Fact::BudgetGone(key) => self.drop_budget(&key),
             Fact::CsiNode(csi) => {
-                self.index.seen(Kind::CsiNode, &csi.node.0);
+                self.index.seen(Kind::CsiNode, || csi.node.0.clone());
                 self.mark_watched(&csi.node.clone());
                 self.csi_nodes.insert(csi.node.clone(), csi);
             }
@@ -229,7 +202,7 @@ impl Snapshot {
                 self.csi_nodes.remove(&name);
             }
             Fact::VolumeAttachment(attachment) => {
-                self.index.seen(Kind::VolumeAttachment, &attachment.name);
+                self.index.seen(Kind::VolumeAttachment, || attachment.name.clone());
                 self.drop_attachment(&attachment.name);
                 self.mark_watched(&attachment.node);
                 self.index.attach(&attachment);
@@ -363,14 +336,18 @@ impl Snapshot {
 
     /// The pods bound to a node, by UID.
     pub fn pods_on<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = &'a Pod> + use<'a> {
-        self.index.pods_of_node.get(node).into_iter().flatten().filter_map(|uid| self.pods.get(uid))
+        self.index.pods_of_node.get(node).into_iter().flat_map(|pods| pods.values()).map(|pod| &**pod)
+    }
+
+    /// Of the pods on a node those that could hold it, by UID.
+    pub(crate) fn holders_on<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = &'a Pod> + use<'a> {
+        let holders = self.index.holders_of_node.get(node);
+        holders.into_iter().flatten().filter_map(|uid| self.pods.get(uid)).map(|pod| &**pod)
     }
 
     /// The budgets that cover a pod (`k8s.io/kubernetes` pkg/registry/core/pod/storage/eviction.go).
-    pub fn budgets_over<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a Budget> {
-        let near = self.index.budgets_near(pod).into_iter();
-        near.filter_map(|key| self.budgets.get(key))
-            .filter(|b| b.selector.as_ref().is_some_and(|s| s.matches(&pod.labels)))
+    pub fn budgets_over(&self, pod: &Pod) -> impl Iterator<Item = &Budget> {
+        self.index.covers.over(pod).iter().filter_map(|key| self.budgets.get(key))
     }
 
     /// The volumes attached to, or being attached to, a node.
@@ -384,17 +361,18 @@ impl Snapshot {
         let relists = std::mem::take(&mut self.index.relists);
         self.index = Index { relists, ..Index::default() };
         self.dirty.all = true;
+        self.derived = Derived::default();
         for attachment in self.attachments.values() {
             self.index.attach(attachment);
         }
         for node in self.nodes.values() {
             self.index.join(node);
         }
-        for pod in self.pods.values() {
-            self.index.bind(pod);
-        }
         for budget in self.budgets.values() {
-            self.index.cover(budget);
+            self.index.covers.settle((None, Some(budget)), &self.budgets);
+        }
+        for pod in self.pods.values() {
+            self.index.bind(pod, &self.budgets);
         }
         for group in self.groups.keys() {
             self.index.instances_of_group.insert(group.clone(), BTreeSet::new());
@@ -426,16 +404,8 @@ impl Snapshot {
                 self.revisions.retain(|_, r| seen.contains(&r.uid.0));
             }
             Kind::Budget => {
-                let before = self.budgets.len();
-                let index = &mut self.index;
-                self.budgets.retain(|key, budget| {
-                    let stays = seen.contains(&*key.to_string());
-                    if !stays {
-                        index.uncover(budget);
-                    }
-                    stays
-                });
-                self.dirty.budgets |= self.budgets.len() != before;
+                let gone: Vec<_> = self.budgets.keys().filter(|k| !seen.contains(&*k.to_string())).cloned().collect();
+                gone.iter().for_each(|k| self.drop_budget(k));
             }
             Kind::CsiNode => {
                 self.dirty.gates = true;
@@ -470,14 +440,65 @@ impl Snapshot {
         }
     }
 
-    /// Notes which nodes a pod's new record concerns, before it replaces the old one.
-    fn pod_changes(&mut self, new: &Pod) {
-        match self.pods.get(&new.uid) {
-            Some(old) if old == new => return,
-            Some(old) => mark_pod(&self.derived, &mut self.dirty, old),
-            None => {}
+    fn apply_pod(&mut self, pod: Arc<Pod>) {
+        if pod.deleting.is_some() {
+            self.accepted.remove(&pod.uid);
         }
-        mark_pod(&self.derived, &mut self.dirty, new);
+        let Some(slot) = self.pods.get_mut(&pod.uid) else {
+            self.index.bind(&pod, &self.budgets);
+            self.mark_pod(&pod);
+            self.pods.insert(pod.uid.clone(), pod);
+            return;
+        };
+        if *slot == pod {
+            return;
+        }
+        let old = std::mem::replace(slot, pod.clone());
+        self.mark_pod(&old);
+        self.index.rebind(&old, &pod, &self.budgets);
+        self.mark_pod(&pod);
+    }
+
+    /// A pod concerns its node's derived state where the node is watched, or where it could hold the node.
+    fn mark_pod(&mut self, pod: &Pod) {
+        if let Some(node) = &pod.node
+            && (self.derived.watched.contains_key(node)
+                || pod.is_daemon() && self.derived.gated.contains_key(node)
+                || self.index.may_hold(pod))
+        {
+            self.dirty.nodes.insert(node.clone());
+        }
+    }
+
+    fn apply_budget(&mut self, budget: Budget) {
+        self.spent.remove(&budget.key);
+        self.dirty.relevant |= self.derived.waits_on(&budget.key);
+        let key = budget.key.clone();
+        let old = self.budgets.insert(key.clone(), budget);
+        let new = self.budgets.get(&key);
+        if old.as_ref().zip(new).is_none_or(|(old, new)| holds_by(old) != holds_by(new)) {
+            self.settle_budget(&key, old.as_ref());
+        }
+    }
+
+    fn drop_budget(&mut self, key: &ObjectKey) {
+        self.spent.remove(key);
+        if let Some(old) = self.budgets.remove(key) {
+            self.settle_budget(key, Some(&old));
+        }
+    }
+
+    /// Brings up to date what a budget covers, and notes the nodes that it concerns.
+    fn settle_budget(&mut self, key: &ObjectKey, old: Option<&Budget>) {
+        self.dirty.nodes.extend(self.derived.watched.keys().cloned());
+        for uid in self.index.covers.settle((old, self.budgets.get(key)), &self.budgets) {
+            if let Some(pod) = self.pods.get(&uid).cloned() {
+                self.mark_pod(&pod);
+                self.index.unbind(&pod);
+                self.index.bind(&pod, &self.budgets);
+                self.mark_pod(&pod);
+            }
+        }
     }
 
     fn drop_attachment(&mut self, name: &Text) {
@@ -495,21 +516,16 @@ impl Snapshot {
 
     fn drop_pod(&mut self, uid: &Uid) {
         if let Some(pod) = self.pods.remove(uid) {
+            self.mark_pod(&pod);
             self.index.unbind(&pod);
-            mark_pod(&self.derived, &mut self.dirty, &pod);
         }
         self.accepted.remove(uid);
         self.refusals.remove(uid);
     }
 }
 
-/// A pod concerns its node's derived state where the node is watched, or where it could hold the node.
-fn mark_pod(derived: &Derived, dirty: &mut Dirty, pod: &Pod) {
-    if let Some(node) = &pod.node
-        && (derived.watched.contains_key(node)
-            || pod.is_daemon() && derived.gated.contains_key(node)
-            || filters::may_hold(pod, &derived.hard))
-    {
-        dirty.nodes.insert(node.clone());
-    }
+/// All of a budget by which it decides which nodes are held; the rest of it moves with every eviction.
+fn holds_by(budget: &Budget) -> (&Option<Selector>, bool, bool, bool) {
+    let unready = filters::needs_token(false, budget);
+    (&budget.selector, budget.never_frees(), budget.unhealthy_always, unready)
 }

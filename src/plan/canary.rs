@@ -19,13 +19,13 @@ pub(super) fn wanted(policy: &Policy, group: &Group<'_>) -> u32 {
 }
 
 fn proved(group: &Group<'_>) -> u32 {
-    (group.view.adopted.len() + group.functional.len()) as u32
+    group.view.adopted.len() as u32 + group.functional
 }
 
 /// Whether anything works that the recorded target launched; with no canary wanted nothing has to.
 pub(super) fn works(pass: &Pass<'_>, group: &Group<'_>) -> bool {
     let on_target = |id: &&InstanceId| pass.derived.members.get(*id).is_some_and(|m| m.stray == Stray::No);
-    let functional = group.functional.iter().filter(on_target).count() as u32;
+    let functional = if group.begun { group.fresh.iter().filter(on_target).count() as u32 } else { group.functional };
     pass.policy.canary == 0 || group.view.serving_current + functional > 0
 }
 
@@ -34,7 +34,7 @@ pub(super) fn works(pass: &Pass<'_>, group: &Group<'_>) -> bool {
 pub(super) fn holds(policy: &Policy, group: &Group<'_>) -> Option<WaitReason> {
     if group.proven {
         // Proven once; but with a surge, nothing is drained while nothing on the target works.
-        let works = group.view.serving_current + group.functional.len() as u32 > 0;
+        let works = group.view.serving_current + group.functional > 0;
         let needed = policy.canary > 0 && group.ledger.confirmed > 0;
         return (needed && !works).then_some(WaitReason::Canary { functional: 0, wanted: 1 });
     }
@@ -62,6 +62,9 @@ pub(super) fn is_awaited(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
 
 /// Judges every replacement that has not proved itself: functional, on its way, or failed at a deadline.
 pub(super) fn judge<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
+    if !group.begun {
+        return count(pass, group);
+    }
     let derived = pass.derived;
     let mut failed: Vec<(&InstanceId, &Member, Text)> = Vec::new();
     for (id, member) in derived.select(&group.view.young) {
@@ -69,14 +72,15 @@ pub(super) fn judge<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         let functional = functional_at(pass.policy, member).filter(|at| *at <= pass.now);
         let progress = match functional {
             Some(_) => Progress::Functional,
-            None => stage(pass, group, id, member, member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n))),
+            None => stage(pass, id, member, member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n))),
         };
-        if functional.is_some() && group.begun {
+        if functional.is_some() {
             pass.show(id, member, Stage::Functional, functional);
         }
         match progress {
             Progress::Functional => {
-                group.functional.push(id.clone());
+                group.functional += 1;
+                group.fresh.push(id.clone());
                 *group.functional_in.entry(&member.zone).or_default() += 1;
             }
             Progress::Arriving => group.arriving += 1,
@@ -88,12 +92,27 @@ pub(super) fn judge<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         group.failing += 1;
         fail(pass, group, id, member, why);
     }
-    if group.begun && group.goes_on(pass) {
+    if group.goes_on(pass) {
         adopt(pass, group);
     }
-    if group.begun && group.missing > 0 && group.remaining + group.ledger.confirmed > 0 {
+    if group.missing > 0 && group.remaining + group.ledger.confirmed > 0 {
         launch_wait(pass, group);
     }
+}
+
+/// Of a group that is not in hand, or no more, only the numbers count.
+fn count<'a>(pass: &Pass<'a>, group: &mut Group<'a>) {
+    if let Ok(then) = pass.now.checked_sub(pass.policy.soak) {
+        for (zone, view) in &group.view.zones {
+            let functional = view.passed_by(then);
+            if functional > 0 {
+                group.functional += functional;
+                group.functional_in.insert(zone, functional);
+            }
+        }
+    }
+    group.arriving = (group.view.young.len() as u32).saturating_sub(group.functional);
+    group.proven = proved(group) >= wanted(pass.policy, group);
 }
 
 enum Progress {
@@ -109,14 +128,11 @@ fn functional_at(policy: &Policy, member: &Member) -> Option<Timestamp> {
 }
 
 /// Where one that is not functional stands.
-fn stage(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Member, node: Option<&Node>) -> Progress {
+fn stage(pass: &mut Pass<'_>, id: &InstanceId, member: &Member, node: Option<&Node>) -> Progress {
     let subject = candidates::subject(id, member);
     let Some(node) = node else {
         let since = member.born.or_else(|| pass.snapshot.first_seen.get(id).copied());
         let deadline = pass.deadline(since, pass.policy.join_timeout);
-        if !group.begun {
-            return Progress::Arriving;
-        }
         if deadline.is_some_and(|d| d <= pass.now) {
             let limit = limit(pass.policy.join_timeout);
             return Progress::Failed(format!("its Node did not register within {limit} of its launch").into());
@@ -128,18 +144,13 @@ fn stage(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Membe
     };
     let Some(judgement) = &member.judgement else { return Progress::Arriving };
     let Some(unmet) = judgement.unmet.first() else {
-        if let Some(at) = functional_at(pass.policy, member)
-            && group.begun
-        {
+        if let Some(at) = functional_at(pass.policy, member) {
             pass.show(id, member, Stage::Ready, judgement.since);
             let reason = WaitReason::Soak { left: at.duration_since(pass.now) };
             pass.wait_until(subject, reason, judgement.since, Some(at));
         }
         return Progress::Arriving;
     };
-    if !group.begun {
-        return Progress::Arriving;
-    }
     if let Some(unmet) = judgement.unmet.iter().find(|u| u.lasting) {
         return Progress::Failed(unmet.sentence.clone());
     }
@@ -177,7 +188,7 @@ fn fail(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Member
 /// Marks functional replacements: from then on a flapping node is no failed replacement, after a crash neither.
 fn adopt(pass: &mut Pass<'_>, group: &Group<'_>) {
     let derived = pass.derived;
-    for id in &group.functional {
+    for id in &group.fresh {
         let node = derived.members.get(id).and_then(|m| m.node.as_ref()).and_then(|n| pass.snapshot.nodes.get(n));
         if let Some(node) = node {
             pass.act(changes::adopt(node, &pass.rotation.id, pass.now), ActionReason::ReplacementFunctional);

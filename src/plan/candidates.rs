@@ -1,7 +1,5 @@
 //! Which instances are rotated, and what every other one is to the rotation.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 
 use super::filters::{self, Verdict};
@@ -61,19 +59,13 @@ pub(crate) fn has_moved(fixed: &Target, now: &Target) -> bool {
 pub(crate) struct Judge<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) snapshot: &'a Snapshot,
-    pub(crate) hard: &'a BTreeSet<Text>,
     /// When the rotation began; when the groups were read, where none has.
     pub(crate) started: Timestamp,
 }
 
 impl Judge<'_> {
-    /// Derives what the planner knows of an instance. `hold` finds the pod that holds its node.
-    pub(crate) fn member(
-        &self,
-        group: &NodeGroup,
-        instance: &Instance,
-        hold: impl FnOnce(&Node) -> Option<BlockReason>,
-    ) -> Member {
+    /// Derives what the planner knows of an instance.
+    pub(crate) fn member(&self, group: &NodeGroup, instance: &Instance) -> Member {
         let snapshot = self.snapshot;
         let rotation = snapshot.rotation.as_ref();
         let node = snapshot.node_of(&instance.id);
@@ -104,7 +96,7 @@ impl Judge<'_> {
             Lifecycle::Unknown(state) => Role::Aside(state.clone()),
             Lifecycle::Pending | Lifecycle::InService if replacement => self.replacement(instance, mark),
             Lifecycle::Pending | Lifecycle::InService if outdated.is_empty() || !self.in_scope(node) => Role::Current,
-            Lifecycle::Pending | Lifecycle::InService => self.old(group, instance, node, mark, hold),
+            Lifecycle::Pending | Lifecycle::InService => self.old(group, instance, node, mark),
         };
         let outdated = if matches!(role, Role::Current) || replacement { Vec::new() } else { outdated };
         let in_service = instance.lifecycle == Lifecycle::InService;
@@ -145,14 +137,7 @@ impl Judge<'_> {
         }
     }
 
-    fn old(
-        &self,
-        group: &NodeGroup,
-        instance: &Instance,
-        node: Option<&Node>,
-        mark: Option<NodeMark>,
-        hold: impl FnOnce(&Node) -> Option<BlockReason>,
-    ) -> Role {
+    fn old(&self, group: &NodeGroup, instance: &Instance, node: Option<&Node>, mark: Option<NodeMark>) -> Role {
         let rotation = self.snapshot.rotation.as_ref();
         let Some(node) = node else {
             let what = "an instance without a Node: nothing on it can be drained";
@@ -171,7 +156,7 @@ impl Judge<'_> {
         if instance.protected && !ours && !group.new_instances_protected {
             return Role::Held(BlockReason::Protected);
         }
-        hold(node).map_or(Role::Candidate, Role::Held)
+        self.node_hold(node).map_or(Role::Candidate, Role::Held)
     }
 
     fn in_scope(&self, node: Option<&Node>) -> bool {
@@ -186,19 +171,11 @@ impl Judge<'_> {
     }
 
     /// What holds a node: the first of its pods that must not be evicted.
-    pub(crate) fn node_hold(&self, node: &Node) -> Option<BlockReason> {
-        self.snapshot.pods_on(&node.name).find_map(|pod| self.pod_hold(pod))
-    }
-
-    /// Why this pod holds its node.
-    pub(crate) fn pod_hold(&self, pod: &Pod) -> Option<BlockReason> {
-        if !filters::may_hold(pod, self.hard) {
-            return None;
-        }
-        match filters::judge(self.policy, self.snapshot, self.hard, pod) {
+    fn node_hold(&self, node: &Node) -> Option<BlockReason> {
+        self.snapshot.holders_on(&node.name).find_map(|pod| match filters::judge(self.policy, self.snapshot, pod) {
             Verdict::Hold(reason) => Some(reason),
             _ => None,
-        }
+        })
     }
 
     /// What is left on a node that is being drained.
@@ -206,7 +183,7 @@ impl Judge<'_> {
         let mut pods = Vec::new();
         let mut staying_claims = 0;
         for pod in self.snapshot.pods_on(&node.name) {
-            let (going, hold) = match filters::judge(self.policy, self.snapshot, self.hard, pod) {
+            let (going, hold) = match filters::judge(self.policy, self.snapshot, pod) {
                 Verdict::Leave => {
                     staying_claims += u32::from(pod.flags.claims && !pod.is_finished());
                     continue;

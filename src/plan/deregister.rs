@@ -26,7 +26,7 @@ pub(super) fn is_excluded(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node, m
     }
     let adopted = group.view.zones.get(&member.zone).map_or(0, |z| z.adopted);
     let here = adopted + group.functional_in.get(&member.zone).copied().unwrap_or(0);
-    let anywhere = group.view.adopted.len() + group.functional.len();
+    let anywhere = group.view.adopted.len() as u32 + group.functional;
     let coming = pass.derived.select(&group.view.young).any(|(_, m)| m.zone == member.zone);
     let by_unavailable = group.limits.surge == 0 && group.ledger.confirmed == 0;
     if here > 0 || (anywhere > 0 && !coming) || by_unavailable {

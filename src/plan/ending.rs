@@ -83,7 +83,7 @@ pub(super) fn settle_drains<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> b
     let mut in_hand: Vec<_> = derived.select(&group.view.draining).collect();
     in_hand.sort_by_key(|(id, m)| (m.drain.as_ref().map_or(0, |d| d.pods.len()), (*id).clone()));
     let let_go: BTreeSet<InstanceId> = in_hand.iter().skip(covered as usize).map(|(id, _)| (*id).clone()).collect();
-    for (id, member) in derived.select(&let_go) {
+    for (id, member) in derived.select(&group.view.draining).filter(|(id, _)| let_go.contains(*id)) {
         if let Some(node) = drain::node_of(pass, member)
             && terminate::is_idle(pass, id)
         {
@@ -162,7 +162,7 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
 /// Protection, processes, maximum, marks, and at last the tags.
 fn put_back(pass: &mut Pass<'_>, group: &Group<'_>) {
     // A failed replacement that could not be given back stays cordoned, for somebody to look at.
-    let stays: BTreeSet<InstanceId> = group.view.failed.clone();
+    let stays: BTreeSet<InstanceId> = group.view.failed.keys().cloned().collect();
     let clean = group::release_marks(pass, group, &stays);
     let tags = &group.record.tags;
     if !group.is_tagged() {

@@ -1,10 +1,8 @@
 //! Which pods a drain evicts, leaves, or refuses to touch: kubectl's filters in kubectl's order
 //! (`k8s.io/kubectl` pkg/drain/filters.go), then the opt-outs other tools honour, then budgets.
 
-use std::collections::BTreeSet;
-
 use super::BlockReason;
-use crate::model::{Budget, Pod, Text};
+use crate::model::{Budget, Pod};
 use crate::observe::Snapshot;
 use crate::policy::Policy;
 
@@ -21,46 +19,29 @@ pub(crate) enum Verdict {
     Hold(BlockReason),
 }
 
-/// Namespaces in which a budget can refuse for ever: one that never frees, or several that may overlap.
-pub(crate) fn hard_namespaces<'a>(budgets: impl Iterator<Item = &'a Budget>) -> BTreeSet<Text> {
-    let mut hard = BTreeSet::new();
-    let mut last: Option<&Text> = None;
-    for budget in budgets.filter(|b| b.selector.is_some()) {
-        let namespace = &budget.key.namespace;
-        if budget.never_frees() || last == Some(namespace) {
-            hard.insert(namespace.clone());
-        }
-        last = Some(namespace);
-    }
-    hard
-}
-
-/// Whether a pod could hold its node, whatever the policy: what is not, needs no closer look.
-pub(crate) fn may_hold(pod: &Pod, hard: &BTreeSet<Text>) -> bool {
+/// Whether a pod could hold its node by itself, whatever the policy. A budget may hold it all the same.
+pub(crate) fn may_hold(pod: &Pod) -> bool {
     let flags = &pod.flags;
     let plain = pod.owner.is_some()
         && !(flags.empty_dir || flags.not_safe_to_evict || flags.do_not_disrupt || pod.tolerates_cordon);
-    (!plain || (!hard.is_empty() && hard.contains(&pod.key.namespace))) && !pod.is_daemon()
+    !plain && !pod.is_daemon()
 }
 
 /// What a drain does with `pod`.
-pub(crate) fn judge(policy: &Policy, snapshot: &Snapshot, hard: &BTreeSet<Text>, pod: &Pod) -> Verdict {
+pub(crate) fn judge(policy: &Policy, snapshot: &Snapshot, pod: &Pod) -> Verdict {
     if pod.is_daemon() || pod.flags.mirror || pod.is_finished() {
         return Verdict::Leave;
     }
     if pod.deleting.is_some() {
         return Verdict::Going;
     }
-    match hold(policy, snapshot, hard, pod) {
+    match hold(policy, snapshot, pod) {
         Some(reason) => Verdict::Hold(reason),
         None => Verdict::Evict,
     }
 }
 
-fn hold(policy: &Policy, snapshot: &Snapshot, hard: &BTreeSet<Text>, pod: &Pod) -> Option<BlockReason> {
-    if !may_hold(pod, hard) {
-        return None;
-    }
+fn hold(policy: &Policy, snapshot: &Snapshot, pod: &Pod) -> Option<BlockReason> {
     let name = || pod.key.clone();
     if pod.flags.empty_dir && !policy.delete_emptydir_data {
         return Some(BlockReason::EmptyDir { pod: name() });
@@ -83,7 +64,7 @@ fn hold(policy: &Policy, snapshot: &Snapshot, hard: &BTreeSet<Text>, pod: &Pod) 
     if pod.tolerates_cordon {
         return Some(BlockReason::ToleratesCordon { pod: name() });
     }
-    if policy.past_budgets || bypasses_budgets(pod) || !hard.contains(&pod.key.namespace) {
+    if policy.past_budgets || bypasses_budgets(pod) {
         return None;
     }
     let mut over = snapshot.budgets_over(pod);

@@ -29,11 +29,13 @@ pub(super) struct Group<'a> {
     pub(super) fault: Option<Text>,
     /// The group's own desired.
     pub(super) own: u32,
-    pub(super) limits: surge::Limits,
+    pub(super) limits: surge::Amounts,
     /// Our tag of this rotation is on.
     pub(super) begun: bool,
     /// Young ones that have passed the gate, soak included.
-    pub(super) functional: Vec<InstanceId>,
+    pub(super) functional: u32,
+    /// The same by name, where our tag is on: elsewhere they are in no hand.
+    pub(super) fresh: Vec<InstanceId>,
     pub(super) functional_in: BTreeMap<&'a Zone, u32>,
     /// Young ones on their way.
     pub(super) arriving: u32,
@@ -76,7 +78,7 @@ impl<'a> Group<'a> {
         }
         let ledger::Reading { ledger, fault } = ledger::read(pass, record);
         let terminating = |id: &&InstanceId| pass.in_flight(&ActionKey::Instance((*id).clone()));
-        let leaving = view.draining.iter().filter(terminating).count() as u32;
+        let leaving = view.draining.keys().filter(terminating).count() as u32;
         let in_drain = view.draining.len() as u32 - leaving;
         let remaining = view.candidates + in_drain;
         // While a step is being taken, desired may show it before the ledger does.
@@ -94,7 +96,8 @@ impl<'a> Group<'a> {
             own,
             limits,
             begun,
-            functional: Vec::new(),
+            functional: 0,
+            fresh: Vec::new(),
             functional_in: BTreeMap::new(),
             arriving: 0,
             failing: 0,
@@ -116,7 +119,7 @@ impl<'a> Group<'a> {
 
     /// Functional nodes now, less those whose cordon is on its way.
     pub(super) fn serving(&self) -> u32 {
-        (self.view.serving + self.functional.len() as u32).saturating_sub(self.picked_serving)
+        (self.view.serving + self.functional).saturating_sub(self.picked_serving)
     }
 
     /// How much of the confirmed surge the last old nodes can take with them: not what stands in for instances that
@@ -180,7 +183,7 @@ impl<'a> Group<'a> {
         Progress {
             outdated: view.candidates + (view.draining.len() + view.held.len()) as u32,
             current: view.current + (view.adopted.len() + view.young.len()) as u32,
-            functional: view.serving_current + self.functional.len() as u32,
+            functional: view.serving_current + self.functional,
             draining: view.draining.len() as u32,
             leaving: view.leaving.len() as u32,
             arriving: self.arriving + self.missing,

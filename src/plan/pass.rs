@@ -70,7 +70,7 @@ impl<'a> Pass<'a> {
             planned: BTreeSet::new(),
         };
         let leaves = |id: &InstanceId| !terminate::is_overdue(&pass, id);
-        let moves = |g: &GroupView| !g.draining.is_empty() || g.leaving.iter().any(leaves);
+        let moves = |g: &GroupView| !g.draining.is_empty() || g.leaving.keys().any(leaves);
         pass.moving = pass.derived.groups.values().any(moves);
         pass
     }

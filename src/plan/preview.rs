@@ -88,7 +88,7 @@ pub fn preview(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Preview 
         let tag = record.tags.get(marks::TAG_SURGE).and_then(|tag| Ledger::parse(tag).ok());
         let own = record.desired.saturating_sub(tag.map_or(0, |l| l.confirmed));
         let waiting = view.candidates + view.draining.len() as u32;
-        let limits = surge::resolve(policy, record, own, waiting, &Expected::default());
+        let limits = Limits::from(surge::resolve(policy, record, own, waiting, &Expected::default()));
         let held = view.hold.is_some();
         let load = GroupLoad {
             group: name.clone(),

@@ -52,9 +52,7 @@ pub(super) fn wind_down<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     }
     if group.view.target_moved {
         pass.entries.targets.insert(group.name.clone(), group.record.target.clone());
-    } else if let Some((id, at)) =
-        group.view.newer.iter().find_map(|id| Some((id, pass.derived.members.get(id)?.born?)))
-    {
+    } else if let Some((id, at)) = group.view.newer.iter().find_map(|(id, member)| Some((id, member.born?))) {
         let subject = super::Subject::Instance(id.clone());
         let reason = super::WaitReason::Standstill { why: "its group's new target is not known yet".into() };
         pass.wait_until(subject, reason, Some(at), after(at, SHOWS));

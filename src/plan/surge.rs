@@ -1,13 +1,15 @@
 //! The policy's amounts as numbers of nodes, each with the reason for it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::estimate::Expected;
 use crate::model::NodeGroup;
-use crate::policy::{Policy, Surge};
+use crate::policy::{Amount, Policy, Surge};
 use crate::units;
 
-/// How far a group may go up, down and sideways.
+/// How far a group may go up, down and sideways, with the reason in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Instances above the group's own desired.
@@ -22,44 +24,89 @@ pub struct Limits {
     pub why: String,
 }
 
+/// The same as every pass works it out: the words are made where they are shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Amounts {
+    pub(crate) surge: u32,
+    pub(crate) unavailable: u32,
+    pub(crate) drains: u32,
+    pub(crate) max_needed: Option<u32>,
+    cause: Cause,
+}
+
+/// Why a surge is what it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cause {
+    wanted: Wanted,
+    /// Cut down to the outdated nodes.
+    outdated: Option<u32>,
+    /// Cut down to what the maximum leaves room for.
+    room: Option<(u32, u32)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wanted {
+    Asked(Amount),
+    Auto { expected: Expected, slots: u32, drains: u32 },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.wanted {
+            Wanted::Asked(amount) => write!(f, "{amount} as asked")?,
+            Wanted::Auto { expected: Expected { launch_s, drain_s, .. }, slots, drains } => write!(
+                f,
+                "auto: a launch takes about {}, a drain {}, so {slots} for each of {drains} at once",
+                units::seconds(launch_s),
+                units::seconds(drain_s)
+            )?,
+        }
+        if let Some(outdated) = self.outdated {
+            write!(f, "; no more than the {outdated} outdated")?;
+        }
+        if let Some((max, room)) = self.room {
+            write!(f, "; the maximum of {max} leaves room for {room}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Amounts> for Limits {
+    fn from(amounts: Amounts) -> Self {
+        let Amounts { surge, unavailable, drains, max_needed, cause } = amounts;
+        Self { surge, unavailable, drains, max_needed, why: cause.to_string() }
+    }
+}
+
 /// Resolves the policy for a group of which `own` instances are its own and `outdated` are to be rotated.
 ///
 /// A surge of `auto` takes launching off the critical path: while one node drains for D, replacements must
 /// come in at the same pace though each takes B, so `ceil(B / D) + 1` slots for each drain. Never more than
 /// there are outdated nodes, nor more than the maximum leaves room for (unless it may be raised).
-pub(crate) fn resolve(policy: &Policy, group: &NodeGroup, own: u32, outdated: u32, expected: &Expected) -> Limits {
+pub(crate) fn resolve(policy: &Policy, group: &NodeGroup, own: u32, outdated: u32, expected: &Expected) -> Amounts {
     let drains = policy.drains.of(own).max(1);
     let unavailable = policy.unavailable.of_down(own);
-    let (wanted, mut why) = match policy.surge {
-        Surge::Fixed(amount) => (amount.of(own), format!("{amount} as asked")),
+    let (wanted, why) = match policy.surge {
+        Surge::Fixed(amount) => (amount.of(own), Wanted::Asked(amount)),
         Surge::Auto => {
             let slots = (expected.launch_s / expected.drain_s.max(1.0)).ceil().max(0.0) as u32 + 1;
-            let why = format!(
-                "auto: a launch takes about {}, a drain {}, so {slots} for each of {drains} at once",
-                units::seconds(expected.launch_s),
-                units::seconds(expected.drain_s)
-            );
-            (slots.saturating_mul(drains), why)
+            (slots.saturating_mul(drains), Wanted::Auto { expected: *expected, slots, drains })
         }
     };
-    let mut surge = wanted;
-    if surge > outdated {
-        surge = outdated;
-        why = format!("{why}; no more than the {outdated} outdated");
-    }
+    let mut surge = wanted.min(outdated);
+    let mut cause = Cause { wanted: why, outdated: (wanted > outdated).then_some(outdated), room: None };
     let room = group.max.saturating_sub(own);
     let max_needed = (surge > room).then(|| own.saturating_add(surge));
     if surge > room && !policy.raise_max {
         surge = room;
-        why = format!("{why}; the maximum of {} leaves room for {room}", group.max);
+        cause.room = Some((group.max, room));
     }
-    Limits { surge, unavailable, drains, max_needed, why }
+    Amounts { surge, unavailable, drains, max_needed, cause }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Amount;
 
     fn group(max: u32) -> NodeGroup {
         NodeGroup {
@@ -87,7 +134,7 @@ mod tests {
         let policy = Policy { drains: Amount::Count(2), ..Policy::default() };
         assert_eq!(resolve(&policy, &group(99), 10, 10, &expected).surge, 6);
         assert_eq!(resolve(&policy, &group(99), 10, 4, &expected).surge, 4);
-        let tight = resolve(&policy, &group(12), 10, 10, &expected);
+        let tight = Limits::from(resolve(&policy, &group(12), 10, 10, &expected));
         assert_eq!((tight.surge, tight.max_needed), (2, Some(16)));
         assert!(tight.why.contains("maximum of 12"), "{}", tight.why);
         let raised = Policy { raise_max: true, ..policy };

@@ -76,8 +76,8 @@ pub(super) fn surplus(pass: &Pass<'_>, group: &Group<'_>) -> Option<InstanceId> 
         let on = m.node.iter().flat_map(|node| pass.snapshot.pods_on(node));
         on.filter(|p| !p.is_daemon() && !p.flags.mirror && !p.is_finished()).count()
     };
-    let replacements = adopted.chain(&group.functional).filter_map(|id| Some((id, member(id)?)));
-    let rank = |(id, m): &(&InstanceId, &Member)| {
+    let replacements = adopted.chain(&group.fresh).filter_map(|id| Some((id, member(id)?)));
+    let rank = |(id, m): &(&InstanceId, &std::sync::Arc<Member>)| {
         (without(&m.zone), !m.tainted, pods(m), std::cmp::Reverse(m.born), std::cmp::Reverse((*id).clone()))
     };
     replacements.filter(|(_, m)| !skipped(m)).min_by_key(rank).map(|(id, _)| id.clone())
@@ -87,7 +87,7 @@ pub(super) fn surplus(pass: &Pass<'_>, group: &Group<'_>) -> Option<InstanceId> 
 /// sake: pods are steered away from it first, so that they do not move twice. None where no other one could take
 /// them.
 pub(super) fn surplus_after(pass: &Pass<'_>, group: &Group<'_>, id: &InstanceId) -> Option<InstanceId> {
-    let others = group.view.adopted.len() + group.functional.len() > 1;
+    let others = group.view.adopted.len() as u32 + group.functional > 1;
     let last = group.remaining <= group.spare(pass);
     if !others || !last || !is_needed_for_balance(pass, group, id) {
         return None;

@@ -81,10 +81,12 @@ fn has_any(name: &str, words: &[&str]) -> bool {
 
 /// Whether `word` is in `name` with dashes or the ends around it, so that `vector` is not found in `vectorized`.
 fn has_word(name: &str, word: &str) -> bool {
-    name.match_indices(word).any(|(at, _)| {
-        let before = name[..at].bytes().next_back();
-        let after = name[at + word.len()..].bytes().next();
-        [before, after].into_iter().flatten().all(|byte| !byte.is_ascii_alphanumeric())
+    // Asked for every set and word whenever a node is judged: most words are longer than the name.
+    let (name, word) = (name.as_bytes(), word.as_bytes());
+    name.windows(word.len()).enumerate().any(|(at, found)| {
+        let before = at.checked_sub(1).and_then(|before| name.get(before));
+        let after = name.get(at + word.len());
+        found == word && [before, after].into_iter().flatten().all(|byte| !byte.is_ascii_alphanumeric())
     })
 }
 

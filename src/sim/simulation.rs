@@ -1,6 +1,6 @@
 //! A running simulation: its ports, its driver task, and the handle all of them share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,6 +26,24 @@ pub(super) struct Handle {
     died: Rc<Notify>,
     started: Instant,
     life: u64,
+    meter: Rc<Meter>,
+}
+
+/// What the simulator itself takes, by a clock that whoever measures brings along.
+#[derive(Debug, Default)]
+struct Meter {
+    clock: Cell<Option<fn() -> Duration>>,
+    spent: Cell<Duration>,
+}
+
+impl Meter {
+    fn time<R>(&self, act: impl FnOnce() -> R) -> R {
+        let Some(clock) = self.clock.get() else { return act() };
+        let began = clock();
+        let result = act();
+        self.spent.set(self.spent.get() + clock().saturating_sub(began));
+        result
+    }
 }
 
 impl Handle {
@@ -35,14 +53,16 @@ impl Handle {
 
     /// Lets everything happen that is due by now, then does `act`.
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut World) -> R) -> R {
-        let mut world = self.world.borrow_mut();
-        world.advance(self.elapsed());
-        let result = act(&mut world);
-        world.flush();
-        if world.take_head_moved() {
-            self.wake.notify_one();
-        }
-        result
+        self.meter.time(|| {
+            let mut world = self.world.borrow_mut();
+            world.advance(self.elapsed());
+            let result = act(&mut world);
+            world.flush();
+            if world.take_head_moved() {
+                self.wake.notify_one();
+            }
+            result
+        })
     }
 
     /// Returns only if this life of fastnode is still going on.
@@ -99,6 +119,7 @@ impl World {
             died: Rc::new(Notify::new()),
             started: Instant::now(),
             life: 0,
+            meter: Rc::default(),
         };
         let pace = Rc::new(RefCell::new(None));
         let driver = tokio::task::spawn_local(drive(handle.clone(), pace.clone()));
@@ -177,6 +198,22 @@ impl Simulation {
     /// Virtual time since the start.
     pub fn elapsed(&self) -> Duration {
         self.handle.started.elapsed()
+    }
+
+    /// Measures by `clock`, from here on, what the simulator itself takes.
+    pub fn measure(&self, clock: fn() -> Duration) {
+        self.handle.meter.clock.set(Some(clock));
+    }
+
+    /// What the simulator itself has taken since [`Simulation::measure`]: all of the world's events, and its part in
+    /// every call. What carries facts and calls to and fro is not in it.
+    pub fn spent(&self) -> Duration {
+        self.handle.meter.spent.get()
+    }
+
+    /// Facts told to the watches so far.
+    pub fn facts(&self) -> u64 {
+        self.handle.with(|world| world.told.get())
     }
 
     /// Requests and calls so far that were to change something, over all lives.

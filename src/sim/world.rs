@@ -3,7 +3,7 @@
 //! Every event is handled at its own time, in the order of (time, sequence), before any request that comes
 //! later is answered; so the order of events never depends on which task the runtime polls first.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::rc::Rc;
@@ -142,6 +142,8 @@ pub struct World {
     pub(super) configs: BTreeMap<ObjectKey, ConfigRecord>,
     pub(super) resource_version: u64,
     pub(super) watchers: Vec<Rc<Watcher>>,
+    /// Facts told so far.
+    pub(super) told: Cell<u64>,
     pub(super) calls: BTreeMap<&'static str, u64>,
     pub(super) requests: BTreeMap<&'static str, u64>,
     pub(super) judge: Judge,
@@ -189,6 +191,7 @@ impl World {
             configs: BTreeMap::new(),
             resource_version: 1_000,
             watchers: Vec::new(),
+            told: Cell::new(0),
             calls: BTreeMap::new(),
             requests: BTreeMap::new(),
             judge: Judge::default(),
@@ -265,6 +268,7 @@ impl World {
     /// Tells every watch.
     pub(super) fn tell(&self, fact: impl Fn() -> Fact) {
         for watcher in &self.watchers {
+            self.told.set(self.told.get() + 1);
             watcher.facts.borrow_mut().push_back(fact());
         }
     }

@@ -199,12 +199,12 @@ impl World {
 
     /// The last pod of `web` is unready from then until then, in seconds.
     pub fn sick(&mut self, from: i64, until: i64) {
-        let is_web = |p: &&Pod| p.owner.as_ref().is_some_and(|o| &*o.name == "web");
+        let is_web = |p: &&Arc<Pod>| p.owner.as_ref().is_some_and(|o| &*o.name == "web");
         let uid = self.snapshot.pods.values().rfind(is_web).unwrap().uid.clone();
         for (at, ready) in [(from, false), (until, true)] {
             let uid = uid.clone();
             self.at(at, move |world| {
-                let Some(mut pod) = world.snapshot.pods.get(&uid).cloned() else { return };
+                let Some(mut pod) = world.snapshot.pods.get(&uid).map(|p| (**p).clone()) else { return };
                 world.tell(&format!("{} is {}", pod.key.name, if ready { "well again" } else { "sick" }));
                 pod.flags.ready = ready;
                 world.snapshot.apply(Fact::Pod(pod));
@@ -250,7 +250,7 @@ impl World {
 
     pub fn begin(&mut self) {
         let targets = self.snapshot.groups.iter().map(|(n, g)| (n.clone(), g.target.clone())).collect();
-        self.snapshot.rotation = Some(RotationRecord {
+        self.snapshot.rotation = Some(Arc::new(RotationRecord {
             id: "r1".into(),
             started: self.now,
             targets,
@@ -258,7 +258,7 @@ impl World {
             skipped: BTreeMap::new(),
             failed: BTreeMap::new(),
             ending: None,
-        });
+        }));
     }
 
     /// Plays on until the planner gives a verdict, or it crashes; the verdict.
@@ -452,7 +452,7 @@ impl World {
         }
         self.snapshot.took_effect(action, self.now);
         if let Action::Evict { uid, .. } | Action::DeletePod { uid, .. } = action {
-            let mut pod = self.snapshot.pods[uid].clone();
+            let mut pod = (*self.snapshot.pods[uid]).clone();
             pod.deleting = Some(self.now + seconds(10));
             let pod_node = pod.node.clone();
             self.snapshot.apply(Fact::Pod(pod));
@@ -495,7 +495,7 @@ impl World {
                 Next::Gone(id) => self.gone(&id),
                 Next::PodGone(uid) => self.pod_gone(&uid),
                 Next::PodReady(uid) => {
-                    let mut pod = self.snapshot.pods[&uid].clone();
+                    let mut pod = (*self.snapshot.pods[&uid]).clone();
                     (pod.phase, pod.flags.ready, pod.ready_since) = (Phase::Running, true, Some(self.now));
                     self.snapshot.apply(Fact::Pod(pod));
                     self.judge_budgets();
@@ -631,10 +631,11 @@ impl World {
     /// What the disruption controller counts.
     fn judge_budgets(&mut self) {
         for mut budget in self.snapshot.budgets.values().cloned().collect::<Vec<_>>() {
-            let over = |p: &&Pod| {
+            let over = |p: &&Arc<Pod>| {
                 p.key.namespace == budget.key.namespace && budget.selector.as_ref().unwrap().matches(&p.labels)
             };
-            let pods: Vec<&Pod> = self.snapshot.pods.values().filter(over).filter(|p| p.deleting.is_none()).collect();
+            let pods: Vec<&Arc<Pod>> =
+                self.snapshot.pods.values().filter(over).filter(|p| p.deleting.is_none()).collect();
             let healthy = pods.iter().filter(|p| p.flags.ready).count() as i32;
             let expected = self.snapshot.pods.values().filter(over).count() as i32;
             let allowed = (healthy - budget.desired).max(0);

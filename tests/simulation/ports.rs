@@ -1,6 +1,7 @@
 //! The two ports, driven directly.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fastnode::cloud::{Cloud, ErrorKind as CloudError};
 use fastnode::cluster::{Cluster, ConfigRecord, ErrorKind, LeaseRecord, NodeChange};
@@ -12,7 +13,7 @@ use crate::harness::{Watch, group, instances, name, on_virtual_time, seconds, wo
 
 const GROUP: &str = "[[groups]]\nname='g'\nnodes=3\nmin=2\nmax=5\nzones=['a','b','c']\n";
 
-fn workload_pods(watch: &Watch) -> Vec<Pod> {
+fn workload_pods(watch: &Watch) -> Vec<Arc<Pod>> {
     watch.snapshot.pods.values().filter(|p| !p.is_daemon()).cloned().collect()
 }
 
@@ -202,7 +203,10 @@ fn an_eviction_is_answered_as_the_api_server_does() {
         let mut watch = Watch::begin(&sim).await;
         let of = |app: &str| {
             let pods = workload_pods(&watch);
-            pods.into_iter().filter(|p| &*p.labels["app"] == app).map(|p| (p.key, p.uid)).collect::<Vec<_>>()
+            pods.into_iter()
+                .filter(|p| &*p.labels["app"] == app)
+                .map(|p| (p.key.clone(), p.uid.clone()))
+                .collect::<Vec<_>>()
         };
         let (web, two) = (of("web"), of("two"));
         let kind = |result: fastnode::cluster::Result<()>| result.unwrap_err().kind;

@@ -10,6 +10,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fastnode::cluster::Kind;
 use fastnode::model::*;
@@ -198,7 +199,7 @@ pub fn add_node(snapshot: &mut Snapshot, name: &str, zone: &str, version: &str, 
     let instance = instance(&format!("i-{name}"), zone, version, created - SignedDuration::from_secs(15));
     for set in snapshot.daemonsets.values() {
         let pod = daemon_pod(set, &node);
-        snapshot.pods.insert(pod.uid.clone(), pod);
+        snapshot.pods.insert(pod.uid.clone(), pod.into());
     }
     snapshot.instances.insert(instance.id.clone(), instance);
     snapshot.nodes.insert(node.name.clone(), node);
@@ -221,9 +222,9 @@ pub fn world() -> Snapshot {
         add_node(&mut snapshot, &old_name(n), zone_of(n), "1", long_ago());
         let node = &snapshot.nodes[&NodeName::from(old_name(n))];
         let web = pod(&format!("pod-web-{n}"), ObjectKey::new("shop", &format!("web-{n}")), node);
-        snapshot.pods.insert(web.uid.clone(), web);
+        snapshot.pods.insert(web.uid.clone(), web.into());
     }
-    snapshot.rotation = Some(RotationRecord {
+    snapshot.rotation = Some(Arc::new(RotationRecord {
         id: ROTATION.into(),
         started: began(),
         targets: BTreeMap::from([(GROUP.into(), Target::Template(template("2")))]),
@@ -231,7 +232,7 @@ pub fn world() -> Snapshot {
         skipped: BTreeMap::new(),
         failed: BTreeMap::new(),
         ending: None,
-    });
+    }));
     add_node(&mut snapshot, "new-0", "a", "2", minute(2));
     mark(&mut snapshot, "new-0", NodeMark::Replacement);
     snapshot
@@ -250,7 +251,11 @@ pub fn group_mut(snapshot: &mut Snapshot) -> &mut NodeGroup {
 }
 
 pub fn pod_mut<'a>(snapshot: &'a mut Snapshot, uid: &str) -> &'a mut Pod {
-    snapshot.pods.get_mut(&Uid::from(uid)).unwrap()
+    Arc::make_mut(snapshot.pods.get_mut(&Uid::from(uid)).unwrap())
+}
+
+pub fn record_mut(snapshot: &mut Snapshot) -> &mut RotationRecord {
+    Arc::make_mut(snapshot.rotation.as_mut().unwrap())
 }
 
 /// Marks a node as this rotation does; old ones in hand and failed ones are cordoned.
