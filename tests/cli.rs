@@ -323,6 +323,10 @@ fn the_events_of_every_built_in_scenario_balance() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        // 500 nodes take a minute without optimisation, and tell nothing that the others do not.
+        if name == "demo" && cfg!(debug_assertions) {
+            continue;
+        }
         let output = fastnode().args(["rotate", "--yes", "-o", "json", "--simulate", &name]).output().unwrap();
         let events = events(&output.stdout);
         let of = |kinds: &[&str]| -> Vec<&Value> {
@@ -333,11 +337,11 @@ fn the_events_of_every_built_in_scenario_balance() {
 
         let selected = of(&["node.selected"]);
         let ended: Vec<_> = of(&["node.gone", "node.skipped"]).into_iter().map(instance).collect();
-        // What goes with the surge need not be gone for the rotation to be over.
+        // A replacement that goes need not be gone for the rotation to be over.
         let going: Vec<_> = of(&["node.terminating"]).into_iter().map(instance).collect();
         for node in &selected {
-            let surge = node["reason"] == "surge" && going.contains(&instance(node));
-            assert!(surge || ended.contains(&instance(node)), "{name}: neither gone nor skipped: {node}");
+            let goes = node["reason"] != "outdated" && going.contains(&instance(node));
+            assert!(goes || ended.contains(&instance(node)), "{name}: neither gone nor skipped: {node}");
             let old = node["reason"] == "outdated";
             assert_eq!(node["outdated"].as_array().unwrap().is_empty(), !old, "{name}: {node}");
         }
