@@ -434,3 +434,24 @@ fn ctrl_c_is_exit_130_and_sigterm_143() {
         assert_eq!(text(&output.stderr), "");
     }
 }
+
+// -- Groups of others -----------------------------------------------------------------------------------------
+
+#[test]
+fn a_managed_node_group_is_skipped_with_its_command_and_refused_where_it_is_named() {
+    let scenario = |workers: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mixed.toml");
+        let managed = "name = \"mixed\"\nabout = \"a managed node group\"\ncluster = \"mixed\"\n\
+                       [[groups]]\nname = \"eks-ng-1\"\nnodes = 2\nzones = [\"a\"]\nmanaged_by = \"ng-1\"\nversion = \"number\"\n";
+        std::fs::write(&path, format!("{managed}{workers}")).unwrap();
+        (path.display().to_string(), dir)
+    };
+    let command = "aws eks update-nodegroup-version --cluster-name mixed --nodegroup-name ng-1";
+    let (both, _dir) = scenario("[[groups]]\nname = \"workers\"\nnodes = 2\nzones = [\"a\"]\n");
+    run(&format!("plan --simulate {both} -o json")).stdout(contains(command));
+    run(&format!("rotate --simulate {both} --yes")).code(0);
+    run(&format!("rotate --simulate {both} --yes --group eks-ng-1 --group workers")).code(3).stderr(contains(command));
+    let (alone, _dir) = scenario("");
+    run(&format!("rotate --simulate {alone} --yes")).code(3).stderr(contains(command));
+}

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::changes::{Changes, group_of};
 use super::ending::{about, release};
-use super::fresh::{self, FRESH};
+use super::fresh;
 use super::handover::{self, OwnPod};
 use super::own::OwnWrites;
 use super::pauses::Pauses;
@@ -191,6 +191,7 @@ pub(super) struct Engine<'a, C, K> {
     pub(super) tick: Instant,
     pub(super) resolve: Instant,
     pub(super) targets: fresh::Targets,
+    pub(super) foreseen: fresh::Foreseen,
     /// Launches of something else than the target for which the targets were resolved anew.
     pub(super) strays: BTreeSet<InstanceId>,
     /// When a group's activities were asked for because a launch was overdue.
@@ -237,6 +238,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             tick: now + TICK,
             resolve: now,
             targets: fresh::Targets::default(),
+            foreseen: fresh::Foreseen::default(),
             strays: BTreeSet::new(),
             looked_up: BTreeMap::new(),
             rejected: 0,
@@ -563,6 +565,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             self.hand_over(planned, now, &mut events);
         }
         self.plan = plan;
+        self.read_ahead(Instant::now());
         self.voice.stir();
         for event in events {
             self.voice.say(now, event).await;
@@ -598,26 +601,6 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             action => EventKind::Action { what: action.to_string(), reason: planned.reason.clone() },
         });
         self.executor.begin(planned.action.clone());
-    }
-}
-
-impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
-    /// Whether what an action stands on was read a moment ago; what was not, is read now.
-    fn is_read(&mut self, action: &Action, now: Instant) -> bool {
-        let groups = !fresh::stands_on_groups(action) || self.source.pace.is_fresh(now, FRESH);
-        if !groups {
-            self.source.pace.now(now);
-        }
-        let target = fresh::launches(action)
-            .and_then(|name| self.snapshot.groups.get(name))
-            .filter(|g| fresh::may_move(&g.target) && !self.targets.is_known(&g.name, now, FRESH));
-        if let Some(group) = target
-            && self.targets.ask(&group.name, now)
-        {
-            let unresolved = prepare::unresolved(&group.target);
-            self.source.read_targets(BTreeMap::from([(group.name.clone(), unresolved)]));
-        }
-        groups && target.is_none()
     }
 }
 
