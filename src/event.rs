@@ -39,6 +39,18 @@ pub struct About {
     pub node: Option<NodeName>,
 }
 
+/// Why a node is chosen to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chosen {
+    /// It is an old node.
+    Outdated,
+    /// It is a replacement, and goes with the surge that is given back.
+    Surge,
+    /// It is a replacement that failed.
+    Failed,
+}
+
 /// What happened. Serialised by [`crate::report`] with the contract's names (`rotation.planned`, …).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
@@ -85,12 +97,14 @@ pub enum EventKind {
     /// It ended.
     #[serde(rename = "rotation.finished")]
     RotationFinished(Box<Report>),
-    /// An old node was chosen and is being cordoned.
+    /// A node was chosen to go, and is being cordoned.
     #[serde(rename = "node.selected")]
     NodeSelected {
         /// Who.
         #[serde(flatten)]
         about: About,
+        /// What it is to the rotation.
+        reason: Chosen,
         /// Why it is outdated.
         outdated: Vec<Outdated>,
     },
@@ -297,9 +311,12 @@ pub struct Report {
     pub nodes_rotated: u32,
     /// Nodes given up, and why.
     pub nodes_skipped: BTreeMap<NodeName, Text>,
+    /// Replacements that failed, by Node or else by instance, and why.
+    #[serde(default)]
+    pub replacements_failed: BTreeMap<Text, Text>,
     /// From the first action to the last thing put back.
     pub duration_s: f64,
-    /// The bound by the run's own means.
+    /// The bound by the run's own means; where no node was rotated, the plan's for all of them.
     pub lower_bound_s: f64,
     /// What decides it.
     pub bottleneck: Text,
@@ -319,7 +336,7 @@ pub struct Report {
     pub critical_path: Vec<Text>,
     /// Fixes proposed or applied.
     pub fixes: Vec<Text>,
-    /// Where time over the bound went.
+    /// Where time over the bound went; where no node was rotated, all of it.
     pub time_lost: Vec<TimeLost>,
     /// What could not be put back, and how to.
     pub left_behind: Vec<Text>,

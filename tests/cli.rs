@@ -296,6 +296,89 @@ fn a_canary_that_restarts_stops_the_rotation_before_its_group_is_drained() {
 }
 
 #[test]
+fn a_failed_canary_names_the_daemonset_and_where_the_time_went() {
+    let output = run("rotate --simulate canary-restarts --yes -o json").code(4).get_output().stdout.clone();
+    let events = events(&output);
+    let report = events.last().unwrap();
+    let failed = report["replacements_failed"].as_object().unwrap();
+    assert!(!failed.is_empty() && failed.values().all(|why| why.as_str().unwrap().contains("restart")), "{report:#}");
+    assert!(failed.values().all(|why| why.as_str().unwrap().contains("aws-node")), "{report:#}");
+    assert!(report["lower_bound_s"].as_f64().unwrap() > 0.0, "{report:#}");
+    let (duration, lost) = (report["duration_s"].as_f64().unwrap(), report["time_lost"].as_array().unwrap());
+    let untold = lost.iter().filter(|l| l["what"].as_str().unwrap().contains("not told apart"));
+    let untold: f64 = untold.map(|l| l["seconds"].as_f64().unwrap()).sum();
+    assert!(untold < duration / 4.0, "{lost:#?}");
+    let text = text(&run("rotate --simulate canary-restarts --yes").code(4).get_output().stdout);
+    assert!(text.contains("failed replacements") && text.contains("where the time went"), "{text}");
+}
+
+/// What an event is about, by its instance.
+fn instance(event: &Value) -> String {
+    event["instance"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_events_of_every_built_in_scenario_balance() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/scenarios");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        // 500 nodes take a minute without optimisation, and tell nothing that the others do not.
+        if name == "demo" && cfg!(debug_assertions) {
+            continue;
+        }
+        let output = fastnode().args(["rotate", "--yes", "-o", "json", "--simulate", &name]).output().unwrap();
+        let events = events(&output.stdout);
+        let of = |kinds: &[&str]| -> Vec<&Value> {
+            events.iter().filter(|e| kinds.contains(&e["kind"].as_str().unwrap())).collect()
+        };
+        let report = *of(&["rotation.finished"]).last().unwrap_or_else(|| panic!("{name}: no report"));
+        assert_eq!(Some(report), events.last(), "{name}: the report is the last event");
+
+        let selected = of(&["node.selected"]);
+        let ended: Vec<_> = of(&["node.gone", "node.skipped"]).into_iter().map(instance).collect();
+        // A replacement that goes need not be gone for the rotation to be over.
+        let going: Vec<_> = of(&["node.terminating"]).into_iter().map(instance).collect();
+        for node in &selected {
+            let goes = node["reason"] != "outdated" && going.contains(&instance(node));
+            assert!(goes || ended.contains(&instance(node)), "{name}: neither gone nor skipped: {node}");
+            let old = node["reason"] == "outdated";
+            assert_eq!(node["outdated"].as_array().unwrap().is_empty(), !old, "{name}: {node}");
+        }
+        let gone: Vec<_> = of(&["node.gone"]).into_iter().map(instance).collect();
+        let rotated = selected.iter().filter(|n| n["reason"] == "outdated" && gone.contains(&instance(n))).count();
+        assert_eq!(report["nodes_rotated"], rotated, "{name}");
+
+        let arrived: Vec<_> =
+            of(&["replacement.functional", "replacement.failed", "node.gone"]).into_iter().map(instance).collect();
+        for launched in of(&["replacement.launching"]) {
+            assert!(arrived.contains(&instance(launched)), "{name}: {launched}");
+        }
+        let pods = |kinds: &[&str]| -> std::collections::BTreeSet<String> {
+            of(kinds).into_iter().map(|e| e["pod"].to_string()).collect()
+        };
+        let (tried, ends) = (pods(&["pod.evicting"]), pods(&["pod.evicted", "pod.gone", "pod.blocked"]));
+        assert_eq!(tried.difference(&ends).next(), None, "{name}");
+        let skipped: Vec<_> =
+            of(&["node.skipped"]).into_iter().map(|e| e["node"].as_str().unwrap().to_owned()).collect();
+        for node in report["nodes_skipped"].as_object().unwrap().keys() {
+            assert!(skipped.contains(node), "{name}: {node} was skipped, and no event says so");
+        }
+    }
+}
+
+#[test]
+fn pause_resume_and_abort_say_that_there_is_nothing() {
+    run("pause --simulate small").code(0).stdout("small: no rotation to pause\n");
+    run("resume --simulate small").code(0).stdout("small: no rotation to go on with\n");
+    run("abort --simulate small").code(0).stdout("small: nothing to abort\n").stderr(is_empty());
+    run("abort --simulate small -o json").code(0).stdout(contains("nothing to abort"));
+    run("pause --simulate small -o json").code(0).stdout(contains("\"answer\": \"no_rotation\""));
+    run("status --simulate small").code(0).stdout(contains("no rotation is known"));
+    run("abort").code(2).stderr(contains("--cluster NAME"));
+}
+
+#[test]
 fn a_budget_that_never_frees_skips_its_node_and_is_named() {
     let output = run("rotate --simulate stuck-budget --yes").code(5).get_output().stdout.clone();
     let output = text(&output);

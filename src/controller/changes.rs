@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::event::{About, EventKind};
+use crate::event::{About, Chosen, EventKind};
 use crate::model::marks::REASON;
 use crate::model::{GroupName, InstanceId, Lifecycle, NodeName, ObjectKey, Pod, Text, Uid};
-use crate::observe::Snapshot;
+use crate::observe::{Role, Snapshot};
 use crate::plan::{
     Action, ActionKey, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason,
 };
@@ -35,6 +35,10 @@ pub(super) struct Changes {
     decrements: BTreeSet<InstanceId>,
     /// Comparisons so far.
     compared: u64,
+    /// Instances that have been told to have failed.
+    failed: BTreeSet<InstanceId>,
+    /// Nodes whose cordon is undone.
+    released: BTreeSet<NodeName>,
     /// The first plan of a rotation that goes on says where everything stands, not how it got there.
     taken_up: bool,
 }
@@ -70,6 +74,9 @@ impl Changes {
                 | ActionReason::DrainFullest { outdated, .. }
                 | ActionReason::DrainUnavailable { outdated },
             ) => _ = self.chosen.insert(node.clone(), outdated.clone()),
+            (Action::ChangeNode { node, purpose: NodePurpose::Uncordon, .. }, _) => {
+                _ = self.released.insert(node.clone())
+            }
             (Action::Terminate { instance, decrement: Some(_), .. }, _) => _ = self.decrements.insert(instance.clone()),
             _ => {}
         }
@@ -114,9 +121,12 @@ impl Changes {
         if arriving && self.arrived.contains(id) {
             return;
         }
-        if node.stage == Stage::Functional {
-            self.arrived.insert(id.clone());
+        match node.stage {
+            Stage::Functional => _ = self.arrived.insert(id.clone()),
+            Stage::Failed => _ = self.failed.insert(id.clone()),
+            _ => {}
         }
+        let chosen = self.chosen_as(snapshot, id);
         let about = About {
             group: Some(node.group.clone()),
             zone: node.zone.clone(),
@@ -150,11 +160,22 @@ impl Changes {
                 Stage::Terminating => told.terminating = now,
                 _ => {}
             }
-            out.extend(step(stage, node, told, &self.chosen, &self.decrements, (plan, snapshot), now));
+            out.extend(step(stage, node, told, (chosen, &self.chosen), &self.decrements, (plan, snapshot), now));
         }
     }
 
-    /// Instances that are no longer in hand: those that left are gone, the others are let go silently.
+    /// What a node that goes is to the rotation.
+    fn chosen_as(&self, snapshot: &Snapshot, id: &InstanceId) -> Chosen {
+        let recorded = snapshot.rotation.as_ref().is_some_and(|r| r.failed.contains_key(id));
+        match snapshot.derived().member(id).map(|m| &m.role) {
+            _ if recorded || self.failed.contains(id) => Chosen::Failed,
+            Some(Role::Returning | Role::Adopted | Role::Young) => Chosen::Surge,
+            _ if self.arrived.contains(id) => Chosen::Surge,
+            _ => Chosen::Outdated,
+        }
+    }
+
+    /// Instances that are no longer in hand: gone, or let go.
     fn let_go(&mut self, snapshot: &Snapshot, now: Timestamp, out: &mut Vec<EventKind>) {
         let left = self.told.iter().filter(|(_, told)| told.held != self.compared);
         let left: Vec<InstanceId> = left.map(|(id, _)| id.clone()).collect();
@@ -164,14 +185,25 @@ impl Changes {
             if node.is_some_and(|n| snapshot.in_flight.contains_key(&ActionKey::Node(n))) {
                 continue;
             }
+            // Its Node, and with it our marks, goes before the instance does.
+            let goes = snapshot.instances.get(&id).is_some_and(|i| i.lifecycle == Lifecycle::Terminating);
+            if goes && self.told.get(&id).is_some_and(|t| t.stage == Stage::Terminating) {
+                continue;
+            }
             let Some(told) = self.told.remove(&id) else { continue };
             self.decrements.remove(&id);
-            if let Some(node) = &told.about.node {
+            let released = told.about.node.as_ref().is_some_and(|node| {
                 self.chosen.remove(node);
-            }
+                self.released.remove(node)
+            });
             let gone = snapshot.instances.get(&id).is_none_or(|i| i.lifecycle == Lifecycle::Terminated);
+            let about = told.about;
             if gone && LEAVING.contains(&told.stage) {
-                out.push(EventKind::NodeGone { about: told.about, seconds: seconds(told.terminating, now) });
+                out.push(EventKind::NodeGone { about, seconds: seconds(told.terminating, now) });
+            } else if gone && ARRIVING.contains(&told.stage) && !self.arrived.contains(&id) {
+                out.push(EventKind::ReplacementFailed { about, diagnosis: "its instance is gone".into() });
+            } else if released && LEAVING.contains(&told.stage) {
+                out.push(EventKind::NodeSkipped { about, why: "let go, since the rotation ends".into() });
             }
         }
     }
@@ -229,7 +261,7 @@ fn step(
     stage: Stage,
     node: &InHand,
     told: &Told,
-    chosen: &BTreeMap<NodeName, Vec<Outdated>>,
+    (reason, chosen): (Chosen, &BTreeMap<NodeName, Vec<Outdated>>),
     decrements: &BTreeSet<InstanceId>,
     (plan, snapshot): (&Plan, &Snapshot),
     now: Timestamp,
@@ -259,7 +291,7 @@ fn step(
         }
         Stage::Selected => {
             let outdated = about.node.as_ref().and_then(|n| chosen.get(n)).cloned().unwrap_or_default();
-            EventKind::NodeSelected { about, outdated }
+            EventKind::NodeSelected { about, reason, outdated }
         }
         Stage::Draining => EventKind::NodeDraining { about, pods: node.pods_left },
         Stage::Drained => EventKind::NodeDrained { about, seconds: seconds(told.draining, now) },

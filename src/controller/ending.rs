@@ -10,12 +10,12 @@ use super::voice::Voice;
 use super::{Settings, history};
 use crate::cloud::Cloud;
 use crate::cluster::{Cluster, NodeChange};
-use crate::event::{EventKind, Report};
+use crate::event::{About, EventKind, Report};
 use crate::execute::Fault;
 use crate::lock::Lock;
 use crate::model::marks::{CORDONED_BEFORE, EXCLUDE_FROM_LB, EXCLUDED_SINCE, REASON, ROTATION, SINCE, STATE};
-use crate::model::{Node, NodeMark, Text};
-use crate::observe::InFlight;
+use crate::model::{Node, NodeMark, NodeName, Text};
+use crate::observe::{InFlight, Snapshot};
 use crate::plan::{Action, ActionReason, Block, BlockReason, NodePurpose, Planned, Preview, Verdict};
 use crate::report::summary::held;
 
@@ -117,6 +117,17 @@ fn uncordon(node: &Node) -> Option<Planned> {
         let action = Action::ChangeNode { node: name, uid, purpose: NodePurpose::Uncordon, change };
         Planned { action, reason: ActionReason::Interrupted }
     })
+}
+
+/// A node and where it belongs.
+pub(super) fn about(snapshot: &Snapshot, name: &NodeName) -> About {
+    let instance = snapshot.nodes.get(name).and_then(|n| snapshot.instances.get(n.instance.as_ref()?));
+    About {
+        group: instance.map(|i| i.group.clone()),
+        zone: instance.map(|i| i.zone.clone()),
+        instance: instance.map(|i| i.id.clone()),
+        node: Some(name.clone()),
+    }
 }
 
 /// What is held at the end because it could not be put back.

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::changes::{Changes, group_of};
-use super::ending::release;
+use super::ending::{about, release};
 use super::fresh;
 use super::handover::{self, OwnPod};
 use super::own::OwnWrites;
@@ -129,6 +129,10 @@ where
             engine.report(Verdict::Failed, preview)
         }
     };
+    if result.is_ok() {
+        let snapshot = &engine.snapshot;
+        engine.voice.tell_skipped(now, &report, |node| about(snapshot, node)).await;
+    }
     let mut voice = engine.voice;
     release(lock, result.is_err(), &mut voice, ports.clock.now()).await;
     // The last event of every run that began.

@@ -50,7 +50,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
-use crate::event::{EventKind, Report, Sink};
+use crate::event::{About, EventKind, Report, Sink};
 use crate::lock::Lock;
 use crate::model::{NodeName, ObjectKey, Text};
 use crate::observe::Snapshot;
@@ -180,6 +180,8 @@ where
                 Finding::NothingToDo | Finding::Work => Verdict::Done,
             };
             let report = voice.report(outcome, now, &preview, &settings.policy, &ports, vec![]);
+            let about = |node: &NodeName| About { node: Some(node.clone()), ..About::default() };
+            voice.tell_skipped(now, &report, about).await;
             voice.say(now, EventKind::RotationFinished(Box::new(report.clone()))).await;
             return Ok(report);
         }

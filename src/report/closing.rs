@@ -32,7 +32,8 @@ pub fn text(report: &Report, cluster: &str, width: usize, paint: Paint) -> Strin
     if report.lower_bound_s > 0.0 {
         let over = (report.duration_s / report.lower_bound_s - 1.0) * 100.0;
         let bound = seconds(report.lower_bound_s);
-        row("lower bound", &format!("{bound}, {}; {}", percent_over(over), report.bottleneck));
+        let how = if report.nodes_rotated == 0 { "for all that was planned".to_owned() } else { percent_over(over) };
+        row("lower bound", &format!("{bound}, {how}; {}", report.bottleneck));
     }
     if report.evictions > 0 {
         let twice = match report.pods_moved_twice {
@@ -51,7 +52,7 @@ pub fn text(report: &Report, cluster: &str, width: usize, paint: Paint) -> Strin
     stages(&mut out, report, paint);
     list(
         &mut out,
-        "time over the bound",
+        if report.nodes_rotated == 0 { "where the time went" } else { "time over the bound" },
         paint,
         report.time_lost.iter().map(|l| format!("{:>7}  {}", seconds(l.seconds), l.what)),
         width,
@@ -61,6 +62,13 @@ pub fn text(report: &Report, cluster: &str, width: usize, paint: Paint) -> Strin
         "skipped",
         paint,
         report.nodes_skipped.iter().map(|(node, why)| format!("{}: {why}", short(node.as_str()))),
+        width,
+    );
+    list(
+        &mut out,
+        "failed replacements",
+        paint,
+        report.replacements_failed.iter().map(|(name, why)| format!("{}: {why}", short(name))),
         width,
     );
     list(&mut out, "left behind", paint, report.left_behind.iter().map(ToString::to_string), width);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::event::{About, Event, EventKind, Percentiles, Report, TimeLost};
+use crate::event::{About, Chosen, Event, EventKind, Percentiles, Report, TimeLost};
 use crate::model::{GroupName, NodeName, ObjectKey};
 use crate::plan::{Block, BlockReason, InHand, Outdated, Progress, Stage, Subject, Verdict, Wait, WaitReason};
 
@@ -82,6 +82,10 @@ pub(super) fn report() -> Report {
     Report {
         outcome: Verdict::Incomplete,
         nodes_rotated: 1,
+        replacements_failed: BTreeMap::from([(
+            "ip-10-0-9-4.us-west-2.compute.internal".into(),
+            "DaemonSet kube-system/kiam-agent: container kiam was restarted once".into(),
+        )]),
         nodes_skipped: BTreeMap::from([(
             "ip-10-0-3-18.us-west-2.compute.internal".into(),
             "drain time-out: disruption budget shop/cart allows no eviction of shop/cart-7d9f-x2x".into(),
@@ -148,7 +152,7 @@ pub(super) fn events() -> Vec<Event> {
         (52, EventKind::ReplacementJoined { about: new(true) }),
         (63, EventKind::ReplacementReady { about: new(true), seconds: 11.0 }),
         (80, EventKind::ReplacementFunctional { about: new(true), seconds: 18.2 }),
-        (81, EventKind::NodeSelected { about: old(17), outdated: outdated.clone() }),
+        (81, EventKind::NodeSelected { about: old(17), reason: Chosen::Outdated, outdated: outdated.clone() }),
         (82, EventKind::NodeDraining { about: old(17), pods: 11 }),
         (82, EventKind::PodEvicting { pod: pod(0), node: node(&old(17)) }),
         (82, EventKind::PodEvicted { pod: pod(0), node: node(&old(17)), moved_before: false }),
@@ -156,7 +160,7 @@ pub(super) fn events() -> Vec<Event> {
         (91, EventKind::NodeDrained { about: old(17), seconds: 9.0 }),
         (92, EventKind::NodeTerminating { about: old(17), decrement: false }),
         (133, EventKind::NodeGone { about: old(17), seconds: 41.0 }),
-        (140, EventKind::NodeSelected { about: old(18), outdated }),
+        (140, EventKind::NodeSelected { about: old(18), reason: Chosen::Outdated, outdated }),
         (141, EventKind::NodeDraining { about: old(18), pods: 1 }),
         (142, EventKind::PodBlocked { pod: pod(1), node: node(&old(18)), by: "shop/cart".into() }),
         (142, EventKind::Wait(node_wait(&old(18), budget, 142))),

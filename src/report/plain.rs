@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::text::{Paint, count, seconds, short, time_of_day};
 use super::words;
-use crate::event::{About, Event, EventKind};
+use crate::event::{About, Chosen, Event, EventKind};
 use crate::plan::{Subject, Wait};
 
 /// A wait gets a line once it has lasted this long.
@@ -154,8 +154,13 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::RotationEnding { why } => {
             (Notable, "ending", format!("{why}: nothing new is begun, what was changed is put back"), Paint::yellow)
         }
-        EventKind::NodeSelected { about, outdated } => {
-            (Nodes, "selected", of(about, format!(": {}", words::all_outdated(outdated))), plain)
+        EventKind::NodeSelected { about, reason, outdated } => {
+            let why = match reason {
+                Chosen::Outdated => words::all_outdated(outdated),
+                Chosen::Surge => "goes with the surge".to_owned(),
+                Chosen::Failed => "a failed replacement goes".to_owned(),
+            };
+            (Nodes, "selected", of(about, format!(": {why}")), plain)
         }
         EventKind::NodeDraining { about, pods } => {
             (Nodes, "draining", of(about, format!(", {}", count(u64::from(*pods), "pod"))), Paint::cyan)

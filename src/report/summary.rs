@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::bound::{self, GroupLoad};
-use crate::event::{About, Event, EventKind, Percentiles, Report, TimeLost};
+use crate::event::{About, Chosen, Event, EventKind, Percentiles, Report, TimeLost};
 use crate::model::{GroupName, InstanceId, NodeName, Text};
 use crate::plan::{Block, BlockReason, Progress, Subject, Verdict, Wait, WaitReason};
 
@@ -101,6 +101,11 @@ pub struct Summary {
     last: Timestamp,
     arrivals: BTreeMap<InstanceId, Arrival>,
     drained: BTreeSet<InstanceId>,
+    /// Replacements that were chosen to go again.
+    returned: BTreeSet<InstanceId>,
+    failed: BTreeMap<Text, Text>,
+    /// The plan's lower bound and what decides it.
+    planned: (f64, Text),
     skipped: BTreeMap<NodeName, Text>,
     /// Outdated nodes that the plan held back and that were never taken on.
     held: BTreeMap<NodeName, Text>,
@@ -114,6 +119,9 @@ pub struct Summary {
     /// Whom the time from `last` on is charged to.
     charge: Option<Text>,
     lost: BTreeMap<Text, f64>,
+    /// The same where no node is rotated, so that no bound explains any of it.
+    spending: Option<Text>,
+    spent: BTreeMap<Text, f64>,
 }
 
 impl Summary {
@@ -124,6 +132,9 @@ impl Summary {
             last: started,
             arrivals: BTreeMap::new(),
             drained: BTreeSet::new(),
+            returned: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            planned: (0.0, "".into()),
             skipped: BTreeMap::new(),
             held: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -134,6 +145,8 @@ impl Summary {
             again: 0,
             charge: None,
             lost: BTreeMap::new(),
+            spending: None,
+            spent: BTreeMap::new(),
         }
     }
 
@@ -141,10 +154,16 @@ impl Summary {
     pub fn fold(&mut self, event: &Event) {
         self.pass_time(event.time);
         match &event.kind {
-            EventKind::RotationPlanned { blocks, .. } => self.held = held(blocks),
+            EventKind::RotationPlanned { blocks, lower_bound_s, bottleneck, .. } => {
+                self.held = held(blocks);
+                self.planned = (*lower_bound_s, bottleneck.clone());
+            }
             // What a person took to say yes is no part of it.
             EventKind::RotationStarted { .. } => self.started = event.time,
-            EventKind::NodeSelected { about, .. } => {
+            EventKind::NodeSelected { about, reason, .. } => {
+                if *reason != Chosen::Outdated {
+                    self.returned.extend(about.instance.clone());
+                }
                 if let Some(node) = &about.node {
                     self.held.remove(node);
                 }
@@ -154,14 +173,19 @@ impl Summary {
             EventKind::ReplacementJoined { about } => self.arrival(about, event.time, Some(JOIN)),
             EventKind::ReplacementReady { about, .. } => self.arrival(about, event.time, Some(READY)),
             EventKind::ReplacementFunctional { about, .. } => self.functional(about, event.time),
+            // What is given back has no part in how long the drain of an old node takes.
+            EventKind::NodeDrained { about, .. } if self.is_returned(about) => {}
             EventKind::NodeDrained { about, seconds } => {
-                if let Some(instance) = &about.instance {
-                    self.drained.insert(instance.clone());
-                }
+                self.drained.extend(about.instance.clone());
                 self.sample(DRAIN, *seconds);
                 if let Some(means) = self.group(about) {
                     means.drain.add(*seconds);
                 }
+            }
+            EventKind::ReplacementFailed { about, diagnosis } => {
+                let node = about.node.as_ref().map(|n| Text::from(n.as_str()));
+                let name = node.or_else(|| about.instance.as_ref().map(|i| i.0.clone()));
+                self.failed.extend(name.map(|name| (name, diagnosis.clone())));
             }
             EventKind::NodeGone { about, seconds } => self.gone(about, *seconds),
             EventKind::NodeSkipped { about, why } => {
@@ -174,20 +198,28 @@ impl Summary {
                 self.again += u64::from(*moved_before);
             }
             EventKind::Wait(wait) => self.waiting(wait),
-            EventKind::Progress { groups, waits, .. } => self.charge = charge(groups, waits),
+            EventKind::Progress { groups, waits, .. } => {
+                self.charge = charge(groups, waits);
+                self.spending = spending(waits);
+            }
             _ => {}
         }
     }
 
     fn pass_time(&mut self, now: Timestamp) {
         let seconds = seconds_between(self.last, now);
-        if let Some(what) = self.charge.as_ref().filter(|_| seconds > 0.0) {
-            match self.lost.get_mut(what) {
+        for (what, sums) in [(&self.charge, &mut self.lost), (&self.spending, &mut self.spent)] {
+            let Some(what) = what.as_ref().filter(|_| seconds > 0.0) else { continue };
+            match sums.get_mut(what) {
                 Some(sum) => *sum += seconds,
-                None => drop(self.lost.insert(what.clone(), seconds)),
+                None => drop(sums.insert(what.clone(), seconds)),
             }
         }
         self.last = self.last.max(now);
+    }
+
+    fn is_returned(&self, about: &About) -> bool {
+        about.instance.as_ref().is_some_and(|i| self.returned.contains(i))
     }
 
     fn group(&mut self, about: &About) -> Option<&mut Means> {
@@ -233,7 +265,7 @@ impl Summary {
     fn gone(&mut self, about: &About, seconds: f64) {
         self.sample(TERMINATE, seconds);
         let Some(instance) = &about.instance else { return };
-        let old = self.drained.remove(instance) && !self.arrivals.contains_key(instance);
+        let old = self.drained.remove(instance) && !self.arrivals.contains_key(instance) && !self.is_returned(about);
         if let Some(means) = self.group(about) {
             means.terminate.add(seconds);
             means.rotated += u32::from(old);
@@ -250,13 +282,23 @@ impl Summary {
     pub fn report(&self, closing: Closing) -> Report {
         let bound = bound::lower_bound(&self.loads(&closing), closing.max_drains);
         let duration_s = seconds_between(self.started, closing.finished);
+        let rotated: u32 = self.groups.values().map(|g| g.rotated).sum();
+        let (lower_bound_s, bottleneck) = match rotated {
+            0 => self.planned.clone(),
+            _ => (bound.seconds, bound.bottleneck.to_string().into()),
+        };
+        let time_lost = match rotated {
+            0 => explained(&self.spent, duration_s),
+            _ => explained(&self.lost, duration_s - bound.seconds),
+        };
         Report {
             outcome: closing.outcome,
-            nodes_rotated: self.groups.values().map(|g| g.rotated).sum(),
+            nodes_rotated: rotated,
+            replacements_failed: self.failed.clone(),
             nodes_skipped: self.held.iter().chain(&self.skipped).map(|(n, why)| (n.clone(), why.clone())).collect(),
             duration_s,
-            lower_bound_s: bound.seconds,
-            bottleneck: bound.bottleneck.to_string().into(),
+            lower_bound_s,
+            bottleneck,
             evictions: self.evictions,
             pods_moved: self.evictions - self.again,
             pods_moved_twice: self.again,
@@ -265,7 +307,7 @@ impl Summary {
             stages: self.stages.iter().map(|(name, samples)| (Text::from(*name), percentiles(samples))).collect(),
             critical_path: self.critical_path(),
             fixes: Vec::new(),
-            time_lost: self.time_lost(duration_s - bound.seconds),
+            time_lost,
             left_behind: closing.left_behind,
         }
     }
@@ -299,25 +341,46 @@ impl Summary {
         };
         seen.map(name).collect()
     }
+}
 
-    /// Largest first, cut so that no more is explained than was lost; what is left has no name.
-    fn time_lost(&self, lost: f64) -> Vec<TimeLost> {
-        let mut left = lost.max(0.0);
-        let mut charges: Vec<_> = self.lost.iter().filter(|(_, s)| **s >= 1.0).collect();
-        charges.sort_by(|a, b| b.1.total_cmp(a.1));
-        let mut explained = Vec::new();
-        for (what, seconds) in charges {
-            let seconds = seconds.min(left);
-            left -= seconds;
-            if seconds >= 1.0 {
-                explained.push(TimeLost { what: what.clone(), seconds });
-            }
+/// Largest first, cut so that no more is explained than was lost; what is left has no name.
+fn explained(charges: &BTreeMap<Text, f64>, lost: f64) -> Vec<TimeLost> {
+    let mut left = lost.max(0.0);
+    let mut charges: Vec<_> = charges.iter().filter(|(_, s)| **s >= 1.0).collect();
+    charges.sort_by(|a, b| b.1.total_cmp(a.1));
+    let mut explained = Vec::new();
+    for (what, seconds) in charges {
+        let seconds = seconds.min(left);
+        left -= seconds;
+        if seconds >= 1.0 {
+            explained.push(TimeLost { what: what.clone(), seconds });
         }
-        if left >= 1.0 {
-            explained.push(TimeLost { what: "differences between nodes, and not told apart".into(), seconds: left });
-        }
-        explained
     }
+    if left >= 1.0 {
+        explained.push(TimeLost { what: "differences between nodes, and not told apart".into(), seconds: left });
+    }
+    explained
+}
+
+/// What a run that rotates no node spends its time on: the furthest of what is waited for.
+fn spending(waits: &[Wait]) -> Option<Text> {
+    let named = waits.iter().filter_map(|w| {
+        Some(match &w.reason {
+            WaitReason::DaemonSet { daemonset, .. } => (0, format!("DaemonSet {daemonset} on a new node")),
+            WaitReason::StartupTaint { taint } => (1, format!("startup taint {taint} of a new node")),
+            WaitReason::Budget { budget, .. } => (2, format!("disruption budget {budget}")),
+            WaitReason::Paused => (3, "paused".to_owned()),
+            WaitReason::NodeReady { .. } | WaitReason::NodeLacks { .. } => (4, "a new node to be Ready".to_owned()),
+            WaitReason::Join => (5, "a new node to register".to_owned()),
+            WaitReason::Soak { .. } => (6, "a new node to stay functional".to_owned()),
+            WaitReason::Launch { failure: Some(why), .. } => (7, format!("launches that failed: {why}")),
+            WaitReason::Launch { .. } => (8, "an instance to be launched".to_owned()),
+            WaitReason::PodTermination { .. } | WaitReason::VolumeDetach { .. } => (9, "pods to end".to_owned()),
+            WaitReason::Termination => (10, "an instance to be gone".to_owned()),
+            _ => return None,
+        })
+    });
+    named.min().map(|(_, what)| what.into())
 }
 
 /// The nodes that blocks hold, those of others aside.
