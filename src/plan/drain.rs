@@ -62,6 +62,7 @@ pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, let_go: &BTree
             }
             Standing::Busy { culprit } => {
                 pass.show(id, member, Stage::Draining, since);
+                terminate::foresee(pass, group, id);
                 deregister::is_excluded(pass, group, node, member);
                 deadlines::drain(pass, group, node, &culprit);
             }

@@ -23,6 +23,7 @@ fn policy(surge: u32) -> Policy {
 }
 
 fn golden(name: &str, what: &str, world: World) {
+    assert_eq!(world.avoidable, 0, "{name}: pods were moved twice that could have been moved once");
     let told = format!("# {}\n\n{what}\n\n```text\n{}```\n", name.replace('-', " "), world.story());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(format!("{name}.md"));
     if std::env::var_os("UPDATE_GOLDENS").is_some() {
