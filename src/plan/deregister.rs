@@ -12,8 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::group::Group;
 use super::pass::{Pass, after};
 use super::{ActionReason, Stage, Subject, WaitReason, changes, drain};
-use crate::model::{Attachment, Node, NodeMark, marks};
-use crate::observe::Member;
+use crate::model::{Attachment, Node, NodeGroup, NodeMark, marks};
+use crate::observe::{Member, Snapshot};
 
 /// Takes the node out of its load balancers once a functional replacement of its zone serves (or one of the
 /// group, where its zone is getting none); whether it is out, or in none.
@@ -57,7 +57,7 @@ fn is_out(group: &Group<'_>, node: &Node) -> bool {
 
 /// Whether the load balancers have let go of a drained node; else the wait is named, and the node marked.
 pub(super) fn is_over(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node) -> bool {
-    let Some((of, delay_s)) = longest(pass, group) else { return true };
+    let Some((of, delay_s)) = longest(pass.snapshot, group.record) else { return true };
     let Some(until) = since(node).and_then(|s| after(s, SignedDuration::from_secs(delay_s.into()))) else {
         return true;
     };
@@ -73,9 +73,9 @@ pub(super) fn is_over(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node) -> bo
 }
 
 /// The attachment that takes longest to let go.
-fn longest<'a>(pass: &Pass<'_>, group: &Group<'a>) -> Option<(&'a Attachment, u32)> {
-    let delay = |of: &'a Attachment| (of, pass.snapshot.delays.get(of).copied().unwrap_or(Attachment::DEFAULT_DELAY_S));
-    group.record.attachments.iter().map(delay).max_by_key(|(_, delay)| *delay)
+pub(super) fn longest<'a>(snapshot: &Snapshot, group: &'a NodeGroup) -> Option<(&'a Attachment, u32)> {
+    let delay = |of: &'a Attachment| (of, snapshot.delays.get(of).copied().unwrap_or(Attachment::DEFAULT_DELAY_S));
+    group.attachments.iter().map(delay).max_by_key(|(_, delay)| *delay)
 }
 
 /// Since when the label is on. One that somebody else put on has no date; it was there when the drain began, or

@@ -102,6 +102,8 @@ pub fn preview(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Preview 
             x: stages.terminate_s,
             chain: None,
         };
+        let delay = super::deregister::longest(snapshot, record).map_or(0, |(_, delay)| delay);
+        let load = if policy.max_drains.is_none() { letting_go(load, delay.into()) } else { load };
         let expected_s = expected(bound::lower_bound(std::slice::from_ref(&load), None).seconds);
         loads.push(load);
         left_over |= !held && record.tags.keys().any(|k| k.starts_with("fastnode:"));
@@ -118,6 +120,15 @@ pub fn preview(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Preview 
     };
     let (expected_s, lower_bound_s) = (expected(seconds), seconds);
     Preview { groups, blocks: plan.blocks, finding, stages, expected_s, lower_bound_s, bottleneck }
+}
+
+/// The slower of two ways to see a group behind load balancers: its drains as they are, or as long as the load
+/// balancers take to let go, which holds the room of surge and unavailable but no drain slot.
+fn letting_go(load: GroupLoad, delay: f64) -> GroupLoad {
+    let room = load.drains.max(load.surge + load.unavailable);
+    let slow = GroupLoad { d: load.d.max(delay), drains: room, ..load.clone() };
+    let seconds = |load: &GroupLoad| bound::lower_bound(std::slice::from_ref(load), None).seconds;
+    if seconds(&slow) > seconds(&load) { slow } else { load }
 }
 
 /// Stages vary about their means, and every wait for the slowest of several is longer than the mean: a tenth.

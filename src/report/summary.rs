@@ -401,6 +401,7 @@ fn charge(groups: &BTreeMap<GroupName, Progress>, waits: &[Wait]) -> Option<Text
     let budget = || {
         waits.iter().find_map(|w| match &w.reason {
             WaitReason::Budget { budget, .. } => Some(format!("disruption budget {budget}").into()),
+            WaitReason::Deregistration { of, .. } => Some(format!("{of} letting go of drained nodes").into()),
             _ => None,
         })
     };

@@ -81,3 +81,15 @@ fn a_label_of_other_hands_stays_and_counts_from_the_drains_beginning() {
     assert_eq!(world.play(), Some(Verdict::Done));
     assert!(world.story().contains("workers-a1 waits for the deregistration delay of target group web"));
 }
+
+#[test]
+fn the_expected_time_counts_with_the_delay() {
+    let expected = |delay| {
+        let mut world = balanced(policy(1), Some(delay));
+        world.snapshot.refresh(&world.policy);
+        fastnode::plan::preview(&world.policy, &world.snapshot, world.now).expected_s
+    };
+    // A surge of one: each of the four nodes holds its place until it is let go.
+    assert!(expected(600) > 4.0 * 600.0, "{}", expected(600));
+    assert!((expected(0) - expected(1)).abs() < 1e-9, "what is over before the drain costs nothing");
+}
