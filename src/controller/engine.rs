@@ -86,7 +86,11 @@ where
     K: Cluster + 'static,
 {
     let id = history::rotation_id(&world, ports.clock.now(), settings);
-    let begun = begin(ports, settings, &id, &world.snapshot).await;
+    let begun = tokio::select! {
+        biased;
+        signal = interrupted(&mut interrupt) => Err(Error::Interrupted(signal)),
+        begun = begin(ports, settings, &id, &world.snapshot) => begun,
+    };
     let (record, resumed) = match begun {
         Ok(begun) => begun,
         Err(e) => {
@@ -273,7 +277,12 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     }
 
     async fn turn(&mut self, interrupt: &mut watch::Receiver<Option<Interrupt>>) -> Ending {
-        if let Some(ending) = self.catch_up().await {
+        let caught_up = tokio::select! {
+            biased;
+            signal = interrupted(interrupt) => return Ending::Interrupted(signal),
+            caught_up = self.catch_up() => caught_up,
+        };
+        if let Some(ending) = caught_up {
             return ending;
         }
         let mut facts = Vec::with_capacity(BATCH);
