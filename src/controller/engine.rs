@@ -437,7 +437,6 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 self.source.pace.end(Instant::now());
                 self.rejected = 0;
                 self.again |= std::mem::take(&mut self.held);
-                self.look_up_overdue(now);
             }
             Answer::Targets(targets) => {
                 for (group, target) in targets {
@@ -477,14 +476,17 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
 
     /// Launches that should have shown by now: the activities say why they have not.
     fn look_up_overdue(&mut self, now: Timestamp) {
+        // Early enough to be told when the time to join is over.
+        let join = self.policy.join_timeout.limit().map_or(LAUNCH_OVERDUE, |limit| limit / 2);
+        let overdue = LAUNCH_OVERDUE.min(join);
         for wait in &self.plan.waits {
             let (Some(group), WaitReason::Launch { .. }, Some(since)) = (group_of(wait), &wait.reason, wait.since)
             else {
                 continue;
             };
             let last = self.looked_up.get(group).copied().unwrap_or(since).max(since);
-            if now.duration_since(last) >= LAUNCH_OVERDUE {
-                self.source.read_activities(group.clone(), since);
+            if now.duration_since(last) >= overdue {
+                self.source.read_activities(group.clone(), prepare::by_aws(since));
                 self.looked_up.insert(group.clone(), now);
             }
         }
@@ -527,6 +529,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 self.voice.say(clock, event).await;
             }
             self.voice.tick(clock);
+            self.look_up_overdue(clock);
         }
         self.voice.show(&self.plan, clock);
         if self.source.pace.due().is_some_and(|due| due <= instant) {
