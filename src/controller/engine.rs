@@ -72,12 +72,12 @@ pub(super) async fn interrupted(interrupt: &mut watch::Receiver<Option<Interrupt
     }
 }
 
-/// Rotates, from the lock on.
+/// Rotates, from the lock on; or, to `abort`, ends what was begun.
 pub(super) async fn run<C, K>(
     (ports, settings): (&Ports<C, K>, &Settings),
     world: World<C>,
     preview: &Preview,
-    lock: Lock<K>,
+    (lock, abort): (Lock<K>, bool),
     mut voice: Voice,
     mut interrupt: watch::Receiver<Option<Interrupt>>,
 ) -> Result<Report, Error>
@@ -99,7 +99,7 @@ where
         }
     };
     let mut engine = Engine::new((ports, settings), world, &lock, record, voice);
-    engine.start(resumed).await;
+    engine.start(resumed, abort).await;
     let ending = engine.turn(&mut interrupt).await;
     let mut own = None;
     let result = match ending {
@@ -182,6 +182,10 @@ pub(super) struct Engine<'a, C, K> {
     pub(super) leaving: Option<OwnPod>,
     /// On request: drains in hand finish, nothing new is begun.
     pub(super) paused: bool,
+    /// On request: nothing new is begun, and everything is put back.
+    pub(super) aborting: bool,
+    /// Why it ends has been told.
+    pub(super) ending: Option<Verdict>,
     /// Plan again then, though nothing may have changed: the plan's own wake, or the lock was not certain.
     pub(super) wake: Option<Instant>,
     pub(super) tick: Instant,
@@ -228,6 +232,8 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             held: false,
             leaving: None,
             paused: false,
+            aborting: false,
+            ending: None,
             wake: None,
             tick: now + TICK,
             resolve: now,
@@ -262,7 +268,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         None
     }
 
-    async fn start(&mut self, resumed: bool) {
+    async fn start(&mut self, resumed: bool, abort: bool) {
         if !resumed {
             self.changes.afresh();
         }
@@ -273,7 +279,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let now = self.ports.clock.now();
         self.voice.say(now, EventKind::RotationStarted { rotation, resumed, outdated }).await;
         let request = self.lock.1.borrow_and_update().request.clone();
-        self.asked(request.as_deref()).await;
+        self.asked(if abort { Some(lock::ABORT) } else { request.as_deref() }).await;
     }
 
     async fn turn(&mut self, interrupt: &mut watch::Receiver<Option<Interrupt>>) -> Ending {
@@ -341,13 +347,20 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     /// What a user asked of the running rotation, by the Lease's annotation.
     async fn asked(&mut self, request: Option<&str>) {
         let now = self.ports.clock.now();
-        let paused = request == Some(lock::PAUSE);
+        self.aborting |= request == Some(lock::ABORT);
+        // What is being put back is not held up.
+        let paused = request == Some(lock::PAUSE) && !self.aborting;
         if std::mem::replace(&mut self.paused, paused) != paused {
             let kind = if paused { EventKind::RotationPaused } else { EventKind::RotationResumed };
             self.voice.say(now, kind).await;
             self.again = true;
         }
-        if request == Some(lock::ABORT) && self.record.current().ending.is_none() {
+    }
+
+    /// Writes down that the rotation ends on request, until that is in the record.
+    fn record_abort(&mut self, now: Timestamp) {
+        let wanted = self.aborting && self.record.current().ending.is_none();
+        if wanted && !self.snapshot.in_flight.contains_key(&ActionKey::Record) {
             self.snapshot.in_flight.insert(ActionKey::Record, InFlight { since: now });
             self.executor.begin(Action::Record {
                 skipped: BTreeMap::new(),
@@ -507,6 +520,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             });
             self.source.read_targets(targets);
         }
+        self.record_abort(clock);
         let woken = self.wake.is_some_and(|at| at <= instant);
         let changed = self.snapshot.refresh(self.policy);
         if changed && self.is_strayed() {
@@ -545,6 +559,10 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     /// Tells what a plan changes, and hands over its actions.
     async fn follow(&mut self, plan: Plan, now: Timestamp) {
         let mut events = Vec::new();
+        let why = self.snapshot.rotation.as_ref().and_then(|r| r.ending);
+        if why.is_some() && std::mem::replace(&mut self.ending, why) != why {
+            events.extend(why.map(|why| EventKind::RotationEnding { why }));
+        }
         plan.actions.iter().for_each(|action| self.changes.note(action));
         self.changes.compare(&plan, &self.snapshot, now, &mut events);
         let expecting = plan.progress.values().any(|p| p.arriving > 0 || p.leaving > 0);
@@ -576,8 +594,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             self.wake_by(instant + UNCERTAIN);
             return;
         }
-        // Planned again on `resume`.
-        if self.paused && begins_something(&planned.action) {
+        // Planned again on `resume`, or once the record says that it ends.
+        let holds = self.paused || (self.aborting && self.record.current().ending.is_none());
+        if holds && begins_something(&planned.action) {
             return;
         }
         if !self.is_read(&planned.action, instant) {

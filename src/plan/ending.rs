@@ -101,7 +101,7 @@ pub(super) fn cannot_give_back(pass: &Pass<'_>, group: &Group<'_>) -> bool {
     let under_way = group.arriving + group.failing + group.missing > 0
         || !(view.draining.is_empty() && view.returning.is_empty() && group.picked.is_empty())
         || !drain::returns_failed(pass, group).is_empty();
-    !under_way && (zones::newest(pass, group).is_none() || group.serving() <= group.promised())
+    !under_way && (zones::surplus(pass, group).is_none() || group.serving() <= group.promised())
 }
 
 /// Gives back one instance of the surge: a failed one first; else one more old node makes way; else the newest
@@ -122,7 +122,7 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
                 pass.show(id, member, Stage::Deregistering, drain::began(node));
             }
             Standing::Drained => {
-                pass.show(id, member, Stage::Drained, drain::began(node));
+                pass.show(id, member, deregister::left(group), drain::began(node));
                 terminate::shrink(pass, group, id, Some(node), ActionReason::GivingBack);
             }
             Standing::Busy { culprit } => {
@@ -147,12 +147,12 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             return;
         }
     }
-    let Some(id) = zones::newest(pass, group) else { return };
+    let Some(id) = zones::surplus(pass, group) else { return };
     let (functional, promised) = (group.serving(), group.promised());
     if functional <= promised {
         return;
     }
-    let node = derived.members.get(id).and_then(|m| drain::node_of(pass, m));
+    let node = derived.members.get(&id).and_then(|m| drain::node_of(pass, m));
     if let Some(node) = node {
         let why = "the surge is given back";
         pass.act(changes::cordon(node, &pass.rotation.id, why, pass.now), ActionReason::GivingBack);

@@ -440,6 +440,13 @@ fn cordon<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, id: &InstanceId, choic
     let derived = pass.derived;
     let Some(member) = derived.members.get(id) else { return false };
     let Some(node) = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n)) else { return false };
+    let surplus = zones::surplus_after(pass, group, id);
+    if let Some(surplus) = surplus.and_then(|id| derived.members.get(&id)).filter(|m| !m.tainted)
+        && let Some(node) = drain::node_of(pass, surplus)
+    {
+        pass.act(changes::soft_taint(node), ActionReason::Surplus);
+        return false;
+    }
     let outdated = member.outdated.clone();
     let words = outdated.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let reason = match choice.replaced {

@@ -111,6 +111,8 @@ pub enum ActionReason {
     ReplacementFunctional,
     /// The canary passed: evicted pods should prefer new nodes.
     CanaryPassed,
+    /// A replacement that will be given back: evicted pods should prefer those that stay.
+    Surplus,
     /// It is outdated and a functional replacement allows its drain.
     Drain {
         /// Why it is outdated.

@@ -43,6 +43,7 @@ impl fmt::Display for ActionReason {
             Self::ReplacementJoined => f.write_str("a replacement registered"),
             Self::ReplacementFunctional => f.write_str("it passed the gate"),
             Self::CanaryPassed => f.write_str("the canary passed: evicted pods should prefer new nodes"),
+            Self::Surplus => f.write_str("it will be given back: evicted pods should prefer those that stay"),
             Self::Drain { outdated, zone } => {
                 list(f, outdated)?;
                 write!(f, "; a replacement is functional in {zone}")

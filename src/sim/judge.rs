@@ -49,7 +49,7 @@ pub struct Counts {
     pub evictions: u64,
     /// Of pods that had been moved by an eviction before.
     pub moved_twice: u64,
-    /// Of these, put on an outdated node though a current one had room.
+    /// Of these, those that another functional node on the target, which stays, could have taken the first time.
     pub moved_twice_avoidably: u64,
     /// Pods that went down with their node, not evicted.
     pub killed: u64,
@@ -195,7 +195,8 @@ impl World {
         if pod.record.deleting.is_some() || matches!(pod.origin, Origin::Daemon(_)) {
             return;
         }
-        let (moves, badly) = (pod.moves, pod.placed_badly);
+        let stays = |node: usize| !self.nodes[node].gone && !self.nodes[node].record.unschedulable;
+        let (moves, badly) = (pod.moves, pod.alternative.is_some_and(stays));
         self.judge.counts.evictions += 1;
         if moves > 0 {
             self.judge.counts.moved_twice += 1;
@@ -228,7 +229,7 @@ impl World {
         let counts = &self.judge.counts;
         if counts.moved_twice_avoidably * 20 > counts.evictions {
             found.push(format!(
-                "{} of {} evicted pods were moved twice though a new node had room the first time",
+                "{} of {} evicted pods were moved twice though a new node that stays could have taken them the first time",
                 counts.moved_twice_avoidably, counts.evictions
             ));
         }

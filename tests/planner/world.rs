@@ -53,6 +53,10 @@ pub struct World {
     lines: String,
     told: BTreeSet<String>,
     moves: BTreeMap<Text, u32>,
+    /// For a pod that has moved, another new node that could have taken it.
+    alternatives: BTreeMap<Text, NodeName>,
+    /// Second moves of pods that such a node, still there, could have taken the first time.
+    pub avoidable: u32,
     pub own: BTreeMap<GroupName, u32>,
     /// Stop when an action's words contain this, with its effect but not its fold: a crash.
     pub crash_at: Option<&'static str>,
@@ -114,6 +118,8 @@ impl World {
             lines: String::new(),
             told: BTreeSet::new(),
             moves: BTreeMap::new(),
+            alternatives: BTreeMap::new(),
+            avoidable: 0,
             own: BTreeMap::new(),
             crash_at: None,
             promise: true,
@@ -287,6 +293,8 @@ impl World {
     pub fn story(mut self) -> String {
         let twice = self.moves.values().filter(|m| **m > 1).count();
         let moved = self.moves.len();
+        let avoidable = self.avoidable;
+        let twice = if twice > 0 { format!("{twice}, avoidably {avoidable}") } else { "0".to_owned() };
         let _ = writeln!(self.lines, "\npods moved: {moved}, more than once: {twice}");
         for group in self.snapshot.groups.values() {
             let zones: Vec<String> = group
@@ -593,6 +601,13 @@ impl World {
         let node = self.snapshot.nodes.values().filter(fits).min_by_key(load).map(|n| n.name.clone());
         let origin: Text = old.labels.get("origin").cloned().unwrap_or_else(|| old.key.name.clone());
         *self.moves.entry(origin.clone()).or_default() += 1;
+        let known = self.alternatives.remove(&origin).and_then(|n| self.snapshot.nodes.get(&n));
+        self.avoidable += u32::from(known.is_some_and(|n| fits(&n) && self.is_current(n)));
+        let new = |n: &&Node| fits(n) && self.is_current(n);
+        let other = self.snapshot.nodes.values().filter(new).find(|n| Some(&n.name) != node.as_ref());
+        if let Some(other) = other.map(|n| n.name.clone()) {
+            self.alternatives.insert(origin.clone(), other);
+        }
         let new = self.add_pod(&app, node.as_ref(), |pod| {
             let mut labels = (*pod.labels).clone();
             labels.insert("origin".into(), origin);
@@ -600,6 +615,17 @@ impl World {
             (pod.phase, pod.flags.ready) = (Phase::Pending, false);
         });
         self.later(5, Next::PodReady(new));
+    }
+
+    /// Whether a node was launched from what its group launches now.
+    fn is_current(&self, node: &Node) -> bool {
+        let instance = node.instance.as_ref().and_then(|id| self.snapshot.instances.get(id));
+        instance.is_some_and(|i| match (&self.snapshot.groups[&i.group].target, &i.source) {
+            (Target::Template(target), LaunchSource::Template { version, .. }) => {
+                target.resolved.as_ref() == Some(version)
+            }
+            _ => false,
+        })
     }
 
     /// What the disruption controller counts.
