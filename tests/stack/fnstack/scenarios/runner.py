@@ -31,6 +31,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "killed-twice": interruptions.killed_twice,
     "terminated": interruptions.terminated,
     "two-at-once": interruptions.two_at_once,
+    "aborted": interruptions.aborted,
     "own-node": job.own_node,
     "rotate-20": rotations.rotate_20,
 }
