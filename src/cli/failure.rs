@@ -154,6 +154,8 @@ impl From<controller::Error> for Failure {
             Error::Invariant(_) => Self::new(Exit::Stopped, message).hint(
                 "this is a bug in fastnode; nothing was done after it was noticed, and the next run goes on from here",
             ),
+            Error::Stuck { .. } => Self::new(Exit::Stopped, message)
+                .hint("mend what it says and run it again: it goes on from what it finds"),
             Error::OwnNode { .. } | Error::OnOwnNode { .. } => {
                 Self::new(Exit::Incomplete, message).hint("run it again on another node: it goes on from what it finds")
             }

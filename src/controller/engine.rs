@@ -57,7 +57,7 @@ pub(super) enum Ending {
     Violated(Violation),
     LockLost(String),
     OwnNode(OwnPod),
-    NoAccess(Error),
+    Failed(Error),
 }
 
 /// Waits for a signal; for ever, if whoever could send one is gone.
@@ -117,7 +117,7 @@ where
             Err(Error::Invariant(violation))
         }
         Ending::LockLost(holder) => Err(Error::Locked { holder, since: None, rotation: None }),
-        Ending::NoAccess(e) => {
+        Ending::Failed(e) => {
             engine.let_acts_end().await;
             Err(e)
         }
@@ -182,8 +182,9 @@ pub(super) struct Engine<'a, C, K> {
     pub(super) leaving: Option<OwnPod>,
     /// On request: drains in hand finish, nothing new is begun.
     pub(super) paused: bool,
-    /// On request: nothing new is begun, and everything is put back.
-    pub(super) aborting: bool,
+    /// How it is to end, on request or because something fails again and again: nothing new is begun, and
+    /// everything is put back.
+    pub(super) wanted: Option<Verdict>,
     /// Why it ends has been told.
     pub(super) ending: Option<Verdict>,
     /// Plan again then, though nothing may have changed: the plan's own wake, or the lock was not certain.
@@ -232,7 +233,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             held: false,
             leaving: None,
             paused: false,
-            aborting: false,
+            wanted: None,
             ending: None,
             wake: None,
             tick: now + TICK,
@@ -347,9 +348,11 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     /// What a user asked of the running rotation, by the Lease's annotation.
     async fn asked(&mut self, request: Option<&str>) {
         let now = self.ports.clock.now();
-        self.aborting |= request == Some(lock::ABORT);
+        if request == Some(lock::ABORT) {
+            self.wanted = Some(Verdict::Aborted);
+        }
         // What is being put back is not held up.
-        let paused = request == Some(lock::PAUSE) && !self.aborting;
+        let paused = request == Some(lock::PAUSE) && self.wanted.is_none();
         if std::mem::replace(&mut self.paused, paused) != paused {
             let kind = if paused { EventKind::RotationPaused } else { EventKind::RotationResumed };
             self.voice.say(now, kind).await;
@@ -357,17 +360,17 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
     }
 
-    /// Writes down that the rotation ends on request, until that is in the record.
-    fn record_abort(&mut self, now: Timestamp) {
-        let wanted = self.aborting && self.record.current().ending.is_none();
-        if wanted && !self.snapshot.in_flight.contains_key(&ActionKey::Record) {
+    /// Writes down that the rotation is to end, until that is in the record.
+    fn record_end(&mut self, now: Timestamp) {
+        let wanted = self.wanted.filter(|_| self.record.current().ending.is_none());
+        if wanted.is_some() && !self.snapshot.in_flight.contains_key(&ActionKey::Record) {
             self.snapshot.in_flight.insert(ActionKey::Record, InFlight { since: now });
             self.executor.begin(Action::Record {
                 skipped: BTreeMap::new(),
                 failed: BTreeMap::new(),
                 protection: BTreeMap::new(),
                 targets: BTreeMap::new(),
-                ending: Some(Verdict::Aborted),
+                ending: wanted,
             });
         }
     }
@@ -468,7 +471,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 self.targets.failed();
                 return self.unheard(e, events);
             }
-            Answer::WatchRefused(e) => return Some(Ending::NoAccess(Error::Cluster(e))),
+            Answer::WatchRefused(e) => return Some(Ending::Failed(Error::Cluster(e))),
         }
         None
     }
@@ -481,7 +484,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             self.rejected += 1;
         }
         if prepare::is_denied(&e) || self.rejected >= CREDENTIALS {
-            return Some(Ending::NoAccess(Error::Cloud(e)));
+            return Some(Ending::Failed(Error::Cloud(e)));
         }
         events.push(EventKind::Error { message: e.to_string(), fatal: false });
         None
@@ -520,7 +523,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             });
             self.source.read_targets(targets);
         }
-        self.record_abort(clock);
+        self.record_end(clock);
         let woken = self.wake.is_some_and(|at| at <= instant);
         let changed = self.snapshot.refresh(self.policy);
         if changed && self.is_strayed() {
@@ -595,7 +598,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             return;
         }
         // Planned again on `resume`, or once the record says that it ends.
-        let holds = self.paused || (self.aborting && self.record.current().ending.is_none());
+        let holds = self.paused || (self.wanted.is_some() && self.record.current().ending.is_none());
         if holds && begins_something(&planned.action) {
             return;
         }

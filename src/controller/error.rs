@@ -51,6 +51,14 @@ pub enum Error {
     /// The plan was about to break a rule that must hold.
     #[error("stopped before a rule was broken: {0}")]
     Invariant(Violation),
+    /// What had to be done failed again and again, and what was begun could not be put back either.
+    #[error("failed to {what}, again and again: {fault}")]
+    Stuck {
+        /// The action.
+        what: String,
+        /// How it failed last.
+        fault: String,
+    },
     /// A signal; everything is left so that the next run continues.
     #[error("interrupted")]
     Interrupted(Interrupt),
@@ -71,6 +79,8 @@ pub enum ErrorKind {
     OwnNode,
     /// An invariant stopped it.
     Invariant,
+    /// Something failed again and again.
+    Stuck,
     /// A signal.
     Interrupted(Interrupt),
 }
@@ -85,6 +95,7 @@ impl Error {
             Self::Locked { .. } => ErrorKind::Locked,
             Self::OwnNode { .. } | Self::OnOwnNode { .. } => ErrorKind::OwnNode,
             Self::Invariant(_) => ErrorKind::Invariant,
+            Self::Stuck { .. } => ErrorKind::Stuck,
             Self::Interrupted(signal) => ErrorKind::Interrupted(*signal),
         }
     }

@@ -1,16 +1,21 @@
 //! What came back from the executor, taken into the snapshot, the pauses and the events.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::engine::{CREDENTIALS, Ending, Engine};
-use super::{history, prepare};
+use super::{Error, history, prepare};
 use crate::cloud::{self, Cloud};
 use crate::cluster::{self, Cluster};
 use crate::event::EventKind;
 use crate::execute::{Fault, Outcome};
 use crate::model::{Text, Uid};
-use crate::plan::{Action, ActionKey};
+use crate::plan::{Action, ActionKey, Verdict};
+use crate::policy::OnStuck;
+
+/// An action that has failed for so long, tried at most every 45 s, will not succeed: the rotation ends, and after as
+/// long again what is left to put back is left to the next run. `--on-stuck wait` tries on.
+const PERSISTENT: SignedDuration = SignedDuration::from_mins(15);
 
 impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
     /// Takes in an outcome.
@@ -82,14 +87,27 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         now: Timestamp,
         events: &mut Vec<EventKind>,
     ) -> Option<Ending> {
-        let attempts = self.pauses.failed(key, now);
+        let (attempts, since) = self.pauses.failed(key, now);
         if fault.is_access() && (attempts >= CREDENTIALS || !is_credentials(&fault)) {
-            return Some(Ending::NoAccess(history::access(fault, "act")));
+            return Some(Ending::Failed(history::access(fault, "act")));
         }
         // Told once, and again each time the attempts have doubled.
         if attempts.is_power_of_two() {
             let message = format!("failed to {}: {fault}", action);
             events.push(EventKind::Error { message, fatal: false });
+        }
+        let failing = now.duration_since(since);
+        if failing >= PERSISTENT && self.policy.on_stuck != OnStuck::Wait {
+            let ends = self.record.current().ending.is_some();
+            if ends || failing >= PERSISTENT * 2 {
+                return Some(Ending::Failed(Error::Stuck { what: action.to_string(), fault: fault.to_string() }));
+            }
+            if self.wanted.is_none() {
+                let minutes = failing.as_mins();
+                let message = format!("failed to {action} for {minutes} min, so the rotation ends: {fault}");
+                events.push(EventKind::Error { message, fatal: false });
+                self.wanted = Some(Verdict::Stuck);
+            }
         }
         self.follow_up(action);
         if let Action::Resize { group, .. } | Action::Terminate { group, decrement: Some(_), .. } = action

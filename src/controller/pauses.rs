@@ -16,12 +16,15 @@ use crate::plan::ActionKey;
 
 const FIRST: f64 = 1.0;
 const LONGEST: f64 = 30.0;
+/// So long after it was due again, an action that fails has failed anew, not still.
+const OCCASION: SignedDuration = SignedDuration::from_mins(5);
 /// What the API server asks for while a budget has not been observed (eviction.go).
 const UNOBSERVED_SECONDS: u32 = 10;
 
 #[derive(Clone, Copy, Debug)]
 struct Round {
     attempts: u32,
+    since: Timestamp,
     until: Timestamp,
 }
 
@@ -45,13 +48,15 @@ impl Pauses {
         }
     }
 
-    /// An action failed: so many times in a row now. It is due again after its pause.
-    pub(super) fn failed(&mut self, key: &ActionKey, now: Timestamp) -> u32 {
-        let attempts = self.failed.get(key).map_or(1, |r| r.attempts.saturating_add(1));
+    /// An action failed: so many times in a row now, the first time then. It is due again after its pause.
+    pub(super) fn failed(&mut self, key: &ActionKey, now: Timestamp) -> (u32, Timestamp) {
+        // One that was not tried again when it was due failed on another occasion.
+        let before = self.failed.get(key).filter(|r| now.duration_since(r.until) < OCCASION);
+        let (attempts, since) = before.map_or((1, now), |r| (r.attempts.saturating_add(1), r.since));
         let until = self.after(attempts, now);
-        self.failed.insert(key.clone(), Round { attempts, until });
+        self.failed.insert(key.clone(), Round { attempts, since, until });
         self.due.insert((until, key.clone()));
-        attempts
+        (attempts, since)
     }
 
     /// An action succeeded.
@@ -118,7 +123,7 @@ impl Pauses {
             Some(round) if now < round.until => *round,
             round => {
                 let attempts = round.map_or(1, |r| r.attempts.saturating_add(1));
-                Round { attempts, until: self.after(attempts, now) }
+                Round { attempts, since: now, until: self.after(attempts, now) }
             }
         };
         self.budgets.insert(budget, round);
@@ -226,7 +231,7 @@ mod tests {
         let mut now = at(0);
         let mut lengths = vec![];
         for attempt in 1..=8 {
-            assert_eq!(pauses.failed(&key, now), attempt);
+            assert_eq!(pauses.failed(&key, now).0, attempt);
             assert!(pauses.over(now).is_empty());
             let next = pauses.next().unwrap();
             lengths.push(next.duration_since(now).as_secs_f64());
@@ -235,6 +240,6 @@ mod tests {
         }
         assert!(lengths[0] < 1.5 && lengths.iter().all(|l| *l <= 45.0) && lengths[7] >= 30.0, "{lengths:?}");
         pauses.succeeded(&key);
-        assert_eq!(pauses.failed(&key, now), 1);
+        assert_eq!(pauses.failed(&key, now).0, 1);
     }
 }
