@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -88,24 +88,36 @@ pub struct State {
 }
 
 /// Says whether an act may be begun.
+///
+/// The monotonic clock stands still while a machine sleeps, so the system's clock has to agree: it can only make
+/// the deadline come sooner.
 #[derive(Clone, Debug)]
 pub struct Guard {
-    until: Rc<Cell<Option<Instant>>>,
+    until: Rc<Cell<Option<(Instant, Timestamp)>>>,
+    clock: Clock,
 }
 
 impl Guard {
     /// A guard that expires at `until`.
-    pub fn until(until: Instant) -> Self {
-        Self { until: Rc::new(Cell::new(Some(until))) }
+    pub fn until(until: Instant, clock: Clock) -> Self {
+        let guard = Self { until: Rc::new(Cell::new(None)), clock };
+        guard.extend(until);
+        guard
     }
 
     /// Whether the lock is still ours for certain.
     pub fn may_act(&self) -> bool {
-        self.until.get().is_some_and(|until| Instant::now() < until)
+        self.until.get().is_some_and(|(until, slept)| Instant::now() < until && self.clock.stamp() < slept)
     }
 
     fn extend(&self, until: Instant) {
-        self.until.set(Some(until));
+        self.until.set(Some((until, self.by_system(until))));
+    }
+
+    /// The same moment by the system's clock, were that to run as evenly.
+    fn by_system(&self, until: Instant) -> Timestamp {
+        let left = SignedDuration::try_from(until.saturating_duration_since(Instant::now()));
+        self.clock.stamp().checked_add(left.unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
     }
 
     fn revoke(&self) {
@@ -160,7 +172,7 @@ impl<K: Cluster + 'static> Lock<K> {
             version: found.and_then(|l| l.version),
         };
         let lease = take(&*cluster, &key, &taken).await?;
-        let guard = Guard::until(sent + RENEW_DEADLINE);
+        let guard = Guard::until(sent + RENEW_DEADLINE, clock);
         let (tell, state) = watch::channel(State { lost_to: None, request: paused.map(|p| p.to_string()) });
         let lease = Rc::new(RefCell::new(lease));
         let renewals =
@@ -377,5 +389,22 @@ async fn renew<K: Cluster>(
             }
             Ok(Err(_)) | Err(_) => Instant::now() + RETRY_EVERY,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_slept_begins_nothing_on_a_lock_it_has_not_renewed_since() {
+        let guard = Guard::until(Instant::now() + RENEW_DEADLINE, Clock::wall());
+        assert!(guard.may_act());
+        // As if the system's clock had gone on for a minute while ours stood still.
+        let asleep = guard.until.get().map(|(until, system)| (until, system - SignedDuration::from_secs(60)));
+        guard.until.set(asleep);
+        assert!(!guard.may_act());
+        guard.extend(Instant::now() + RENEW_DEADLINE);
+        assert!(guard.may_act());
     }
 }

@@ -86,7 +86,11 @@ where
     K: Cluster + 'static,
 {
     let id = history::rotation_id(&world, ports.clock.now(), settings);
-    let begun = begin(ports, settings, &id, &world.snapshot).await;
+    let begun = tokio::select! {
+        biased;
+        signal = interrupted(&mut interrupt) => Err(Error::Interrupted(signal)),
+        begun = begin(ports, settings, &id, &world.snapshot) => begun,
+    };
     let (record, resumed) = match begun {
         Ok(begun) => begun,
         Err(e) => {
@@ -284,7 +288,12 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     }
 
     async fn turn(&mut self, interrupt: &mut watch::Receiver<Option<Interrupt>>) -> Ending {
-        if let Some(ending) = self.catch_up().await {
+        let caught_up = tokio::select! {
+            biased;
+            signal = interrupted(interrupt) => return Ending::Interrupted(signal),
+            caught_up = self.catch_up() => caught_up,
+        };
+        if let Some(ending) = caught_up {
             return ending;
         }
         let mut facts = Vec::with_capacity(BATCH);
@@ -448,7 +457,6 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 self.source.pace.end(Instant::now());
                 self.rejected = 0;
                 self.again |= std::mem::take(&mut self.held);
-                self.look_up_overdue(now);
             }
             Answer::Targets(targets) => {
                 for (group, target) in targets {
@@ -488,14 +496,17 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
 
     /// Launches that should have shown by now: the activities say why they have not.
     fn look_up_overdue(&mut self, now: Timestamp) {
+        // Early enough to be told when the time to join is over.
+        let join = self.policy.join_timeout.limit().map_or(LAUNCH_OVERDUE, |limit| limit / 2);
+        let overdue = LAUNCH_OVERDUE.min(join);
         for wait in &self.plan.waits {
             let (Some(group), WaitReason::Launch { .. }, Some(since)) = (group_of(wait), &wait.reason, wait.since)
             else {
                 continue;
             };
             let last = self.looked_up.get(group).copied().unwrap_or(since).max(since);
-            if now.duration_since(last) >= LAUNCH_OVERDUE {
-                self.source.read_activities(group.clone(), since);
+            if now.duration_since(last) >= overdue {
+                self.source.read_activities(group.clone(), prepare::by_aws(since));
                 self.looked_up.insert(group.clone(), now);
             }
         }
@@ -539,6 +550,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 self.voice.say(clock, event).await;
             }
             self.voice.tick(clock);
+            self.look_up_overdue(clock);
         }
         self.voice.show(&self.plan, clock);
         if self.source.pace.due().is_some_and(|due| due <= instant) {

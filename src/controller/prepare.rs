@@ -152,7 +152,12 @@ async fn read_steps<C: Cloud, K>(snapshot: &mut Snapshot, ports: &Ports<C, K>) -
 /// From when on the activities of a group tell of the step in its ledger, if it has one.
 pub(super) fn step_since(group: &NodeGroup) -> Option<Timestamp> {
     let step = Ledger::parse(group.tags.get(TAG_SURGE)?).ok()?.step?;
-    step.at.checked_sub(SKEW).ok()
+    Some(by_aws(step.at))
+}
+
+/// From when on AWS's stamps may be later than a time of ours.
+pub(super) fn by_aws(ours: Timestamp) -> Timestamp {
+    ours.checked_sub(SKEW).unwrap_or(ours)
 }
 
 /// Whether the world carries anything of ours that a run would have to put back.

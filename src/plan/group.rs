@@ -386,6 +386,11 @@ pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) 
     if !group.view.untainted.is_empty() && group.proven && !winds_down {
         return false;
     }
+    // Until it is written down whose a change of desired is, the group's own desired may be the higher one.
+    if ledger::has_step(group.record) {
+        pass.wait(group.subject(), WaitReason::AwsBusy { what: "a change of desired is being written down".into() });
+        return false;
+    }
     for _ in 0..most {
         let picked: u32 = group.picked.values().sum();
         if group.view.candidates <= picked {

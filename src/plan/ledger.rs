@@ -45,6 +45,11 @@ pub(super) fn read(pass: &mut Pass<'_>, group: &NodeGroup) -> Reading {
     }
 }
 
+/// Whether the group's tag holds a step, whatever this pass makes of it.
+pub(super) fn has_step(group: &NodeGroup) -> bool {
+    group.tags.get(marks::TAG_SURGE).and_then(|tag| Ledger::parse(tag).ok()).is_some_and(|l| l.step.is_some())
+}
+
 /// Whether the step took effect; `None` where that cannot be told.
 fn settle(pass: &Pass<'_>, group: &NodeGroup, step: &Step) -> Option<bool> {
     let activities = pass.snapshot.activities.get(&group.name).map_or(&[][..], Vec::as_slice);

@@ -45,7 +45,7 @@ async fn rig(guard: Guard) -> Rig {
 }
 
 async fn locked() -> Rig {
-    rig(Guard::until(Instant::now() + Duration::from_secs(3600))).await
+    rig(Guard::until(Instant::now() + Duration::from_secs(3600), Clock::starting_at(START))).await
 }
 
 impl Rig {
@@ -174,7 +174,7 @@ fn desired_that_was_not_set_is_left_with_its_step_in_hand() {
 #[test]
 fn nothing_is_sent_once_the_lock_is_not_certain() {
     run(async {
-        let mut rig = rig(Guard::until(Instant::now())).await;
+        let mut rig = rig(Guard::until(Instant::now(), Clock::starting_at(START))).await;
         for action in [terminate(true), resize(), evict()] {
             assert!(matches!(rig.act(action).await.result, Err(Fault::NotLocked)));
         }

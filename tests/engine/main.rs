@@ -1,6 +1,6 @@
 //! The engine's parts on small fakes of both ports: what is sent, in which order, and never twice.
 
-#![allow(clippy::unwrap_used, reason = "what cannot be set up has failed")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what cannot be set up has failed")]
 
 mod asks;
 mod executor;

@@ -296,3 +296,32 @@ fn a_signal_after_the_own_pod_was_evicted_changes_nothing_more() {
         assert!(snapshot.nodes[&node].unschedulable, "the node stays cordoned");
     });
 }
+
+#[test]
+fn after_a_crash_between_a_step_and_its_fold_nothing_is_cordoned_before_the_step_is_settled() {
+    for action in 1..=8 {
+        on_virtual_time(async {
+            let mut scenario = Scenario::load("small").unwrap();
+            scenario.groups.truncate(1);
+            let mut sim = World::start(&scenario, 7);
+            let (_keep, interrupt) = watch::channel(None);
+            let policy = Policy { surge: Surge::Fixed(Amount::Count(1)), ..Policy::default() };
+            let settings = settings(&scenario, policy);
+            sim.crash_at(action);
+            tokio::select! {
+                biased;
+                played = play(&sim, settings.clone(), interrupt.clone()) => panic!("{:?}", played.result),
+                () = sim.crashed() => {}
+            }
+            sim.revive();
+            sim.crash_no_more();
+            // Meanwhile what was launched becomes functional: there is room for a drain from the first pass on.
+            sleep(Duration::from_secs(300)).await;
+            let resumed = play(&sim, settings, interrupt).await;
+            let outcome = resumed.result.map(|r| r.outcome);
+            assert!(matches!(outcome, Ok(Verdict::Done)), "crashed at action {action}: {outcome:?}");
+            assert_eq!(sim.verdict(), [""; 0]);
+            assert_eq!(sim.left_behind(), [""; 0]);
+        });
+    }
+}

@@ -144,14 +144,15 @@ class Bridge:
     def _join(self, instance: Instance, now: float) -> None:
         name = instance.private_dns(self.options.region)
         tracked = _Tracked(instance, name, now, taints=dict(self.options.startup_taints))
+        # Before its DaemonSets' pods are made, which may be before this call comes back.
+        for listener in self.on_join:
+            listener(name, instance)
         try:
             self._kube.create(self._node(instance, name, tracked.taints))
         except KubeError as error:
             if error.status != 409:
                 raise
         self._nodes[instance.id] = tracked
-        for listener in self.on_join:
-            listener(name, instance)
 
     def _progress(self, node: _Tracked, now: float, daemons: set[str]) -> None:
         if not node.ready:

@@ -42,7 +42,8 @@ class Injector:
         self._cache.stop()
 
     def node_joined(self, name: str) -> None:
-        self._new_nodes.append(name)
+        if name not in self._new_nodes:
+            self._new_nodes.append(name)
 
     def arm(self, *rules: Rule) -> None:
         """From now on nodes count as new from the next one that joins."""

@@ -26,6 +26,8 @@ class Promise:
     extra_ends: int = 0
     # How many instances the groups may end by themselves: somebody else scaled them in.
     taken: int = 0
+    # The group may end unbalanced: then AZRebalance stays suspended, and tagged as ours.
+    unbalanced: bool = False
     # Desired at the end, where somebody else has changed it; else as before.
     desired: dict[str, int] = field(default_factory=dict)
     moved_twice_percent: float = 5.0
@@ -162,7 +164,11 @@ class Witness:
                     {**group, "DesiredCapacity": promise.desired.get(name, group["DesiredCapacity"])}, after[name]
                 )
             ]
-            clause["zones balanced"] = [v for group in after.values() for v in checks.unbalanced(group)]
+            uneven = [v for group in after.values() for v in checks.unbalanced(group)]
+            if promise.unbalanced and uneven:
+                kept = ("fastnode:suspended was None, is ('AZRebalance'", "suspended processes were [], are ['AZRebalance']")
+                clause["groups as they were"] = [v for v in clause["groups as they were"] if not any(k in v for k in kept)]
+            clause["zones balanced"] = [] if promise.unbalanced else uneven
             # The Node of an instance on its way out keeps its cordon and goes with it.
             staying = {
                 i["InstanceId"]

@@ -17,6 +17,8 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "terminated again": (0,),
     "two-at-once": (6,),
     "two-at-once first": (0,),
+    "aborted": (5,),
+    "aborted asked": (0,),
     "own-node": (143,),
     "own-node there again": (5,),
     "own-node next": (0,),

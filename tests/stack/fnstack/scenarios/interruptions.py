@@ -6,6 +6,7 @@ import time
 
 from ..fleet import FleetSpec
 from ..observer.witness import Promise
+from ..stack import REGION
 from . import sights
 from .bench import Bench, Subject, expect
 from .codes import EXPECTED
@@ -91,3 +92,22 @@ def two_at_once(bench: Bench) -> None:
             result = bench.ended(subject, 120)
         result.expect_code(EXPECTED["two-at-once first"])
         bench.judge(witness, Promise(), "two-at-once")
+
+
+def aborted(bench: Bench) -> None:
+    """abort in a drain: nothing new is begun, the surge is given back, all else put back; the rotation ends with 5."""
+    spec = FleetSpec(nodes=6, groups=1, zones=3)
+    flags = ("--surge", "1", *QUICK)
+    with bench.fleet("abort", spec, light(spec.nodes), FAST) as fleet, bench.witnessed(fleet) as witness:
+        with bench.rotating(fleet.cluster, *flags) as subject:
+            subject.until("a drain was under way", lambda: sights.marked(bench, "draining"))
+            asked = bench.run("abort", "--cluster", fleet.cluster, "--region", REGION, timeout=120)
+            asked.expect_code(EXPECTED["aborted asked"])
+            result = bench.ended(subject, 120)
+        result.expect_code(EXPECTED["aborted"])
+        promise = Promise(may_stay=frozenset(witness.outdated), extra_ends=1)
+        bench.judge(witness, promise, "aborted")
+        outcome = sights.finished(result.events).get("outcome")
+        expect(outcome == "aborted", f"the report tells {outcome}")
+        gone = sights.ended(bench, witness.started)
+        expect(gone < spec.nodes, "it rotated everything in spite of it")

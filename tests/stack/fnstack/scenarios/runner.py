@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
-from . import interruptions, job, refusals, rotations, trouble
+from . import interruptions, job, refusals, rotations, side_by_side, trouble
 from .bench import Bench, Failed
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -31,6 +31,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "killed-twice": interruptions.killed_twice,
     "terminated": interruptions.terminated,
     "two-at-once": interruptions.two_at_once,
+    "aborted": interruptions.aborted,
     "own-node": job.own_node,
     "rotate-20": rotations.rotate_20,
 }
@@ -41,6 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fastnode", type=Path, default=REPOSITORY / "target/release/fastnode", help="the binary; default %(default)s"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="control planes side by side, one scenario each at a time")
+
+
+# Seconds of those that take much longer or shorter than the others (60): only for sharing them out.
+WEIGHTS = {
+    **dict.fromkeys(["unknown-cluster", "no-permission", "no-access-entry", "expired-credentials"], 4),
+    **dict.fromkeys(["unreachable-api", "wrong-ca", "no-terminal"], 4),
+    "rotate-20": 150,
+    "killed-twice": 80,
+}
 
 
 def run(arguments: argparse.Namespace, settings) -> int:
@@ -52,8 +63,10 @@ def run(arguments: argparse.Namespace, settings) -> int:
     if not arguments.fastnode.exists():
         print(f"no binary at {arguments.fastnode}: build it, or name one with --fastnode")
         return 2
-    folder = Path(tempfile.mkdtemp(prefix="fastnode-scenarios-"))
+    folder = arguments.dir or Path(tempfile.mkdtemp(prefix="fastnode-scenarios-"))
     print(f"output of the runs and verdicts: {folder}", flush=True)
+    if arguments.jobs > 1 and len(chosen) > 1:
+        return side_by_side.run(chosen, WEIGHTS, arguments, folder)
     settings.folder = settings.folder or folder / "stack"
     failed: list[str] = []
     began = time.monotonic()
