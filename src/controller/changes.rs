@@ -29,6 +29,7 @@ pub(super) struct Changes {
     arrived: BTreeSet<InstanceId>,
     waits: Waits,
     evicted: BTreeMap<Uid, (ObjectKey, NodeName)>,
+    blocked: BTreeSet<(NodeName, ObjectKey)>,
     chosen: BTreeMap<NodeName, Vec<Outdated>>,
     decrements: BTreeSet<InstanceId>,
     /// The first plan of a rotation that goes on says where everything stands, not how it got there.
@@ -79,8 +80,20 @@ impl Changes {
             }
         }
         self.let_go(plan, snapshot, now, out);
+        self.held_back(plan, out);
         self.waits.follow(&plan.waits, now, out);
         self.taken_up = true;
+    }
+
+    /// Pods whose eviction is not posted because a budget is known to refuse it, each told once.
+    fn held_back(&mut self, plan: &Plan, out: &mut Vec<EventKind>) {
+        for wait in &plan.waits {
+            if let (Subject::Node(node), WaitReason::Budget { pod, budget }) = (&wait.subject, &wait.reason)
+                && self.blocked.insert((node.clone(), pod.clone()))
+            {
+                out.push(EventKind::PodBlocked { pod: pod.clone(), node: node.clone(), by: budget.clone() });
+            }
+        }
     }
 
     /// A rotation that begins afresh tells of every stage from its first plan on.

@@ -227,7 +227,7 @@ impl World {
     pub(super) fn verdict(&self) -> Vec<String> {
         let mut found = self.judge.violations.clone();
         let counts = &self.judge.counts;
-        if counts.moved_twice_avoidably * 20 > counts.evictions {
+        if counts.moved_twice_avoidably * 10 > counts.evictions {
             found.push(format!(
                 "{} of {} evicted pods were moved twice though a new node that stays could have taken them the first time",
                 counts.moved_twice_avoidably, counts.evictions
