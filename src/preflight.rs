@@ -4,6 +4,8 @@
 //! revisions (OnDelete sets are renewed by the rotation itself): a DaemonSet that does not run on the nodes
 //! there are would fail every replacement, and that is the cluster's fault, not the target's.
 
+mod others;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -18,6 +20,8 @@ use crate::observe::{Role, Snapshot};
 use crate::plan::BlockReason;
 use crate::policy::{Gate, OnStuck, Policy, Restarts, Surge};
 use crate::readiness::{gated, restarted, should_run, standing_pod};
+
+pub use others::Keeper;
 
 /// A DaemonSet may be missing on one in so many of the healthy old nodes.
 const MISSING_ONE_IN: usize = 10;
@@ -57,6 +61,20 @@ pub enum Fault {
     NodeOfNoGroup {
         /// The node.
         name: NodeName,
+    },
+    /// A node named by the user is somebody else's to renew.
+    NodeOfOthers {
+        /// The node.
+        name: NodeName,
+        /// Whose.
+        keeper: Keeper,
+    },
+    /// A group named by the user has work, and may not be touched.
+    NamedHeld {
+        /// The group.
+        group: GroupName,
+        /// Why.
+        why: String,
     },
     /// No node in scope carries the labels asked for.
     NothingSelected {
@@ -127,6 +145,15 @@ pub enum Warning {
         /// Why.
         why: String,
     },
+    /// Nodes of none of the cluster's groups are left alone.
+    NotOurs {
+        /// Whose they are.
+        keeper: Keeper,
+        /// How many.
+        nodes: usize,
+        /// The first of them.
+        example: NodeName,
+    },
     /// How long what is attached to a group takes to let go of a node could not be read.
     DelayUnknown {
         /// The group.
@@ -193,6 +220,7 @@ pub fn check(policy: &Policy, snapshot: &Snapshot, _now: Timestamp) -> Preflight
     let nodes = old_nodes(policy, snapshot);
     check_daemonsets(policy, snapshot, &nodes, &mut found);
     check_budgets(snapshot, &nodes, &mut found.warnings);
+    others::name(policy, snapshot, &mut found.warnings);
     check_held(policy, snapshot, &mut found.faults);
     check_skew(snapshot, &nodes, &mut found.warnings);
     found
@@ -255,7 +283,11 @@ fn check_names(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
             Some(node) => {
                 let instance = node.instance.as_ref().and_then(|id| snapshot.instances.get(id));
                 if !instance.is_some_and(|i| in_scope(policy, &i.group)) {
-                    faults.push(Fault::NodeOfNoGroup { name: name.clone() });
+                    let keeper = others::keeper(snapshot, node).filter(|keeper| *keeper != Keeper::Unknown);
+                    faults.push(match keeper {
+                        Some(keeper) => Fault::NodeOfOthers { name: name.clone(), keeper },
+                        None => Fault::NodeOfNoGroup { name: name.clone() },
+                    });
                 }
             }
         }
@@ -305,7 +337,7 @@ fn check_groups(policy: &Policy, snapshot: &Snapshot, found: &mut Preflight) {
         if !snapshot.instances_of(&group.name).any(|i| is_work(policy, snapshot, group, i)) {
             continue;
         }
-        match why_held(group) {
+        match why_held(&snapshot.cluster, group) {
             Some(why) => {
                 held.insert(group.name.clone(), why);
             }
@@ -327,14 +359,22 @@ fn check_groups(policy: &Policy, snapshot: &Snapshot, found: &mut Preflight) {
     if free == 0 && !held.is_empty() {
         found.faults.push(Fault::AllHeld { held });
     } else {
-        found.warnings.extend(held.into_iter().map(|(group, why)| Warning::Held { group, why }));
+        for (group, why) in held {
+            match policy.scope.groups.contains(&group) {
+                true => found.faults.push(Fault::NamedHeld { group, why }),
+                false => found.warnings.push(Warning::Held { group, why }),
+            }
+        }
     }
 }
 
 /// Why nothing of a group may be changed, by the group alone.
-fn why_held(group: &NodeGroup) -> Option<String> {
+fn why_held(cluster: &str, group: &NodeGroup) -> Option<String> {
     if let Some(nodegroup) = &group.managed_by {
-        return Some(format!("it belongs to EKS managed node group {nodegroup}, which updates it itself"));
+        return Some(format!(
+            "it belongs to EKS managed node group {nodegroup}, which updates it itself: aws eks update-nodegroup-version \
+             --cluster-name {cluster} --nodegroup-name {nodegroup}"
+        ));
     }
     if let Some(operator) = &group.operator {
         return Some(format!("only {operator} may change it"));
@@ -368,8 +408,9 @@ fn is_work(policy: &Policy, snapshot: &Snapshot, group: &NodeGroup, instance: &I
 
 fn launched_from(target: &Target, instance: &Instance) -> bool {
     let is = |template: &TemplateRef, id: &Text, version: &Text| {
+        // What is not asked for, as a managed node group's target, is known where the group names a number.
         template.id == *id
-            && template.resolved.as_ref().is_some_and(|resolved| resolved == version)
+            && template.resolved.as_ref().unwrap_or(&template.version) == version
             && match (&template.image, &instance.image) {
                 (Some(want), Some(have)) => want == have,
                 _ => true,
@@ -543,6 +584,8 @@ impl fmt::Display for Fault {
             }
             Self::UnknownNode { name } => write!(f, "node {name} does not exist"),
             Self::NodeOfNoGroup { name } => write!(f, "node {name} belongs to no group in scope"),
+            Self::NodeOfOthers { name, keeper } => write!(f, "node {name} is left alone: it is {keeper}"),
+            Self::NamedHeld { group, why } => write!(f, "group {group} is left alone: {why}"),
             Self::NothingSelected { selector, looked_at, labels } => {
                 let of = if *looked_at == 1 { "the one node" } else { &format!("any of {looked_at} nodes") };
                 write!(f, "--selector {selector} does not match {of} in scope")?;
@@ -608,6 +651,11 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Held { group, why } => write!(f, "group {group} is left alone: {why}"),
+            Self::NotOurs { keeper, nodes, example } => {
+                let (nodes, are) =
+                    if *nodes == 1 { ("1 node".to_owned(), "is") } else { (format!("{nodes} nodes"), "are") };
+                write!(f, "{nodes} {are} left alone, {example} for one: {keeper}")
+            }
             Self::DelayUnknown { group, attachment } => write!(
                 f,
                 "the deregistration delay of {attachment} of group {group} could not be read, so {} s are waited for \

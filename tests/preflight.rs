@@ -254,3 +254,61 @@ fn a_deregistration_delay_that_could_not_be_read_is_named_with_the_right_it_take
     );
     assert_eq!(warnings(true), Vec::<String>::new());
 }
+
+#[test]
+fn nodes_of_other_keepers_are_named_and_left_alone() {
+    let cases = [
+        ("eks.amazonaws.com/compute-type", "fargate", "Fargate's, renewed with its pod"),
+        ("eks.amazonaws.com/compute-type", "auto", "EKS Auto Mode's, which replaces its nodes itself"),
+        ("eks.amazonaws.com/compute-type", "hybrid", "a hybrid node, upgraded in place by whoever runs it"),
+        ("karpenter.sh/nodepool", "default", "Karpenter's, which replaces drifted nodes itself"),
+        ("team", "a", "in no Auto Scaling group that carries the cluster's tag"),
+    ];
+    for (label, value, whose) in cases {
+        let other = |s: &mut Snapshot| {
+            let mut node = s.nodes[&NodeName::from("old-0")].clone();
+            (node.name, node.uid, node.instance) = ("other-0".into(), "uid-other-0".into(), Some("i-other".into()));
+            node.labels = labels(&[(label, value)]);
+            s.nodes.insert(node.name.clone(), node);
+        };
+        let warnings: Vec<_> = with(Policy::default(), other).warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, [format!("1 node is left alone, other-0 for one: {whose}")]);
+        let mut policy = Policy::default();
+        policy.scope.nodes = ["other-0".into()].into();
+        let expected = match label {
+            "team" => "node other-0 belongs to no group in scope".to_owned(),
+            _ => format!("node other-0 is left alone: it is {whose}"),
+        };
+        assert_eq!(faults(policy, other), [expected]);
+    }
+}
+
+#[test]
+fn a_managed_node_group_that_is_named_is_refused_with_the_command_that_updates_it() {
+    let two = |s: &mut Snapshot| {
+        let mut managed = group_mut(s).clone();
+        (managed.name, managed.managed_by) = ("managed".into(), Some("ng-1".into()));
+        let mut instance = instance_mut(s, "i-old-0").clone();
+        (instance.id, instance.group) = ("i-managed".into(), "managed".into());
+        s.instances.insert(instance.id.clone(), instance);
+        s.groups.insert(managed.name.clone(), managed);
+    };
+    let why = "it belongs to EKS managed node group ng-1, which updates it itself: aws eks update-nodegroup-version \
+               --cluster-name blue --nodegroup-name ng-1";
+    let cluster = with(Policy::default(), two);
+    assert_eq!(cluster.faults, []);
+    assert_eq!(cluster.warnings, [Warning::Held { group: "managed".into(), why: why.to_owned() }]);
+    let mut policy = Policy::default();
+    policy.scope.groups = ["managed".into(), "workers".into()].into();
+    assert_eq!(with(policy.clone(), two).faults, [Fault::NamedHeld { group: "managed".into(), why: why.to_owned() }]);
+    policy.scope.groups = ["managed".into()].into();
+    assert!(matches!(with(policy.clone(), two).faults.as_slice(), [Fault::AllHeld { .. }]));
+    // One that is current asks for nothing.
+    let current = |s: &mut Snapshot| {
+        two(s);
+        let managed = s.groups.get_mut(&GroupName::from("managed")).unwrap();
+        managed.target =
+            Target::Template(TemplateRef { id: "lt-1".into(), version: "1".into(), resolved: None, image: None });
+    };
+    assert_eq!(with(policy, current), Preflight::default());
+}

@@ -1,5 +1,6 @@
 //! From settings to the two ports: the real ones, or the simulator's.
 
+use std::ffi::OsString;
 use std::rc::Rc;
 
 use tokio::sync::watch;
@@ -84,6 +85,7 @@ async fn connect(
     clock: Clock,
     seed: u64,
 ) -> Result<Ports<AwsCloud, KubeCluster>, Failure> {
+    check_endpoints(std::env::vars_os())?;
     let text = |key| config.text(key).map(|text| text.map(str::to_owned));
     let options = AwsOptions { region: text("region")?, profile: text("profile")?, ..AwsOptions::new(clock) };
     let cloud = AwsCloud::connect(options).await?;
@@ -102,6 +104,20 @@ async fn connect(
     };
     let cluster = KubeCluster::new(access.connect().await?, seed);
     Ok(Ports { cloud: Rc::new(cloud), cluster: Rc::new(cluster), clock })
+}
+
+/// `AWS_ENDPOINT_URL` and those of single services: the SDK would name a wrong one by its own innards.
+fn check_endpoints(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
+    for (name, value) in variables {
+        let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+        let url: Option<http::Uri> = value.parse().ok();
+        let is_url = url.is_some_and(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some());
+        if name.starts_with("AWS_ENDPOINT_URL") && !value.is_empty() && !is_url {
+            let message = format!("failed to read {name}: {value:?} is not a URL such as https://eks.example.com");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+    }
+    Ok(())
 }
 
 fn simulated<T: Task>(

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::changes::{Changes, group_of};
 use super::ending::release;
-use super::fresh::{self, FRESH};
+use super::fresh;
 use super::handover::{self, OwnPod};
 use super::own::OwnWrites;
 use super::pauses::Pauses;
@@ -72,12 +72,12 @@ pub(super) async fn interrupted(interrupt: &mut watch::Receiver<Option<Interrupt
     }
 }
 
-/// Rotates, from the lock on.
+/// Rotates, from the lock on; or, to `abort`, ends what was begun.
 pub(super) async fn run<C, K>(
     (ports, settings): (&Ports<C, K>, &Settings),
     world: World<C>,
     preview: &Preview,
-    lock: Lock<K>,
+    (lock, abort): (Lock<K>, bool),
     mut voice: Voice,
     mut interrupt: watch::Receiver<Option<Interrupt>>,
 ) -> Result<Report, Error>
@@ -95,7 +95,7 @@ where
         }
     };
     let mut engine = Engine::new((ports, settings), world, &lock, record, voice);
-    engine.start(resumed).await;
+    engine.start(resumed, abort).await;
     let ending = engine.turn(&mut interrupt).await;
     let mut own = None;
     let result = match ending {
@@ -178,11 +178,16 @@ pub(super) struct Engine<'a, C, K> {
     pub(super) leaving: Option<OwnPod>,
     /// On request: drains in hand finish, nothing new is begun.
     pub(super) paused: bool,
+    /// On request: nothing new is begun, and everything is put back.
+    pub(super) aborting: bool,
+    /// Why it ends has been told.
+    pub(super) ending: Option<Verdict>,
     /// Plan again then, though nothing may have changed: the plan's own wake, or the lock was not certain.
     pub(super) wake: Option<Instant>,
     pub(super) tick: Instant,
     pub(super) resolve: Instant,
     pub(super) targets: fresh::Targets,
+    pub(super) foreseen: fresh::Foreseen,
     /// Launches of something else than the target for which the targets were resolved anew.
     pub(super) strays: BTreeSet<InstanceId>,
     /// When a group's activities were asked for because a launch was overdue.
@@ -223,10 +228,13 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             held: false,
             leaving: None,
             paused: false,
+            aborting: false,
+            ending: None,
             wake: None,
             tick: now + TICK,
             resolve: now,
             targets: fresh::Targets::default(),
+            foreseen: fresh::Foreseen::default(),
             strays: BTreeSet::new(),
             looked_up: BTreeMap::new(),
             rejected: 0,
@@ -256,7 +264,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         None
     }
 
-    async fn start(&mut self, resumed: bool) {
+    async fn start(&mut self, resumed: bool, abort: bool) {
         if !resumed {
             self.changes.afresh();
         }
@@ -267,7 +275,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let now = self.ports.clock.now();
         self.voice.say(now, EventKind::RotationStarted { rotation, resumed, outdated }).await;
         let request = self.lock.1.borrow_and_update().request.clone();
-        self.asked(request.as_deref()).await;
+        self.asked(if abort { Some(lock::ABORT) } else { request.as_deref() }).await;
     }
 
     async fn turn(&mut self, interrupt: &mut watch::Receiver<Option<Interrupt>>) -> Ending {
@@ -330,13 +338,20 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     /// What a user asked of the running rotation, by the Lease's annotation.
     async fn asked(&mut self, request: Option<&str>) {
         let now = self.ports.clock.now();
-        let paused = request == Some(lock::PAUSE);
+        self.aborting |= request == Some(lock::ABORT);
+        // What is being put back is not held up.
+        let paused = request == Some(lock::PAUSE) && !self.aborting;
         if std::mem::replace(&mut self.paused, paused) != paused {
             let kind = if paused { EventKind::RotationPaused } else { EventKind::RotationResumed };
             self.voice.say(now, kind).await;
             self.again = true;
         }
-        if request == Some(lock::ABORT) && self.record.current().ending.is_none() {
+    }
+
+    /// Writes down that the rotation ends on request, until that is in the record.
+    fn record_abort(&mut self, now: Timestamp) {
+        let wanted = self.aborting && self.record.current().ending.is_none();
+        if wanted && !self.snapshot.in_flight.contains_key(&ActionKey::Record) {
             self.snapshot.in_flight.insert(ActionKey::Record, InFlight { since: now });
             self.executor.begin(Action::Record {
                 skipped: BTreeMap::new(),
@@ -494,6 +509,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             });
             self.source.read_targets(targets);
         }
+        self.record_abort(clock);
         let woken = self.wake.is_some_and(|at| at <= instant);
         let changed = self.snapshot.refresh(self.policy);
         if changed && self.is_strayed() {
@@ -531,6 +547,10 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     /// Tells what a plan changes, and hands over its actions.
     async fn follow(&mut self, plan: Plan, now: Timestamp) {
         let mut events = Vec::new();
+        let why = self.snapshot.rotation.as_ref().and_then(|r| r.ending);
+        if why.is_some() && std::mem::replace(&mut self.ending, why) != why {
+            events.extend(why.map(|why| EventKind::RotationEnding { why }));
+        }
         plan.actions.iter().for_each(|action| self.changes.note(action));
         self.changes.compare(&plan, &self.snapshot, now, &mut events);
         let expecting = plan.progress.values().any(|p| p.arriving > 0 || p.leaving > 0);
@@ -541,6 +561,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             self.hand_over(planned, now, &mut events);
         }
         self.plan = plan;
+        self.read_ahead(Instant::now());
         self.voice.stir();
         for event in events {
             self.voice.say(now, event).await;
@@ -561,8 +582,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             self.wake_by(instant + UNCERTAIN);
             return;
         }
-        // Planned again on `resume`.
-        if self.paused && begins_something(&planned.action) {
+        // Planned again on `resume`, or once the record says that it ends.
+        let holds = self.paused || (self.aborting && self.record.current().ending.is_none());
+        if holds && begins_something(&planned.action) {
             return;
         }
         if !self.is_read(&planned.action, instant) {
@@ -575,26 +597,6 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             action => EventKind::Action { what: action.to_string(), reason: planned.reason.clone() },
         });
         self.executor.begin(planned.action.clone());
-    }
-}
-
-impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
-    /// Whether what an action stands on was read a moment ago; what was not, is read now.
-    fn is_read(&mut self, action: &Action, now: Instant) -> bool {
-        let groups = !fresh::stands_on_groups(action) || self.source.pace.is_fresh(now, FRESH);
-        if !groups {
-            self.source.pace.now(now);
-        }
-        let target = fresh::launches(action)
-            .and_then(|name| self.snapshot.groups.get(name))
-            .filter(|g| fresh::may_move(&g.target) && !self.targets.is_known(&g.name, now, FRESH));
-        if let Some(group) = target
-            && self.targets.ask(&group.name, now)
-        {
-            let unresolved = prepare::unresolved(&group.target);
-            self.source.read_targets(BTreeMap::from([(group.name.clone(), unresolved)]));
-        }
-        groups && target.is_none()
     }
 }
 

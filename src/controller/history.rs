@@ -19,6 +19,7 @@ use crate::execute::{Fault, Record};
 use crate::model::Text;
 use crate::model::marks::TAG_ROTATION;
 use crate::observe::{RotationRecord, Snapshot};
+use crate::policy::Policy;
 
 /// Summaries kept.
 const KEPT: usize = 10;
@@ -45,6 +46,11 @@ pub(super) fn read(config: &ConfigRecord, cluster: &str) -> Option<Chapter> {
         Some(report) => Some(Chapter::Closed(serde_json::from_str(report).ok()?)),
         None => Some(Chapter::Open(serde_json::from_str(config.data.get(RECORD)?).ok()?)),
     }
+}
+
+/// The policy that a rotation was begun with, where it can be read.
+pub(super) fn policy(config: &ConfigRecord) -> Option<Policy> {
+    serde_json::from_str(config.data.get(POLICY)?).ok()
 }
 
 /// The newest rotation that has not ended, and its ConfigMap. Ids sort by time.

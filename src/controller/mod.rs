@@ -14,6 +14,7 @@
 //! State is derived from the world on every pass, never from memory: what is kept here besides is the last
 //! plan (to tell events by the difference), pauses after failures, and our own writes until a reading shows them.
 //!
+//! - `asks`: what a user asks of a rotation, wherever it runs
 //! - `prepare`: from nothing to a snapshot that may be planned on
 //! - `engine`: the loop itself
 //! - `outcomes`: what came back from the executor
@@ -27,6 +28,7 @@
 //! - `history`: the rotation's record and the summaries of the last ones
 //! - [`status`]: what any machine can tell of a rotation
 
+mod asks;
 mod changes;
 mod ending;
 mod engine;
@@ -56,6 +58,7 @@ use crate::plan::{Finding, Preview, Verdict, preview};
 use crate::policy::Policy;
 use crate::preflight::{self, Preflight};
 
+pub use asks::{Aborted, Answer, abort, ask};
 pub use error::{Error, ErrorKind};
 pub use status::{MarkedNode, Status, status};
 
@@ -181,5 +184,5 @@ where
             return Ok(report);
         }
     };
-    engine::run((&ports, &settings), world, &preview, lock, voice, interrupt).await
+    engine::run((&ports, &settings), world, &preview, (lock, false), voice, interrupt).await
 }

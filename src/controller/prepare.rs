@@ -203,13 +203,17 @@ pub(super) fn planned(cluster: &Text, preview: &Preview) -> EventKind {
 pub(super) fn is_of_the_request(fault: &Fault, begun: bool) -> bool {
     match fault {
         Fault::NoGroup | Fault::UnknownGroup { .. } | Fault::UnknownDaemonSet { .. } => true,
-        Fault::UnknownNode { .. } | Fault::NodeOfNoGroup { .. } | Fault::NothingSelected { .. } => !begun,
+        Fault::UnknownNode { .. }
+        | Fault::NodeOfNoGroup { .. }
+        | Fault::NodeOfOthers { .. }
+        | Fault::NothingSelected { .. } => !begun,
         Fault::DaemonSetDown { .. }
         | Fault::Maximum { .. }
         | Fault::NoRoom { .. }
         | Fault::NodesHeld { .. }
         | Fault::NeverFrees { .. }
-        | Fault::AllHeld { .. } => false,
+        | Fault::AllHeld { .. }
+        | Fault::NamedHeld { .. } => false,
     }
 }
 

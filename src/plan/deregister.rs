@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::group::Group;
 use super::pass::{Pass, after};
-use super::{ActionReason, Subject, WaitReason, changes, drain};
+use super::{ActionReason, Stage, Subject, WaitReason, changes, drain};
 use crate::model::{Attachment, Node, NodeMark, marks};
 use crate::observe::Member;
 
@@ -44,6 +44,11 @@ pub(super) fn is_given_back(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node)
         return false;
     }
     true
+}
+
+/// Where a drained node stands that waits for nothing any more: no stage is shown that it has left behind.
+pub(super) fn left(group: &Group<'_>) -> Stage {
+    if group.record.attachments.is_empty() { Stage::Drained } else { Stage::Deregistering }
 }
 
 fn is_out(group: &Group<'_>, node: &Node) -> bool {

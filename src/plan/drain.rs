@@ -54,7 +54,7 @@ pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, let_go: &BTree
                     pass.show(id, member, Stage::Drained, since);
                     deadlines::drain(pass, group, node, &"its load balancers wait for a functional node".into());
                 } else if deregister::is_over(pass, group, node) {
-                    pass.show(id, member, Stage::Drained, since);
+                    pass.show(id, member, deregister::left(group), since);
                     terminate::drained(pass, group, id, node);
                 } else {
                     pass.show(id, member, Stage::Deregistering, since);
@@ -62,6 +62,7 @@ pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, let_go: &BTree
             }
             Standing::Busy { culprit } => {
                 pass.show(id, member, Stage::Draining, since);
+                terminate::foresee(pass, group, id);
                 deregister::is_excluded(pass, group, node, member);
                 deadlines::drain(pass, group, node, &culprit);
             }

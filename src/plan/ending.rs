@@ -122,7 +122,7 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
                 pass.show(id, member, Stage::Deregistering, drain::began(node));
             }
             Standing::Drained => {
-                pass.show(id, member, Stage::Drained, drain::began(node));
+                pass.show(id, member, deregister::left(group), drain::began(node));
                 terminate::shrink(pass, group, id, Some(node), ActionReason::GivingBack);
             }
             Standing::Busy { culprit } => {

@@ -80,6 +80,17 @@ pub(super) fn shrink(
     pass.act(action, reason);
 }
 
+/// While a node drains whose termination is to shrink the group: protects every instance ahead of it, the draining
+/// one too, so that nobody else's scale-in takes it with pods left on it.
+pub(super) fn foresee(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId) {
+    let last = pass.ending.is_some() || group.remaining <= group.ledger.confirmed;
+    let settled = group.fault.is_none() && group.ledger.confirmed > 0 && group.ledger.step.is_none();
+    let at_rest = group.missing == 0 && group.view.pending == 0 && pass.is_free(&group.key());
+    if last && settled && at_rest && !zones::is_needed_for_balance(pass, group, id) {
+        protected(pass, group, None);
+    }
+}
+
 fn is_pending(instance: &Instance) -> bool {
     instance.lifecycle == Lifecycle::Pending
 }

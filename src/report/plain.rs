@@ -151,6 +151,9 @@ fn describe(kind: &EventKind) -> Option<Described> {
         }
         EventKind::RotationPaused => (Notable, "paused", "until fastnode resume".to_owned(), Paint::yellow),
         EventKind::RotationResumed => (Notable, "resumed", String::new(), Paint::bold),
+        EventKind::RotationEnding { why } => {
+            (Notable, "ending", format!("{why}: nothing new is begun, what was changed is put back"), Paint::yellow)
+        }
         EventKind::NodeSelected { about, outdated } => {
             (Nodes, "selected", of(about, format!(": {}", words::all_outdated(outdated))), plain)
         }

@@ -1,4 +1,7 @@
-//! Draws [`super::view::View`] on the terminal.
+//! Draws [`super::view::View`] on the terminal: the only place that knows indicatif.
+//!
+//! indicatif composes the frames and decides when one is due; [`Surface`] is the terminal it draws on, and has
+//! the [`Canvas`] write each frame so that no resizing tears it.
 //!
 //! A thread of its own draws at most `FRAMES` times a second by the wall clock, whatever the speed of the
 //! events; a terminal that has stopped (Ctrl-S) stops that thread and nothing else.
@@ -10,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::canvas::{CLEAR_BELOW, Canvas};
 use super::plain::{Detail, PlainLines};
@@ -19,6 +23,9 @@ use crate::event::Event;
 
 /// Redraws a second at most.
 const FRAMES: u64 = 12;
+
+/// Redraws a second that indicatif lets pass: more than come, or its limit would swallow a last frame.
+const PATIENCE: u8 = 100;
 
 #[derive(Debug)]
 struct State {
@@ -68,14 +75,16 @@ impl Progress {
         let (stop, stopped) = channel();
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
-            let term = Term::buffered_stderr();
-            let mut size = term.size();
-            let mut canvas = Canvas::default();
+            let surface = Surface(Arc::new(Frame::new()));
+            let target = ProgressDrawTarget::term_like_with_hz(Box::new(surface.clone()), PATIENCE);
+            let bar = ProgressBar::with_draw_target(None, target);
+            bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            let mut size = surface.0.term.size();
             loop {
                 let goes_on =
                     stopped.recv_timeout(Duration::from_millis(1000 / FRAMES)) == Err(RecvTimeoutError::Timeout);
-                let resized = std::mem::replace(&mut size, term.size()) != size;
-                draw(&shared, &mut canvas, &term, (size, resized, goes_on), paint);
+                let resized = std::mem::replace(&mut size, surface.0.term.size()) != size;
+                draw(&shared, &surface, &bar, (size, resized, goes_on), paint);
                 if !goes_on {
                     return;
                 }
@@ -107,16 +116,16 @@ impl Progress {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    // A panic while drawing leaves the fold whole.
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while drawing leaves what is kept whole.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Draws one frame; the last one (not `goes_on`) takes the bars away.
 fn draw(
     state: &Mutex<State>,
-    canvas: &mut Canvas,
-    term: &Term,
+    surface: &Surface,
+    bar: &ProgressBar,
     (size, resized, goes_on): ((u16, u16), bool, bool),
     paint: Paint,
 ) {
@@ -131,6 +140,91 @@ fn draw(
         let lines = if goes_on { state.view.lines(width.saturating_sub(1), height, paint) } else { Vec::new() };
         (above, lines)
     };
-    // A terminal that has gone away shows nothing more, and the rotation does not need it.
-    let _ = term.write_str(&canvas.frame(&above, &lines, size)).and_then(|()| term.flush());
+    lock(&surface.0.drawn).above.extend(above);
+    if goes_on {
+        bar.set_message(lines.join("\n"));
+    } else {
+        bar.finish_and_clear();
+    }
+}
+
+/// What indicatif draws on: it takes a frame's lines in, and the canvas writes them when the frame is whole.
+/// Where the cursor goes is the canvas's to say.
+#[derive(Clone, Debug)]
+struct Surface(Arc<Frame>);
+
+#[derive(Debug)]
+struct Frame {
+    term: Term,
+    drawn: Mutex<Drawn>,
+}
+
+#[derive(Debug, Default)]
+struct Drawn {
+    canvas: Canvas,
+    /// To be printed for good with the next frame.
+    above: Vec<String>,
+    /// The frame so far.
+    text: String,
+}
+
+impl Frame {
+    fn new() -> Self {
+        Self { term: Term::buffered_stderr(), drawn: Mutex::default() }
+    }
+}
+
+impl TermLike for Surface {
+    fn width(&self) -> u16 {
+        self.0.term.size().1
+    }
+
+    fn height(&self) -> u16 {
+        self.0.term.size().0
+    }
+
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        let mut drawn = lock(&self.0.drawn);
+        drawn.text.push_str(line);
+        drawn.text.push('\n');
+        Ok(())
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        lock(&self.0.drawn).text.push_str(text);
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let mut drawn = lock(&self.0.drawn);
+        let text = std::mem::take(&mut drawn.text);
+        let above = std::mem::take(&mut drawn.above);
+        // indicatif fills the last line with spaces.
+        let lines: Vec<String> = text.trim_end_matches(' ').lines().map(str::to_owned).collect();
+        let frame = drawn.canvas.frame(&above, &lines, self.0.term.size());
+        drop(drawn);
+        // A terminal that has gone away shows nothing more, and the rotation does not need it.
+        let _ = self.0.term.write_str(&frame).and_then(|()| self.0.term.flush());
+        Ok(())
+    }
 }

@@ -52,6 +52,7 @@ pub struct View {
     now: Option<Timestamp>,
     expected_s: f64,
     paused: bool,
+    ending: bool,
 }
 
 impl View {
@@ -66,6 +67,7 @@ impl View {
             EventKind::RotationStarted { .. } => self.began = Some(event.time),
             EventKind::RotationPaused => self.paused = true,
             EventKind::RotationResumed => self.paused = false,
+            EventKind::RotationEnding { .. } => self.ending = true,
             EventKind::Progress { groups, in_hand, waits } => {
                 self.take(event.time, groups);
                 self.in_hand.clone_from(in_hand);
@@ -175,7 +177,7 @@ impl View {
         let eta =
             self.bars.values().filter(|b| b.progress.outdated > 0).map(|b| b.eta(now)).collect::<Option<Vec<_>>>();
         let left = match eta {
-            _ if left == 0 => "putting things back".to_owned(),
+            _ if left == 0 || self.ending => "putting things back".to_owned(),
             Some(each) => format!("about {} left", left_text(each.into_iter().fold(0.0, f64::max))),
             None => format!("about {} left", left_text(self.expected_s - elapsed.as_secs_f64())),
         };

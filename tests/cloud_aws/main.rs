@@ -127,6 +127,29 @@ async fn a_mixed_policy_keeps_each_overrides_template_and_weights_are_noticed() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_group_that_a_service_operates_names_it() {
+    let operated = tagged("operated", "kubernetes.io/cluster/demo", "owned");
+    let operated = operated.replacen(
+        "<AutoScalingGroupName>",
+        "<Operator><Principal>batch.amazonaws.com</Principal></Operator><AutoScalingGroupName>",
+        1,
+    );
+    let wire = Wire::new([groups(&[operated], None)]);
+    let group = wire.cloud().groups("demo").await.unwrap().remove(0).group;
+    assert_eq!(group.operator.as_deref(), Some("batch.amazonaws.com"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_is_asked_for_again_after_a_passing_fault() {
+    let cluster = r#"{"cluster":{"name":"demo","endpoint":"https://a.test","certificateAuthority":{"data":"Q0E="}}}"#;
+    let unavailable = Reply::Http(503, r#"{"message":"unavailable"}"#.into());
+    let wire = Wire::new([Reply::Dropped, unavailable, ok(cluster)]);
+    let cloud = wire.cloud();
+    assert_eq!(&*cloud.cluster("demo").await.unwrap().endpoint, "https://a.test");
+    assert_eq!(cloud.calls(), BTreeMap::from([("eks:DescribeCluster".into(), 3)]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_template_is_resolved_by_one_call_images_included() {
     let id = "lt-0123456789abcdef0";
     let wire = Wire::new([versions(&[version(id, 7, false, "ami-7")])]);

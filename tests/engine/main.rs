@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up has failed")]
 
+mod asks;
 mod executor;
 mod fakes;
 mod lock;

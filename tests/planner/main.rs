@@ -259,6 +259,30 @@ fn pods_that_opt_out_hold_their_nodes() {
 }
 
 #[test]
+fn groups_of_other_services_are_never_touched() {
+    let named = ["managed", "operated", "refreshing", "weighted"];
+    let mut world = World::new(policy(1)).with_group("workers", &[("a", 1)], 1);
+    for name in named {
+        world = world.with_group(name, &[("a", 1)], 1);
+    }
+    world.change_group("managed", |g| g.managed_by = Some("ng-1".into()));
+    world.change_group("operated", |g| g.operator = Some("batch.amazonaws.com".into()));
+    world.change_group("refreshing", |g| g.refreshing = true);
+    world.change_group("weighted", |g| g.weighted = true);
+    world.begin();
+    assert_eq!(world.play(), Some(Verdict::Incomplete));
+    for name in named {
+        assert!(!world.touched.contains(&NodeName::from(format!("{name}-a1"))), "{name}");
+    }
+    golden(
+        "not-ours",
+        "Groups that a managed node group, another service or an instance refresh renews, and one that counts in \
+         weights: each is named with its reason and left as it is, the fifth is rotated.",
+        world,
+    );
+}
+
+#[test]
 fn a_managed_node_group_is_never_touched() {
     let mut world = World::new(policy(1)).with_group("managed", &[("a", 2)], 1).with_group("workers", &[("a", 1)], 1);
     world.change_group("managed", |g| g.managed_by = Some("managed".into()));
