@@ -103,7 +103,8 @@ fn error(kind: ErrorKind, operation: &str, message: String) -> Error {
 
 fn find_group(world: &World, group: &GroupName, operation: &str) -> Result<usize> {
     world.group_index.get(group).copied().ok_or_else(|| {
-        let message = format!("ValidationError: AutoScalingGroup name not found - AutoScalingGroup {group} not found");
+        let message =
+            format!("ValidationError: AutoScalingGroup name not found - AutoScalingGroup '{group}' not found");
         error(ErrorKind::NotFound, operation, message)
     })
 }
@@ -234,6 +235,7 @@ impl Cloud for SimCloud {
                 state: match i.record.lifecycle {
                     _ if i.gone => "terminated",
                     Lifecycle::Pending => "pending",
+                    Lifecycle::Terminating if i.runs_until > world.now => "running",
                     Lifecycle::Terminating => "shutting-down",
                     Lifecycle::Warmed => "stopped",
                     _ => "running",
@@ -284,7 +286,7 @@ impl Cloud for SimCloud {
                 let (kind, message) = match refused {
                     Refused::NotFound => (
                         ErrorKind::NotFound,
-                        format!("ValidationError: Instance Id not found - No managed instance found for instance ID {instance}"),
+                        format!("ValidationError: Instance Id not found - No managed instance found for instance ID: {instance}"),
                     ),
                     Refused::InProgress(activity) => (
                         ErrorKind::Busy,
@@ -340,13 +342,18 @@ impl Cloud for SimCloud {
                         return Err(error(ErrorKind::NotFound, PROTECT, message));
                     };
                     let record = &world.instances[instance].record;
-                    if record.lifecycle != Lifecycle::InService {
+                    if !matches!(record.lifecycle, Lifecycle::InService | Lifecycle::Standby) {
                         let message = format!(
                             "ValidationError: The instance {id} is not in InService or EnteringStandby or Standby."
                         );
                         return Err(error(ErrorKind::Refused, PROTECT, message));
                     }
                     world.instances[instance].record.protected = protected;
+                }
+                let counted: u32 = world.in_desired(at).values().sum();
+                if !protected && counted > world.groups[at].record.desired {
+                    // What protection held back can shrink now.
+                    world.react(at);
                 }
                 Ok(())
             };
@@ -358,7 +365,7 @@ impl Cloud for SimCloud {
     async fn set_max(&self, group: &GroupName, max: u32) -> Result<()> {
         let act = |world: &mut World| {
             let at = find_group(world, group, UPDATE)?;
-            let record = &mut world.groups[at].record;
+            let record = &world.groups[at].record;
             if max < record.min {
                 let message = format!(
                     "ValidationError: Max bound, {max}, must be greater than or equal to min bound, {}",
@@ -366,12 +373,7 @@ impl Cloud for SimCloud {
                 );
                 return Err(error(ErrorKind::Refused, UPDATE, message));
             }
-            record.max = max;
-            // AWS brings desired inside new bounds by itself.
-            let desired = record.desired.min(max);
-            if desired != record.desired {
-                world.set_desired(at, desired);
-            }
+            world.set_max(at, max);
             Ok(())
         };
         self.change(UPDATE, false, act).await

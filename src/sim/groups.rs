@@ -57,6 +57,8 @@ pub(super) struct InstanceState {
     /// Launched after the scenario began.
     pub(super) new: bool,
     pub(super) gone: bool,
+    /// On its way out it runs until then, while a lifecycle hook waits.
+    pub(super) runs_until: Micros,
     launch_activity: Option<usize>,
     end_activity: Option<usize>,
 }
@@ -174,12 +176,14 @@ impl World {
         self.groups[at].record.target = self.groups[at].target();
         self.group_index.insert(name, at);
         let outdated = spec.outdated.unwrap_or(spec.nodes);
-        for n in 0..spec.nodes + spec.standby {
+        let aside = spec.nodes + spec.standby;
+        for n in 0..aside + spec.detaching {
             let version = if n < outdated || n >= spec.nodes { 1 } else { 2 };
             let instance = self.old_instance(at, n, version, Lifecycle::InService);
             self.old_node(instance);
             if n >= spec.nodes {
-                self.instances[instance].record.lifecycle = Lifecycle::Standby;
+                self.instances[instance].record.lifecycle =
+                    if n < aside { Lifecycle::Standby } else { Lifecycle::Detaching };
             }
         }
         for n in 0..spec.warm {
@@ -242,6 +246,7 @@ impl World {
             launched,
             new: false,
             gone: false,
+            runs_until: 0,
             launch_activity: None,
             end_activity: None,
         });
@@ -270,23 +275,29 @@ impl World {
         if have < want {
             if !self.groups[group].record.is_suspended(Process::LAUNCH) {
                 for _ in have..want {
-                    self.launch(group, false);
+                    self.launch(group, false, (have, want));
                 }
             }
         } else if have > want + extra {
             if !self.groups[group].record.is_suspended(Process::TERMINATE) {
                 for _ in want + extra..have {
-                    self.scale_in(group);
+                    self.scale_in(group, (have, want));
                 }
             }
-        } else if extra == 0 && !self.groups[group].record.is_suspended(Process::AZ_REBALANCE) {
+        } else if extra == 0 && self.may_rebalance(group) {
             let (most, fewest) = (zones.values().max(), zones.values().min());
             let pending =
                 self.groups[group].live.iter().any(|i| self.instances[*i].record.lifecycle == Lifecycle::Pending);
             if most.zip(fewest).is_some_and(|(most, fewest)| most - fewest > 1) && !pending {
-                self.launch(group, true);
+                self.launch(group, true, (have, have + 1));
             }
         }
+    }
+
+    /// Rebalancing needs to launch and to terminate.
+    fn may_rebalance(&self, group: usize) -> bool {
+        let needed = [Process::AZ_REBALANCE, Process::LAUNCH, Process::TERMINATE];
+        !needed.iter().any(|process| self.groups[group].record.is_suspended(process))
     }
 
     /// Tries again what could not be launched.
@@ -311,20 +322,20 @@ impl World {
         })
     }
 
-    fn launch(&mut self, group: usize, to_balance: bool) {
+    /// Launches one instance on the way from one capacity to another.
+    fn launch(&mut self, group: usize, to_balance: bool, (from, to): (u32, u32)) {
         let mut by_count: Vec<(u32, usize)> = self.in_desired(group).into_iter().map(|(z, n)| (n, z)).collect();
         by_count.sort_unstable();
         if self.groups[group].spec.balanced_only || to_balance {
             by_count.truncate(1);
         }
-        let have: u32 = self.in_desired(group).values().sum();
         let mut placed = None;
         for (_, zone) in by_count {
             if self.has_capacity(group, zone) {
                 placed = Some(zone);
                 break;
             }
-            self.launch_failed(group, zone, have);
+            self.launch_failed(group, zone, (from, to));
         }
         let Some(zone) = placed else {
             // One look again, however many launches failed: else each would try all that are missing.
@@ -344,17 +355,15 @@ impl World {
             self.groups[group].rebalancing = Some(at);
             format!(
                 "At {} an instance was launched to rebalance the group's Availability Zones, increasing the \
-                 capacity from {have} to {}.",
-                second(now),
-                have + 1
+                 capacity from {from} to {to}.",
+                second(now)
             )
         } else {
             format!(
                 "{}At {} an instance was started in response to a difference between desired and actual capacity, \
-                 increasing the capacity from {have} to {}.",
+                 increasing the capacity from {from} to {to}.",
                 self.groups[group].cause,
-                second(now),
-                have + 1
+                second(now)
             )
         };
         let description = format!("Launching a new EC2 instance: {}", self.instances[at].record.id);
@@ -362,7 +371,10 @@ impl World {
         self.instances[at].launch_activity = Some(activity);
         self.instances[at].new = true;
 
-        let in_service = self.random.instances.spread(self.times.in_service_s);
+        let mut in_service = self.random.instances.spread(self.times.in_service_s);
+        if let Some(hook) = self.groups[group].spec.launch_hook_s {
+            in_service += self.random.instances.spread(hook);
+        }
         let mut boot = self.random.instances.spread(self.times.boot_s);
         let join = self.random.instances.spread(self.times.join_s);
         if let Some(slow) = self.faults.slow_boots.clone()
@@ -382,14 +394,13 @@ impl World {
         }
     }
 
-    fn launch_failed(&mut self, group: usize, zone: usize, have: u32) {
+    fn launch_failed(&mut self, group: usize, zone: usize, (from, to): (u32, u32)) {
         let now = self.timestamp();
         let cause = format!(
             "{}At {} an instance was started in response to a difference between desired and actual capacity, \
-             increasing the capacity from {have} to {}.",
+             increasing the capacity from {from} to {to}.",
             self.groups[group].cause,
-            second(now),
-            have + 1
+            second(now)
         );
         let kind = &self.groups[group].spec.instance_types[0];
         let message = format!(
@@ -451,7 +462,7 @@ impl World {
     }
 
     /// Takes an instance the way a scale-in does: fullest zone, outdated first, then the oldest.
-    fn scale_in(&mut self, group: usize) {
+    fn scale_in(&mut self, group: usize, (from, to): (u32, u32)) {
         let zones = self.in_desired(group);
         let candidates = self.groups[group]
             .live
@@ -463,12 +474,11 @@ impl World {
             .max_by_key(|(_, i)| (zones.get(&i.zone), !owner.is_current(i), std::cmp::Reverse(i.launched)))
             .map(|(at, _)| at);
         let Some(at) = pick else { return };
-        let have: u32 = zones.values().sum();
         let cause = format!(
-            "At {} an instance was taken out of service in response to a difference between desired and actual \
-             capacity, shrinking the capacity from {have} to {}.",
-            second(self.timestamp()),
-            have - 1
+            "{}At {} an instance was taken out of service in response to a difference between desired and actual \
+             capacity, shrinking the capacity from {from} to {to}.",
+            self.groups[group].cause,
+            second(self.timestamp())
         );
         self.judge_scale_in(at);
         self.begin_termination(at, cause);
@@ -486,7 +496,12 @@ impl World {
         if self.groups[group].rebalancing == Some(at) {
             self.groups[group].rebalancing = None;
         }
-        let delay = self.random.instances.spread(self.times.terminate_s);
+        let mut delay = self.random.instances.spread(self.times.terminate_s);
+        if let Some(hook) = self.groups[group].spec.terminate_hook_s {
+            let waits = self.random.instances.spread(hook);
+            self.instances[at].runs_until = self.now + waits;
+            delay += waits;
+        }
         self.after(delay, Event::Gone(at));
         if let Some(node) = self.instances[at].node {
             self.refresh_functional(node);
@@ -531,7 +546,7 @@ impl World {
         if decrement {
             self.groups[group].record.desired -= 1;
             if pending && self.random.faults.chance(self.faults.decrement_race) {
-                self.launch(group, false);
+                self.launch(group, false, (desired - 1, desired));
             }
         } else {
             self.groups[group].cause.clear();
@@ -546,13 +561,26 @@ impl World {
 
     /// `SetDesiredCapacity`; the caller has checked the limits.
     pub(super) fn set_desired(&mut self, group: usize, desired: u32) {
+        self.change_desired(group, desired, "explicitly set group desired capacity");
+    }
+
+    /// `UpdateAutoScalingGroup` with a maximum no lower than the minimum; desired is brought inside by AWS itself.
+    pub(super) fn set_max(&mut self, group: usize, max: u32) {
+        let record = &mut self.groups[group].record;
+        record.max = max;
+        let (min, desired) = (record.min, record.desired.min(max));
+        if desired != record.desired {
+            let what = format!("update of AutoScalingGroup constraints to min: {min}, max: {max}, desired: {desired}");
+            self.change_desired(group, desired, &what);
+        }
+    }
+
+    fn change_desired(&mut self, group: usize, desired: u32, what: &str) {
         let now = second(self.timestamp());
         let owner = &mut self.groups[group];
-        owner.cause = format!(
-            "At {now} a user request explicitly set group desired capacity changing the desired capacity from {} to \
-             {desired}.  ",
-            owner.record.desired
-        );
+        let old = owner.record.desired;
+        owner.cause =
+            format!("At {now} a user request {what} changing the desired capacity from {old} to {desired}.  ");
         owner.record.desired = desired;
         self.react(group);
     }

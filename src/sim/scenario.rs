@@ -194,6 +194,13 @@ pub struct GroupSpec {
     /// Instances in Standby, over and above the nodes.
     #[serde(default)]
     pub standby: u32,
+    /// Instances being detached, over and above the nodes.
+    #[serde(default)]
+    pub detaching: u32,
+    /// A lifecycle hook on launches, which somebody completes after so long.
+    pub launch_hook_s: Option<Spread>,
+    /// A lifecycle hook on terminations, which somebody completes after so long.
+    pub terminate_hook_s: Option<Spread>,
     /// The EKS managed node group that owns it.
     pub managed_by: Option<String>,
     /// An instance refresh is under way.
@@ -400,6 +407,9 @@ impl GroupSpec {
         }
         if self.deregistration_s.is_some_and(|s| s > 3600) {
             return Err(wrong("deregistration_s", self.deregistration_s.unwrap_or(0), "0 to 3600"));
+        }
+        for (key, hook) in [("launch_hook_s", self.launch_hook_s), ("terminate_hook_s", self.terminate_hook_s)] {
+            hook.map_or(Ok(()), |hook| check_spread(key, hook))?;
         }
         if self.cpu_m == 0 || self.memory_mib == 0 || self.pods == 0 {
             return Err(wrong("cpu_m, memory_mib or pods", 0, "above 0"));

@@ -35,8 +35,11 @@ class Faults:
     """What goes wrong inside the engine (errors on the wire: see faults.py)."""
 
     def __init__(self) -> None:
-        self.no_capacity: set[str] = set()  # zones
+        self.no_capacity: set[str] = set()  # zones, or group/zone
         self.never_join: list[dict[str, Any]] = []  # {"group": name or None, "count": n}
+
+    def lacks_capacity(self, group: str, zone: str) -> bool:
+        return zone in self.no_capacity or f"{group}/{zone}" in self.no_capacity
 
     def joins(self, group: str) -> bool:
         for fault in self.never_join:
@@ -110,6 +113,10 @@ class Engine:
                 group.rebalance_at = None
                 self._rebalance(group)
 
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Does something of the harness's own in so many seconds."""
+        self._after(seconds, action)
+
     def _after(self, seconds: float, action: Callable[[], None]) -> None:
         # The counter breaks ties, so that equal times never compare functions.
         self._due.append((self._now + seconds, next(self._order), action))
@@ -170,8 +177,8 @@ class Engine:
         """Starts one instance; None where no zone had capacity."""
         while True:
             chosen = zone or self._zone_for_launch(group)
-            if chosen not in self.faults.no_capacity:
-                return self._start(group, cause, chosen)
+            if not self.faults.lacks_capacity(group.name, chosen):
+                return self.start(group, cause, chosen)
             self._fail_launch(group, cause, chosen)
             tried = all(group.zone_tried.get(z, 0) > self._now for z in group.subnets)
             if zone is not None or tried:
@@ -213,7 +220,7 @@ class Engine:
             return self.resolve(group.template)
         return None, {"InstanceType": "m5.large", "ImageId": "ami-00000000000000000"}
 
-    def _start(self, group: Group, cause: str, zone: str) -> Instance:
+    def start(self, group: Group, cause: str, zone: str) -> Instance:
         template, data = self._spec(group)
         number = next(self._addresses)
         instance = Instance(
@@ -229,7 +236,7 @@ class Engine:
             boot_seconds=self._range(self.timings.boot),
             launch_configuration=group.launch_configuration,
             protected=group.protect_new,
-            joins=self.faults.joins(group.name),
+            joins=group.joins and self.faults.joins(group.name),
         )
         instance.tags = {k: t["Value"] for k, t in group.tags.items() if t["PropagateAtLaunch"]}
         instance.tags["aws:autoscaling:groupName"] = group.name
@@ -430,11 +437,14 @@ class Engine:
         for group in self.groups.values():
             if instance_id in group.instances:
                 return group, group.instances[instance_id]
+        if any(instance_id in group.warm for group in self.groups.values()):
+            # API reference, TerminateInstanceInAutoScalingGroup: not on instances in a warm pool.
+            raise validation(f"The instance {instance_id} is in a warm pool.")
         raise validation(f"Instance Id not found - No managed instance found for instance ID: {instance_id}")
 
     def instances(self) -> list[Instance]:
         """Every instance EC2 still describes, terminated ones included."""
-        live = [i for g in self.groups.values() for i in g.instances.values()]
+        live = [i for g in self.groups.values() for i in (*g.instances.values(), *g.warm.values())]
         return live + list(self.gone.values())
 
     def leaving(self, instance: Instance) -> bool:

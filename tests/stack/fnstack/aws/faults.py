@@ -23,6 +23,7 @@ class Fault:
     delay: float = 0.0
     drop: bool = False
     probability: float = 1.0
+    only: str = ""  # strikes calls that name this in a parameter
     count: int | None = None  # how often it still strikes; None = without end
     struck: int = 0
 
@@ -47,12 +48,14 @@ class WireFaults:
         with self._lock:
             return [asdict(f) for f in self._faults]
 
-    def strike(self, operation: str) -> list[Fault]:
+    def strike(self, operation: str, params: dict[str, Any] | None = None) -> list[Fault]:
         """The faults that hit this call; each use counts."""
         hit = []
         with self._lock:
             for fault in self._faults:
                 if fault.operation not in ("*", operation) or fault.count == 0:
+                    continue
+                if fault.only and not any(fault.only in str(value) for value in (params or {}).values()):
                     continue
                 if self._draw.random() >= fault.probability:
                     continue

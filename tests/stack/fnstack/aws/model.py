@@ -134,6 +134,8 @@ class Group:
     balancing: str | None = None  # instance launched to balance zones
     zone_tried: dict[str, float] = field(default_factory=dict)  # zone -> not before
     deleting: bool = False
+    joins: bool = True  # its instances become Nodes
+    warm: dict[str, Instance] = field(default_factory=dict)  # the warm pool, listed apart
     region: str = "us-west-2"
 
     @property
@@ -182,6 +184,9 @@ class Group:
         }
         if self.deleting:
             body["Status"] = "Delete in progress"
+        if self.warm:
+            body["WarmPoolConfiguration"] = {"MinSize": len(self.warm), "PoolState": "Stopped"}
+            body["WarmPoolSize"] = len(self.warm)
         if self.mixed:
             body["MixedInstancesPolicy"] = self.mixed
         elif self.template:

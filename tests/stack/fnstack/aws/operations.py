@@ -278,7 +278,7 @@ def set_instance_protection(engine: Engine, params: Params) -> Result:
         instance = group.instances.get(instance_id)
         if instance is None:
             raise validation(f"The instance {instance_id} is not part of Auto Scaling group {group.name}.")
-        if instance.lifecycle in LEAVING:
+        if instance.lifecycle not in ("InService", "EnteringStandby", "Standby"):
             raise validation(f"The instance {instance_id} is not in InService or EnteringStandby or Standby.")
         chosen.append(instance)
     for instance in chosen:

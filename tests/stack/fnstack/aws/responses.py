@@ -26,7 +26,7 @@ from .identity import Identities
 from .model import ACCOUNT, Instance, utc
 from .operations import OPERATIONS
 
-_EC2_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48}
+_EC2_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopped": 80}
 
 
 class Clusters:

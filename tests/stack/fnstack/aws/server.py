@@ -28,7 +28,7 @@ os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: E402
 
-from . import responses  # noqa: E402
+from . import making, responses  # noqa: E402
 from .engine import Engine  # noqa: E402
 from .errors import error_body  # noqa: E402
 from .faults import WireFaults  # noqa: E402
@@ -161,7 +161,7 @@ class AwsServer:
         body = _body(environ)
         key, service = _scope(environ)
         operation, params = _operation(self._routes, environ, body)
-        hit = self.faults.strike(operation)
+        hit = self.faults.strike(operation, params)
         delay = sum(f.delay for f in hit)
         if delay:
             time.sleep(delay)
@@ -253,6 +253,8 @@ class AwsServer:
             elif path == "/fnstack/faults" and method == "DELETE":
                 self.faults.clear()
                 answer = []
+            elif path == "/fnstack/groups" and method == "POST":
+                answer = making.make(self.engine, json.loads(_body(environ)))
             elif path == "/fnstack/engine" and method == "POST":
                 self._engine_faults(json.loads(_body(environ)))
                 answer = {}
