@@ -384,7 +384,11 @@ mod tests {
         let budget = |name: &str| wait(WaitReason::Budget { pod: ObjectKey::new("ns", "p"), budget: name.into() });
         let plans = [pods(3), pods(2), pods(1), budget("a"), budget("a"), budget("b"), pods(1), pods(1)];
         let mut changes = Changes::default();
-        assert_eq!(told(&mut changes, &plans).len(), 3, "budget b is over before it is worth telling");
+        let out = told(&mut changes, &plans);
+        let waits = out.iter().filter(|kind| *kind == "wait").count();
+        assert_eq!(waits, 3, "budget b is over before it is worth telling: {out:?}");
+        let blocked = out.iter().filter(|kind| *kind == "pod.blocked").count();
+        assert_eq!(blocked, 1, "a pod that is held back is told once: {out:?}");
     }
 
     #[test]
