@@ -219,7 +219,7 @@ pub enum EventKind {
         /// It was created after the rotation began: most likely it has moved before.
         moved_before: bool,
     },
-    /// The eviction was refused.
+    /// The eviction was refused, or is held back because a budget would refuse it.
     #[serde(rename = "pod.blocked")]
     PodBlocked {
         /// The pod.

@@ -18,6 +18,7 @@ use crate::model::{
 };
 use crate::observe::{Role, Snapshot};
 use crate::plan::BlockReason;
+use crate::plan::candidates::REUSES;
 use crate::policy::{Gate, OnStuck, Policy, Restarts, Surge};
 use crate::readiness::{gated, restarted, should_run, standing_pod};
 
@@ -381,6 +382,9 @@ fn why_held(cluster: &str, group: &NodeGroup) -> Option<String> {
     }
     if group.refreshing {
         return Some("an instance refresh is in progress".to_owned());
+    }
+    if group.reuses {
+        return Some(REUSES.to_owned());
     }
     if group.weighted {
         return Some("it counts capacity in instance weights, not in nodes".to_owned());

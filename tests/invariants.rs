@@ -163,11 +163,12 @@ fn one_at_a_time_two_actions_never_meet_on_one_thing() {
 #[test]
 fn scope_groups_of_others_are_never_touched() {
     let actions = || [cordon("old-0"), resize(1, 7, 8), change_node("old-0", NodePurpose::SoftTaint, ours("x"))];
-    let changes: [fn(&mut NodeGroup); 4] = [
+    let changes: [fn(&mut NodeGroup); 5] = [
         |g| g.managed_by = Some("apps".into()),
         |g| g.operator = Some("eks.amazonaws.com".into()),
         |g| g.refreshing = true,
         |g| g.weighted = true,
+        |g| g.reuses = true,
     ];
     for change in changes {
         let world = changed(world(), |s| change(group_mut(s)));

@@ -31,6 +31,7 @@ pub(super) struct Changes {
     arrived: BTreeSet<InstanceId>,
     waits: Waits,
     evicted: BTreeMap<Uid, (ObjectKey, NodeName)>,
+    blocked: BTreeSet<(NodeName, ObjectKey)>,
     chosen: BTreeMap<NodeName, Vec<Outdated>>,
     decrements: BTreeSet<InstanceId>,
     /// Comparisons so far.
@@ -91,8 +92,20 @@ impl Changes {
             }
         }
         self.let_go(snapshot, now, out);
+        self.held_back(plan, out);
         self.waits.follow(&plan.waits, now, out);
         self.taken_up = true;
+    }
+
+    /// Pods whose eviction is not posted because a budget is known to refuse it, each told once.
+    fn held_back(&mut self, plan: &Plan, out: &mut Vec<EventKind>) {
+        for wait in &plan.waits {
+            if let (Subject::Node(node), WaitReason::Budget { pod, budget }) = (&wait.subject, &wait.reason)
+                && self.blocked.insert((node.clone(), pod.clone()))
+            {
+                out.push(EventKind::PodBlocked { pod: pod.clone(), node: node.clone(), by: budget.clone() });
+            }
+        }
     }
 
     /// A rotation that begins afresh tells of every stage from its first plan on.
@@ -425,7 +438,11 @@ mod tests {
         let budget = |name: &str| wait(WaitReason::Budget { pod: ObjectKey::new("ns", "p"), budget: name.into() });
         let plans = [pods(3), pods(2), pods(1), budget("a"), budget("a"), budget("b"), pods(1), pods(1)];
         let mut changes = Changes::default();
-        assert_eq!(told(&mut changes, &plans).len(), 3, "budget b is over before it is worth telling");
+        let out = told(&mut changes, &plans);
+        let waits = out.iter().filter(|kind| *kind == "wait").count();
+        assert_eq!(waits, 3, "budget b is over before it is worth telling: {out:?}");
+        let blocked = out.iter().filter(|kind| *kind == "pod.blocked").count();
+        assert_eq!(blocked, 1, "a pod that is held back is told once: {out:?}");
     }
 
     #[test]

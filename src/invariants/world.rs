@@ -47,6 +47,9 @@ impl<'a> World<'a> {
         if group.refreshing {
             return Err(broken("an instance refresh is in progress"));
         }
+        if group.reuses {
+            return Err(broken("its warm pool would take back what is scaled in"));
+        }
         if group.weighted {
             return Err(broken("it counts in instance weights"));
         }

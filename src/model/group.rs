@@ -151,6 +151,9 @@ pub struct NodeGroup {
     pub refreshing: bool,
     /// It has a warm pool.
     pub warm_pool: bool,
+    /// Its warm pool takes back what is scaled in (`ReuseOnScaleIn`).
+    #[serde(default)]
+    pub reuses: bool,
     /// The target groups and classic load balancers its instances are registered with.
     #[serde(default)]
     pub attachments: BTreeSet<Attachment>,

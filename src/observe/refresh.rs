@@ -328,6 +328,7 @@ mod tests {
             operator: None,
             refreshing: false,
             warm_pool: false,
+            reuses: false,
             attachments: Default::default(),
             weighted: false,
         };

@@ -15,6 +15,10 @@ use crate::observe::{Drain, DrainPod, Member, Role, Snapshot, Stray};
 use crate::policy::Policy;
 use crate::readiness;
 
+/// What a decrement would do to such a group: the drained node would come back from the warm pool.
+pub(crate) const REUSES: &str =
+    "its warm pool takes back what is scaled in (ReuseOnScaleIn): switch that off for the rotation";
+
 /// Why a whole group is left alone.
 pub(crate) fn group_hold(cluster: &str, group: &NodeGroup) -> Option<BlockReason> {
     if let Some(nodegroup) = &group.managed_by {
@@ -29,6 +33,9 @@ pub(crate) fn group_hold(cluster: &str, group: &NodeGroup) -> Option<BlockReason
     }
     if group.target == Target::None {
         return Some(BlockReason::NoTarget);
+    }
+    if group.reuses {
+        return Some(BlockReason::NotOurs { what: REUSES.into() });
     }
     group.weighted.then_some(BlockReason::Weighted)
 }

@@ -24,9 +24,12 @@ pub(super) fn is_excluded(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node, m
     if is_out(group, node) {
         return true;
     }
-    let adopted = group.view.zones.get(&member.zone).map_or(0, |z| z.adopted);
-    let here = adopted + group.functional_in.get(&member.zone).copied().unwrap_or(0);
-    let anywhere = group.view.adopted.len() as u32 + group.functional;
+    // One that was proven and does not serve any more takes nothing over.
+    let adopted = group.view.adopted.iter().filter_map(|(_, id)| pass.derived.members.get(id)).filter(|m| m.serves);
+    let zones: Vec<_> = adopted.map(|m| &m.zone).collect();
+    let proven = zones.iter().filter(|zone| ***zone == member.zone).count() as u32;
+    let here = proven + group.functional_in.get(&member.zone).copied().unwrap_or(0);
+    let anywhere = zones.len() as u32 + group.functional;
     let coming = pass.derived.select(&group.view.young).any(|(_, m)| m.zone == member.zone);
     let by_unavailable = group.limits.surge == 0 && group.ledger.confirmed == 0;
     if here > 0 || (anywhere > 0 && !coming) || by_unavailable {

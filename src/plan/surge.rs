@@ -123,6 +123,7 @@ mod tests {
             operator: None,
             refreshing: false,
             warm_pool: false,
+            reuses: false,
             attachments: Default::default(),
             weighted: false,
         }

@@ -156,6 +156,7 @@ impl World {
             operator: None,
             refreshing: false,
             warm_pool: spec.warm > 0,
+            reuses: false,
             attachments: spec.deregistration_s.map(|_| target_group(&spec.name)).into_iter().collect(),
             weighted: false,
         };

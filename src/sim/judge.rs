@@ -36,6 +36,8 @@ pub(super) struct Judge {
     /// Current instances may be rotated: `--force`, `--older-than`, `--node`.
     any: bool,
     past_budgets: bool,
+    /// Second moves of pods that had been put on an outdated node though a new one had room.
+    badly: u64,
 }
 
 /// What the judge counted.
@@ -196,11 +198,12 @@ impl World {
             return;
         }
         let stays = |node: usize| !self.nodes[node].gone && !self.nodes[node].record.unschedulable;
-        let (moves, badly) = (pod.moves, pod.alternative.is_some_and(stays));
+        let (moves, badly, avoidably) = (pod.moves, pod.placed_badly, pod.alternative.is_some_and(stays));
         self.judge.counts.evictions += 1;
         if moves > 0 {
             self.judge.counts.moved_twice += 1;
-            self.judge.counts.moved_twice_avoidably += u64::from(badly);
+            self.judge.counts.moved_twice_avoidably += u64::from(avoidably);
+            self.judge.badly += u64::from(badly);
         }
     }
 
@@ -227,10 +230,10 @@ impl World {
     pub(super) fn verdict(&self) -> Vec<String> {
         let mut found = self.judge.violations.clone();
         let counts = &self.judge.counts;
-        if counts.moved_twice_avoidably * 20 > counts.evictions {
+        if self.judge.badly * 20 > counts.evictions {
             found.push(format!(
-                "{} of {} evicted pods were moved twice though a new node that stays could have taken them the first time",
-                counts.moved_twice_avoidably, counts.evictions
+                "{} of {} evicted pods were put on an outdated node though a new one had room, and moved twice",
+                self.judge.badly, counts.evictions
             ));
         }
         found

@@ -156,12 +156,14 @@ impl World {
 
     /// Binds a pod to a node.
     pub(super) fn bind(&mut self, id: u32, node: usize) {
+        let outdated = !self.groups[self.nodes[node].group].is_current(&self.instances[self.nodes[node].instance]);
         let alternative = if self.now > 0 { self.alternative(id, node) } else { None };
         let name = self.nodes[node].record.name.clone();
         let zone = self.nodes[node].zone;
         let Some(pod) = self.live_pod(id) else { return };
         pod.node = Some(node);
         pod.alternative = alternative;
+        pod.placed_badly = outdated && alternative.is_some();
         pod.record.node = Some(name);
         pod.record.unschedulable = None;
         let (cpu, memory, origin) = (pod.record.cpu as i64, pod.record.memory as i64, pod.origin);

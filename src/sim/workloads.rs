@@ -53,6 +53,8 @@ pub(super) struct PodState {
     pub(super) volume: Option<usize>,
     /// Another node, functional and on the target, that could have taken it when it was bound.
     pub(super) alternative: Option<usize>,
+    /// There was such a node, and it was put on an outdated one.
+    pub(super) placed_badly: bool,
 }
 
 /// A workload.
@@ -214,6 +216,7 @@ impl World {
             scripted_restarts: 0,
             volume,
             alternative: None,
+            placed_badly: false,
         }));
         self.count_pod(workload, 1, 0);
         self.tell_pod(id);
@@ -503,5 +506,6 @@ pub(super) fn daemon_pod(
         scripted_restarts: 0,
         volume: None,
         alternative: None,
+        placed_badly: false,
     }
 }

@@ -34,6 +34,7 @@ pub fn group(name: &str, desired: u32) -> NodeGroup {
         operator: None,
         refreshing: false,
         warm_pool: false,
+        reuses: false,
         attachments: Default::default(),
         weighted: false,
     }

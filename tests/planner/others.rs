@@ -87,3 +87,18 @@ fn a_budget_that_never_frees_stops_the_rotation_if_asked() {
         world,
     );
 }
+
+#[test]
+fn a_warm_pool_that_takes_instances_back_keeps_its_group_as_it_is() {
+    let mut world = World::new(policy(1)).with_group("pooled", &[("a", 2)], 1).with_group("workers", &[("a", 1)], 1);
+    world.change_group("pooled", |g| (g.warm_pool, g.reuses) = (true, true));
+    world.begin();
+    assert_eq!(world.play(), Some(Verdict::Incomplete));
+    assert!(!world.touched.contains(&NodeName::from("pooled-a1")));
+    golden(
+        "warm-pool-reuses",
+        "A warm pool with ReuseOnScaleIn would take a drained node back and hand it out again. The group is left alone \
+         and named, with what to switch off; the other one is rotated.",
+        world,
+    );
+}

@@ -85,6 +85,7 @@ pub fn group(name: &str, zones: &[&str], desired: u32, max: u32) -> NodeGroup {
         operator: None,
         refreshing: false,
         warm_pool: false,
+        reuses: false,
         attachments: Default::default(),
         weighted: false,
     }

@@ -176,6 +176,7 @@ pub fn group(desired: u32) -> NodeGroup {
         operator: None,
         refreshing: false,
         warm_pool: false,
+        reuses: false,
         attachments: Default::default(),
         weighted: false,
     }

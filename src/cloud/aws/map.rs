@@ -59,6 +59,10 @@ pub(super) fn group(group: &types::AutoScalingGroup) -> Option<GroupState> {
         operator: group.operator().and_then(types::Operator::principal).map(Text::from),
         refreshing: false,
         warm_pool: group.warm_pool_configuration().is_some(),
+        reuses: group
+            .warm_pool_configuration()
+            .and_then(|pool| pool.instance_reuse_policy()?.reuse_on_scale_in())
+            .unwrap_or(false),
         attachments: attachments(group),
         weighted: weighted(group),
         tags,
