@@ -3,6 +3,14 @@
 //! Three that share no code: the bound (`fastnode::bound`), the production controller on the simulator, and the
 //! search here with its own model of the rules. Times are constants.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and a replay is read"
+)]
+
 mod rotation;
 mod search;
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
-from . import refusals, rotations
+from . import refusals, rotations, twins
 from .bench import Bench, Failed
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -23,6 +23,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "canary-restarts": rotations.canary_restarts,
     "budget-never-frees": rotations.budget_never_frees,
     "rotate-20": rotations.rotate_20,
+    **twins.SCENARIOS,
 }
 
 
