@@ -37,6 +37,7 @@ fn big() -> (Snapshot, Timestamp) {
         namespace: "kube-system".into(),
         identity: "bench".into(),
         own_node: None,
+        own_pod: None,
         seed: 0,
     };
     LocalSet::new().block_on(&sim::runtime().unwrap(), async {

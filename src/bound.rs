@@ -30,6 +30,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{GroupName, Text};
+use crate::units;
 
 /// Evictions of one group's pods that wait for one another under a budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,13 +141,15 @@ impl fmt::Display for Bottleneck {
             Limit::Room { surge, unavailable: 0 } => write!(f, "a surge of {surge}")?,
             Limit::Room { surge: 0, unavailable } => write!(f, "{unavailable} unavailable at a time")?,
             Limit::Room { surge, unavailable } => write!(f, "a surge of {surge} and {unavailable} unavailable")?,
-            Limit::Launch { seconds } => write!(f, "the {seconds:.0} s a new node takes to be functional")?,
+            Limit::Launch { seconds } => {
+                write!(f, "the {} a new node takes to be functional", units::seconds(*seconds))?
+            }
             Limit::Drains { drains } => write!(f, "{drains} draining at a time")?,
             Limit::MaxDrains { max_drains } => write!(f, "{max_drains} draining at a time over the cluster")?,
             Limit::Budget { budget } => write!(f, "disruption budget {budget}")?,
         }
         match &self.relaxed {
-            Some(Relaxed { what, seconds }) => write!(f, "; {what} would make it {seconds:.0} s"),
+            Some(Relaxed { what, seconds }) => write!(f, "; {what} would make it {}", units::seconds(*seconds)),
             None => Ok(()),
         }
     }

@@ -30,6 +30,12 @@ pub const CONFIG_VARIABLE: &str = "FASTNODE_CONFIG";
 
 /// The variable that names the node fastnode runs on (downward API); set by the deployment, not a key.
 pub const NODE_VARIABLE: &str = "FASTNODE_NODE_NAME";
+/// The variable that names the pod fastnode runs in (downward API); without it, the host's name.
+pub const POD_VARIABLE: &str = "FASTNODE_POD_NAME";
+/// The variable that names that pod's namespace; without it, [`NAMESPACE_FILE`].
+pub const NAMESPACE_VARIABLE: &str = "FASTNODE_POD_NAMESPACE";
+/// Where the kubelet puts the namespace of a pod's service account.
+pub const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -293,7 +299,7 @@ impl Config {
 fn is_misspelt(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("FASTNODE_") else { return false };
     let service = rest.split('_').any(|word| word == "SERVICE" || word == "PORT");
-    !service && name != CONFIG_VARIABLE && name != NODE_VARIABLE
+    !service && ![CONFIG_VARIABLE, NODE_VARIABLE, POD_VARIABLE, NAMESPACE_VARIABLE].contains(&name)
 }
 
 #[cfg(test)]

@@ -76,6 +76,12 @@ pub enum EventKind {
     /// Goes on.
     #[serde(rename = "rotation.resumed")]
     RotationResumed,
+    /// It begins nothing new any more, and puts back what it changed.
+    #[serde(rename = "rotation.ending")]
+    RotationEnding {
+        /// The outcome it will have.
+        why: Verdict,
+    },
     /// It ended.
     #[serde(rename = "rotation.finished")]
     RotationFinished(Box<Report>),

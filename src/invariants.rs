@@ -8,6 +8,7 @@
 //! group in which the plan cordons. `docs/safety.md` says what each rule promises and which test holds it.
 
 mod capacity;
+mod deregistration;
 mod groups;
 mod nodes;
 mod pods;
@@ -43,6 +44,8 @@ pub mod rule {
     pub const CANARY: &str = "canary";
     /// Only what we cordoned and drained to the end is terminated.
     pub const DRAINED: &str = "drained";
+    /// What serves behind load balancers is terminated only when they have let go of it.
+    pub const DEREGISTRATION: &str = "deregistration";
     /// Only pods on a node we are draining, and only those the policy allows to move, are evicted.
     pub const EVICTABLE: &str = "evictable";
     /// Nothing goes past a budget unasked.
@@ -67,11 +70,13 @@ pub mod rule {
     pub const TAGS: &str = "tags";
     /// Only processes that we suspended are resumed, AZRebalance only on a balanced group.
     pub const PROCESSES: &str = "processes";
+    /// Another target is recorded only where the policy says so, and with nothing in hand.
+    pub const TARGET: &str = "target";
     /// Protection is changed only where its former state is recorded, and put back to that.
     pub const PROTECTION: &str = "protection";
 
     /// All of them.
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 23] = [
         SYNCED,
         ONE_AT_A_TIME,
         SCOPE,
@@ -80,6 +85,7 @@ pub mod rule {
         OUTDATED,
         CANARY,
         DRAINED,
+        DEREGISTRATION,
         EVICTABLE,
         PAST_BUDGETS,
         LEDGER,
@@ -92,6 +98,7 @@ pub mod rule {
         DRAINS,
         TAGS,
         PROCESSES,
+        TARGET,
         PROTECTION,
     ];
 }
@@ -166,7 +173,7 @@ fn check_action(world: &World<'_>, plan: &Plan, action: &Action) -> Result<(), V
         Action::Terminate { instance, group, node, decrement } => {
             terminate::check(world, instance, group, node.as_ref(), decrement.as_deref())
         }
-        Action::Record { .. } => Ok(()),
+        Action::Record { targets, .. } => groups::retarget(world, targets),
     }
 }
 

@@ -47,3 +47,4 @@ pub mod preflight;
 pub mod readiness;
 pub mod report;
 pub mod sim;
+mod units;

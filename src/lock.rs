@@ -231,6 +231,38 @@ impl<K: Cluster + 'static> Lock<K> {
     }
 }
 
+/// Writes a request to whoever holds the lock, or will: [`PAUSE`], [`ABORT`], or none at all. Returns the Lease as
+/// written, or as found where it says so already; `None` where there is none.
+///
+/// # Errors
+/// If the Lease cannot be read or written.
+pub async fn ask<K: Cluster>(
+    cluster: &K,
+    namespace: &str,
+    request: Option<&str>,
+) -> Result<Option<LeaseRecord>, cluster::Error> {
+    let key = ObjectKey::new(namespace, NAME);
+    let mut tries = 0;
+    loop {
+        let Some(mut lease) = read(cluster, &key).await? else { return Ok(None) };
+        if lease.annotations.get(REQUEST).map(|r| &**r) == request {
+            return Ok(Some(lease));
+        }
+        match request {
+            Some(request) => _ = lease.annotations.insert(REQUEST.into(), request.into()),
+            None => _ = lease.annotations.remove(REQUEST),
+        }
+        tries += 1;
+        match cluster.put_lease(&key, &lease).await {
+            // The holder renews it every few seconds.
+            Err(e) if tries < TRIES && (e.kind == ErrorKind::Conflict || is_passing(&e)) => {
+                sleep(AFTER_CONFLICT).await;
+            }
+            done => return done.map(Some),
+        }
+    }
+}
+
 fn held_by(lease: &LeaseRecord) -> Error {
     Error::Held {
         holder: lease.holder.clone().unwrap_or_default(),

@@ -166,6 +166,8 @@ pub enum OnStuck {
 pub enum OnTargetChange {
     /// End, resumable.
     Stop,
+    /// Go on for the new target, from its canary on.
+    Recanary,
 }
 
 /// Which nodes are in scope.

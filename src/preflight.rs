@@ -4,6 +4,8 @@
 //! revisions (OnDelete sets are renewed by the rotation itself): a DaemonSet that does not run on the nodes
 //! there are would fail every replacement, and that is the cluster's fault, not the target's.
 
+mod others;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -11,15 +13,21 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ConditionStatus, DaemonSet, GroupName, Instance, LaunchSource, Ledger, Lifecycle, Node, NodeGroup, NodeMark,
-    NodeName, ObjectKey, Pod, Target, TemplateRef, Text, UpdateStrategy, marks,
+    Attachment, ConditionStatus, DaemonSet, GroupName, Instance, LaunchSource, Ledger, Lifecycle, Node, NodeGroup,
+    NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef, Text, UpdateStrategy, marks,
 };
-use crate::observe::Snapshot;
-use crate::policy::{Gate, Policy, Restarts, Surge};
+use crate::observe::{Role, Snapshot};
+use crate::plan::BlockReason;
+use crate::policy::{Gate, OnStuck, Policy, Restarts, Surge};
 use crate::readiness::{gated, restarted, should_run, standing_pod};
+
+pub use others::Keeper;
 
 /// A DaemonSet may be missing on one in so many of the healthy old nodes.
 const MISSING_ONE_IN: usize = 10;
+
+/// Values of a label that a message lists.
+const VALUES_SHOWN: usize = 8;
 
 /// What preflight found.
 #[must_use]
@@ -54,6 +62,29 @@ pub enum Fault {
         /// The node.
         name: NodeName,
     },
+    /// A node named by the user is somebody else's to renew.
+    NodeOfOthers {
+        /// The node.
+        name: NodeName,
+        /// Whose.
+        keeper: Keeper,
+    },
+    /// A group named by the user has work, and may not be touched.
+    NamedHeld {
+        /// The group.
+        group: GroupName,
+        /// Why.
+        why: String,
+    },
+    /// No node in scope carries the labels asked for.
+    NothingSelected {
+        /// The selector, as `kubectl -l` takes it.
+        selector: String,
+        /// Nodes looked at: those of the groups in scope, or those named.
+        looked_at: usize,
+        /// For each label asked for, the values that these nodes have.
+        labels: BTreeMap<Text, BTreeSet<Text>>,
+    },
     /// A DaemonSet named in the gate does not exist.
     UnknownDaemonSet {
         /// As named.
@@ -86,6 +117,16 @@ pub enum Fault {
         /// The group.
         group: GroupName,
     },
+    /// Every outdated node is held by something on it.
+    NodesHeld {
+        /// Each node, and what holds it.
+        held: BTreeMap<NodeName, String>,
+    },
+    /// No budget will ever let the pods of some nodes go, and the policy stops at what is stuck.
+    NeverFrees {
+        /// Each node, and the budget.
+        held: BTreeMap<NodeName, String>,
+    },
     /// There is work, and none of it may be done.
     AllHeld {
         /// Each group with work, and what holds it.
@@ -103,6 +144,22 @@ pub enum Warning {
         group: GroupName,
         /// Why.
         why: String,
+    },
+    /// Nodes of none of the cluster's groups are left alone.
+    NotOurs {
+        /// Whose they are.
+        keeper: Keeper,
+        /// How many.
+        nodes: usize,
+        /// The first of them.
+        example: NodeName,
+    },
+    /// How long what is attached to a group takes to let go of a node could not be read.
+    DelayUnknown {
+        /// The group.
+        group: GroupName,
+        /// What is attached.
+        attachment: Attachment,
     },
     /// A gated container was restarted on old nodes: it may fail the gate on new ones.
     Restarts {
@@ -135,6 +192,15 @@ pub enum Warning {
         /// Healthy old nodes where it should run.
         expected: usize,
     },
+    /// Nodes are on their target, and their kubelet is behind the control plane: the target does not cure it.
+    Skew {
+        /// How many.
+        nodes: usize,
+        /// The kubelet of one of them.
+        kubelet: Text,
+        /// The control plane's version.
+        version: Text,
+    },
     /// A budget over pods of the nodes to rotate can never free by itself.
     NeverFrees {
         /// The budget.
@@ -154,7 +220,52 @@ pub fn check(policy: &Policy, snapshot: &Snapshot, _now: Timestamp) -> Preflight
     let nodes = old_nodes(policy, snapshot);
     check_daemonsets(policy, snapshot, &nodes, &mut found);
     check_budgets(snapshot, &nodes, &mut found.warnings);
+    others::name(policy, snapshot, &mut found.warnings);
+    check_held(policy, snapshot, &mut found.faults);
+    check_skew(snapshot, &nodes, &mut found.warnings);
     found
+}
+
+/// What the planner would hold: refused where nothing else is left, or the policy stops at it.
+fn check_held(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
+    let derived = snapshot.derived();
+    let mut held = BTreeMap::new();
+    let mut stuck = BTreeMap::new();
+    let mut free = 0;
+    for view in derived.groups.values().filter(|view| view.hold.is_none()) {
+        free += view.candidates as usize + view.draining.len();
+        for (_, member) in derived.select(&view.held) {
+            let (Role::Held(why), Some(node)) = (&member.role, &member.node) else { continue };
+            held.insert(node.clone(), why.to_string());
+            if matches!(why, BlockReason::NeverFrees { .. } | BlockReason::SeveralBudgets { .. }) {
+                stuck.insert(node.clone(), why.to_string());
+            }
+        }
+    }
+    if free == 0 && !held.is_empty() {
+        faults.push(Fault::NodesHeld { held });
+    } else if policy.on_stuck == OnStuck::Stop && !stuck.is_empty() {
+        faults.push(Fault::NeverFrees { held: stuck });
+    }
+}
+
+/// Kubelets behind the control plane on nodes that are on their target: no rotation of these cures it.
+fn check_skew(snapshot: &Snapshot, nodes: &BTreeMap<&NodeName, &Node>, warnings: &mut Vec<Warning>) {
+    let minor = |version: &str| {
+        let mut parts = version.trim_start_matches('v').split('.');
+        Some((parts.next()?.parse::<u32>().ok()?, parts.next()?.parse::<u32>().ok()?))
+    };
+    let Some(control_plane) = minor(&snapshot.version) else { return };
+    let current = |node: &&&Node| {
+        let member = node.instance.as_ref().and_then(|id| snapshot.derived().member(id));
+        member.is_some_and(|m| m.role == Role::Current && m.outdated.is_empty())
+    };
+    let behind = nodes.values().filter(current).filter(|n| minor(&n.kubelet).is_some_and(|v| v < control_plane));
+    let mut behind = behind.peekable();
+    if let Some(kubelet) = behind.peek().map(|n| n.kubelet.clone()) {
+        let (count, version) = (behind.count(), snapshot.version.clone());
+        warnings.push(Warning::Skew { nodes: count, kubelet, version });
+    }
 }
 
 fn check_names(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
@@ -172,11 +283,16 @@ fn check_names(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
             Some(node) => {
                 let instance = node.instance.as_ref().and_then(|id| snapshot.instances.get(id));
                 if !instance.is_some_and(|i| in_scope(policy, &i.group)) {
-                    faults.push(Fault::NodeOfNoGroup { name: name.clone() });
+                    let keeper = others::keeper(snapshot, node).filter(|keeper| *keeper != Keeper::Unknown);
+                    faults.push(match keeper {
+                        Some(keeper) => Fault::NodeOfOthers { name: name.clone(), keeper },
+                        None => Fault::NodeOfNoGroup { name: name.clone() },
+                    });
                 }
             }
         }
     }
+    faults.extend(nothing_selected(policy, snapshot));
     if let Gate::Named(names) = &policy.gate {
         for name in names {
             let only = Policy { gate: Gate::Named([name.clone()].into()), ..policy.clone() };
@@ -185,6 +301,29 @@ fn check_names(policy: &Policy, snapshot: &Snapshot, faults: &mut Vec<Fault>) {
             }
         }
     }
+}
+
+/// A selector that none of the nodes in scope meets: most likely misspelt.
+fn nothing_selected(policy: &Policy, snapshot: &Snapshot) -> Option<Fault> {
+    let scope = &policy.scope;
+    if scope.selector.is_empty() {
+        return None;
+    }
+    let instances = snapshot.instances.values().filter(|i| in_scope(policy, &i.group));
+    let nodes: Vec<&Node> = instances
+        .filter_map(|i| snapshot.node_of(&i.id))
+        .filter(|n| scope.nodes.is_empty() || scope.nodes.contains(&n.name))
+        .collect();
+    // Where there is no node at all, what was named is wrong already, or there is nothing to select from.
+    if nodes.is_empty() || nodes.iter().any(|n| scope.selector.iter().all(|r| r.matches(&n.labels))) {
+        return None;
+    }
+    let values = |key: &Text| nodes.iter().filter_map(|n| n.labels.get(key).cloned()).collect();
+    Some(Fault::NothingSelected {
+        selector: scope.selector.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        looked_at: nodes.len(),
+        labels: scope.selector.iter().map(|r| (r.key.clone(), values(&r.key))).collect(),
+    })
 }
 
 fn in_scope(policy: &Policy, group: &GroupName) -> bool {
@@ -198,12 +337,17 @@ fn check_groups(policy: &Policy, snapshot: &Snapshot, found: &mut Preflight) {
         if !snapshot.instances_of(&group.name).any(|i| is_work(policy, snapshot, group, i)) {
             continue;
         }
-        match why_held(group) {
+        match why_held(&snapshot.cluster, group) {
             Some(why) => {
                 held.insert(group.name.clone(), why);
             }
             None => {
                 free += 1;
+                let unknown = group.attachments.iter().filter(|a| !snapshot.delays.contains_key(*a));
+                found.warnings.extend(unknown.map(|attachment| Warning::DelayUnknown {
+                    group: group.name.clone(),
+                    attachment: attachment.clone(),
+                }));
                 // Once begun, its desired holds our surge, perhaps a step that no tag confirms yet: the planner,
                 // which settles that first, judges the room.
                 if !group.tags.contains_key(marks::TAG_ROTATION) {
@@ -215,14 +359,22 @@ fn check_groups(policy: &Policy, snapshot: &Snapshot, found: &mut Preflight) {
     if free == 0 && !held.is_empty() {
         found.faults.push(Fault::AllHeld { held });
     } else {
-        found.warnings.extend(held.into_iter().map(|(group, why)| Warning::Held { group, why }));
+        for (group, why) in held {
+            match policy.scope.groups.contains(&group) {
+                true => found.faults.push(Fault::NamedHeld { group, why }),
+                false => found.warnings.push(Warning::Held { group, why }),
+            }
+        }
     }
 }
 
 /// Why nothing of a group may be changed, by the group alone.
-fn why_held(group: &NodeGroup) -> Option<String> {
+fn why_held(cluster: &str, group: &NodeGroup) -> Option<String> {
     if let Some(nodegroup) = &group.managed_by {
-        return Some(format!("it belongs to EKS managed node group {nodegroup}, which updates it itself"));
+        return Some(format!(
+            "it belongs to EKS managed node group {nodegroup}, which updates it itself: aws eks update-nodegroup-version \
+             --cluster-name {cluster} --nodegroup-name {nodegroup}"
+        ));
     }
     if let Some(operator) = &group.operator {
         return Some(format!("only {operator} may change it"));
@@ -245,14 +397,20 @@ fn is_work(policy: &Policy, snapshot: &Snapshot, group: &NodeGroup, instance: &I
     if !policy.scope.nodes.is_empty() && !node.is_some_and(|n| policy.scope.nodes.contains(&n.name)) {
         return false;
     }
+    if !policy.scope.selector.is_empty()
+        && !node.is_some_and(|n| policy.scope.selector.iter().all(|r| r.matches(&n.labels)))
+    {
+        return false;
+    }
     let asked = policy.force || policy.older_than.is_some() || !policy.scope.nodes.is_empty();
     asked || !launched_from(&group.target, instance)
 }
 
 fn launched_from(target: &Target, instance: &Instance) -> bool {
     let is = |template: &TemplateRef, id: &Text, version: &Text| {
+        // What is not asked for, as a managed node group's target, is known where the group names a number.
         template.id == *id
-            && template.resolved.as_ref().is_some_and(|resolved| resolved == version)
+            && template.resolved.as_ref().unwrap_or(&template.version) == version
             && match (&template.image, &instance.image) {
                 (Some(want), Some(have)) => want == have,
                 _ => true,
@@ -418,7 +576,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoGroup => f.write_str(
-                "no Auto Scaling group carries the tag kubernetes.io/cluster/NAME, k8s.io/cluster-autoscaler/NAME or eks:cluster-name of this cluster",
+                "no Auto Scaling group carries one of the tags that make it the cluster's: kubernetes.io/cluster/NAME (owned or shared), k8s.io/cluster/NAME, or eks:cluster-name with the name as value",
             ),
             Self::UnknownGroup { name, known } => {
                 let known: Vec<_> = known.iter().map(GroupName::as_str).collect();
@@ -426,6 +584,24 @@ impl fmt::Display for Fault {
             }
             Self::UnknownNode { name } => write!(f, "node {name} does not exist"),
             Self::NodeOfNoGroup { name } => write!(f, "node {name} belongs to no group in scope"),
+            Self::NodeOfOthers { name, keeper } => write!(f, "node {name} is left alone: it is {keeper}"),
+            Self::NamedHeld { group, why } => write!(f, "group {group} is left alone: {why}"),
+            Self::NothingSelected { selector, looked_at, labels } => {
+                let of = if *looked_at == 1 { "the one node" } else { &format!("any of {looked_at} nodes") };
+                write!(f, "--selector {selector} does not match {of} in scope")?;
+                for (at, (key, values)) in labels.iter().enumerate() {
+                    f.write_str(if at == 0 { ": " } else { "; " })?;
+                    let mut shown: Vec<&str> = values.iter().take(VALUES_SHOWN).map(|v| &**v).collect();
+                    if values.len() > VALUES_SHOWN {
+                        shown.push("…");
+                    }
+                    match shown.is_empty() {
+                        true => write!(f, "none has a label {key}")?,
+                        false => write!(f, "{key} is {}", shown.join(", "))?,
+                    }
+                }
+                Ok(())
+            }
             Self::UnknownDaemonSet { name } => write!(f, "DaemonSet {name}, named in the gate, does not exist"),
             Self::DaemonSetDown { daemonset, missing, expected, example, gate } => write!(
                 f,
@@ -440,6 +616,14 @@ impl fmt::Display for Fault {
                 f,
                 "group {group} allows neither a surge nor an unavailable node: set --surge or --unavailable above 0"
             ),
+            Self::NodesHeld { held } => {
+                f.write_str("every outdated node is held:")?;
+                list(f, held)
+            }
+            Self::NeverFrees { held } => {
+                f.write_str("--on-stuck stop, and there is what will never free:")?;
+                list(f, held)
+            }
             Self::AllHeld { held } => {
                 f.write_str("every group with outdated nodes is held:")?;
                 for (at, (group, why)) in held.iter().enumerate() {
@@ -451,10 +635,33 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The first few, and how many more.
+fn list(f: &mut fmt::Formatter<'_>, held: &BTreeMap<NodeName, String>) -> fmt::Result {
+    const NAMED: usize = 5;
+    for (at, (node, why)) in held.iter().take(NAMED).enumerate() {
+        write!(f, "{} {node}: {why}", if at == 0 { "" } else { ";" })?;
+    }
+    match held.len().saturating_sub(NAMED) {
+        0 => Ok(()),
+        more => write!(f, "; and {more} more"),
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Held { group, why } => write!(f, "group {group} is left alone: {why}"),
+            Self::NotOurs { keeper, nodes, example } => {
+                let (nodes, are) =
+                    if *nodes == 1 { ("1 node".to_owned(), "is") } else { (format!("{nodes} nodes"), "are") };
+                write!(f, "{nodes} {are} left alone, {example} for one: {keeper}")
+            }
+            Self::DelayUnknown { group, attachment } => write!(
+                f,
+                "the deregistration delay of {attachment} of group {group} could not be read, so {} s are waited for \
+                 each node; allow elasticloadbalancing:DescribeTargetGroupAttributes and DescribeLoadBalancerAttributes",
+                Attachment::DEFAULT_DELAY_S
+            ),
             Self::Restarts { daemonset, container, nodes, of } => write!(
                 f,
                 "container {container} of DaemonSet {daemonset} was restarted on {nodes} of {of} nodes: a new node \
@@ -467,6 +674,11 @@ impl fmt::Display for Warning {
             Self::DaemonSetMissing { daemonset, missing, expected } => {
                 write!(f, "DaemonSet {daemonset} has no Running and Ready pod on {missing} of {expected} healthy nodes")
             }
+            Self::Skew { nodes, kubelet, version } => write!(
+                f,
+                "{nodes} nodes are on their group's target and run kubelet {kubelet}, behind the control plane \
+                 {version}: rotating does not cure that, a newer image in the launch template does"
+            ),
             Self::NeverFrees { budget, desired, expected } => {
                 write!(f, "disruption budget {budget} wants {desired} of {expected} pods and can never free by itself")
             }

@@ -58,9 +58,9 @@ fn a_canary_costs_one_launch_where_there_is_more_surge_than_canary() {
 #[test]
 fn the_bottleneck_is_named_with_what_relaxing_it_gives() {
     let sentence = |load: GroupLoad| lower_bound(&[load], None).bottleneck.to_string();
-    assert_eq!(sentence(load(12, 1, 0, 1)), "workers: a surge of 1; a surge of 2 would make it 106 s");
-    assert_eq!(sentence(load(12, 0, 1, 1)), "workers: 1 unavailable at a time; 2 at a time would make it 101 s");
-    assert_eq!(sentence(load(12, 12, 0, 1)), "workers: 1 draining at a time; 2 at a time would make it 33 s");
+    assert_eq!(sentence(load(12, 1, 0, 1)), "workers: a surge of 1; a surge of 2 would make it 1m46s");
+    assert_eq!(sentence(load(12, 0, 1, 1)), "workers: 1 unavailable at a time; 2 at a time would make it 1m41s");
+    assert_eq!(sentence(load(12, 12, 0, 1)), "workers: 1 draining at a time; 2 at a time would make it 33s");
     assert_eq!(sentence(load(0, 1, 0, 1)), "nothing to rotate");
     let budget = Chain { budget: "shop/checkout".into(), seconds: 600.0 };
     let slow = GroupLoad { chain: Some(budget), ..load(12, 12, 0, 12) };
@@ -78,7 +78,7 @@ fn groups_go_side_by_side_until_the_clusters_drain_slots_bind() {
     assert!(close(bound.seconds, 14.5 + 200.0 * 2.3 + 5.0));
     assert_eq!(bound.bottleneck.limit, Limit::MaxDrains { max_drains: 2 });
     assert_eq!(bound.bottleneck.group, None);
-    assert!(bound.bottleneck.to_string().contains("3 at a time would make it 328 s"), "{}", bound.bottleneck);
+    assert!(bound.bottleneck.to_string().contains("3 at a time would make it 5m28s"), "{}", bound.bottleneck);
 }
 
 #[test]

@@ -28,6 +28,11 @@ fn config(text: &str) -> (tempfile::TempDir, String) {
     (dir, path)
 }
 
+/// The error and nothing of the libraries' own logs.
+fn one_line() -> impl Predicate<str> {
+    predicates::function::function(|text: &str| text.lines().count() == 1)
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -122,10 +127,10 @@ fn without_a_terminal_nothing_is_changed_unless_everything_was_said() {
 }
 
 #[test]
-fn missing_credentials_are_an_access_error_with_a_hint() {
+fn missing_credentials_are_an_access_error_that_says_what_helps() {
     let mut command = fastnode();
     command.args(["plan", "--cluster", "x", "--region", "us-west-2"]).env("AWS_EC2_METADATA_DISABLED", "true");
-    command.assert().code(7).stderr(contains("eks:DescribeCluster").and(contains("hint: ")));
+    command.assert().code(7).stderr(contains("eks:DescribeCluster").and(contains("aws sso login")).and(one_line()));
 }
 
 #[test]
@@ -136,7 +141,31 @@ fn an_unreachable_endpoint_is_an_access_error() {
     command.args(["plan", "--cluster", "x", "--region", "us-west-2"]);
     command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
     command.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b");
-    command.assert().code(7).stderr(contains("failed to call eks:DescribeCluster"));
+    command.assert().code(7).stderr(starts_with("error: failed to call eks:DescribeCluster").and(contains("hint: ")));
+}
+
+#[test]
+fn an_endpoint_that_is_no_url_is_named() {
+    for wrong in ["nonsense", "http://bad host", "ftp://eks"] {
+        let mut command = fastnode();
+        command.args(["plan", "--cluster", "x", "--region", "us-west-2"]).env("AWS_ENDPOINT_URL", wrong);
+        let text = format!("error: failed to read AWS_ENDPOINT_URL: {wrong:?} is not a URL");
+        command.assert().code(2).stderr(starts_with(text).and(one_line()));
+    }
+}
+
+#[test]
+fn no_region_is_said_once() {
+    let mut command = fastnode();
+    command.args(["plan", "--cluster", "x"]).env("AWS_EC2_METADATA_DISABLED", "true");
+    command.assert().code(7).stderr(contains("--region").and(one_line()));
+}
+
+#[test]
+fn a_fault_is_said_once() {
+    let said = |n: usize| predicates::function::function(move |text: &str| text.matches("is not one of").count() == n);
+    run("rotate --simulate small --yes --group nope").code(3).stderr(said(1).and(one_line()));
+    run("rotate --simulate small --yes --group nope --group nil").code(3).stderr(said(2));
 }
 
 #[test]
@@ -195,6 +224,15 @@ fn a_plan_as_json_is_one_object() {
 fn an_unknown_group_is_refused_with_those_there_are() {
     run("plan --simulate small --group nope").code(3).stdout(contains("nope"));
     run("rotate --simulate small --yes --group nope").code(3).stderr(contains("nope"));
+}
+
+#[test]
+fn what_is_asked_for_and_is_not_there_is_refused() {
+    run("rotate --simulate small --yes --selector pool=wbe").code(3).stderr(contains("--selector pool=wbe"));
+    run("plan --simulate small --selector pool=wbe").code(3).stdout(contains("--selector pool=wbe"));
+    // One of several is enough, and each is named.
+    run("plan --simulate small --group batch --group nope").code(3).stdout(contains("nope"));
+    run("plan --simulate small --node n1 --node n2").code(3).stdout(contains("n1").and(contains("n2")));
 }
 
 // -- Rotate ---------------------------------------------------------------------------------------------------
@@ -297,10 +335,40 @@ fn ctrl_c_is_exit_130_and_sigterm_143() {
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(process.stdout.take().unwrap()));
         let started = lines.by_ref().map(Result::unwrap).any(|line| line.contains("rotation.started"));
         assert!(started);
+        // Somewhere in the middle.
+        let arriving = lines.by_ref().map(Result::unwrap).any(|line| line.contains("replacement.launching"));
+        assert!(arriving);
         let sent = Process::new("kill").args([&format!("-{signal}"), &process.id().to_string()]).status().unwrap();
         assert!(sent.success());
-        lines.for_each(drop);
+        let rest: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
         let output = process.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        // Said once: by the report, which is the last event.
+        let report = rest.last().unwrap();
+        assert_eq!((&report["kind"], &report["outcome"]), (&"rotation.finished".into(), &"interrupted".into()));
+        assert!(report["duration_s"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(rest.iter().all(|e| e["kind"] != "error"), "{rest:?}");
+        assert_eq!(text(&output.stderr), "");
     }
+}
+
+// -- Groups of others -----------------------------------------------------------------------------------------
+
+#[test]
+fn a_managed_node_group_is_skipped_with_its_command_and_refused_where_it_is_named() {
+    let scenario = |workers: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mixed.toml");
+        let managed = "name = \"mixed\"\nabout = \"a managed node group\"\ncluster = \"mixed\"\n\
+                       [[groups]]\nname = \"eks-ng-1\"\nnodes = 2\nzones = [\"a\"]\nmanaged_by = \"ng-1\"\nversion = \"number\"\n";
+        std::fs::write(&path, format!("{managed}{workers}")).unwrap();
+        (path.display().to_string(), dir)
+    };
+    let command = "aws eks update-nodegroup-version --cluster-name mixed --nodegroup-name ng-1";
+    let (both, _dir) = scenario("[[groups]]\nname = \"workers\"\nnodes = 2\nzones = [\"a\"]\n");
+    run(&format!("plan --simulate {both} -o json")).stdout(contains(command));
+    run(&format!("rotate --simulate {both} --yes")).code(0);
+    run(&format!("rotate --simulate {both} --yes --group eks-ng-1 --group workers")).code(3).stderr(contains(command));
+    let (alone, _dir) = scenario("");
+    run(&format!("rotate --simulate {alone} --yes")).code(3).stderr(contains(command));
 }

@@ -9,7 +9,7 @@ use fastnode::invariants::{check, rule};
 use fastnode::model::*;
 use fastnode::observe::{InFlight, Snapshot};
 use fastnode::plan::{Action, ActionKey, ActionReason, NodePurpose, Plan, Planned};
-use fastnode::policy::{Amount, Gate, OnStuck, Policy, Surge, Timeout};
+use fastnode::policy::{Amount, Gate, OnStuck, OnTargetChange, Policy, Surge, Timeout};
 use jiff::SignedDuration;
 use worlds::*;
 
@@ -346,6 +346,29 @@ fn drained_only_what_we_drained_to_the_end_is_terminated() {
     let said = change_node("old-0", NodePurpose::MarkDrained, ours("drained"));
     assert_eq!(judged(&draining(), said.clone()), rule::DRAINED, "nor is it to be called drained");
     assert_eq!(judged(&good(), said), NOTHING);
+}
+
+#[test]
+fn deregistration_what_serves_behind_load_balancers_stays_until_they_let_go() {
+    let attached = |delay: Option<u32>, label: bool, since: Option<i64>| {
+        changed(ready_to_terminate(), |s| {
+            let web = Attachment("arn:aws:elasticloadbalancing:r:1:targetgroup/web/1".into());
+            group_mut(s).attachments.insert(web.clone());
+            s.delays.extend(delay.map(|delay| (web, delay)));
+            let node = node_mut(s, "old-0");
+            if label {
+                node.labels.insert(marks::EXCLUDE_FROM_LB.into(), "true".into());
+            }
+            let began = since.map(|seconds| (now() - SignedDuration::from_secs(seconds)).to_string());
+            node.annotations.extend(began.map(|at| (marks::EXCLUDED_SINCE.into(), at.into())));
+        })
+    };
+    assert_eq!(judged(&attached(Some(60), true, Some(60)), terminate(0)), NOTHING);
+    assert_eq!(judged(&attached(Some(60), true, Some(59)), terminate(0)), rule::DEREGISTRATION);
+    assert_eq!(judged(&attached(Some(60), false, None), terminate(0)), rule::DEREGISTRATION);
+    assert_eq!(judged(&attached(None, true, Some(299)), terminate(0)), rule::DEREGISTRATION, "300 s by default");
+    assert_eq!(judged(&attached(None, true, Some(300)), terminate(0)), NOTHING);
+    assert_eq!(judged(&attached(Some(0), true, Some(0)), terminate(0)), NOTHING);
 }
 
 #[test]
@@ -730,6 +753,24 @@ fn protection_is_recorded_before_it_changes_and_put_back_to_that() {
     assert_eq!(judged(&world(), protect(false)), rule::PROTECTION);
     let elsewhere = changed(recorded(false), |s| instance_mut(s, "i-old-0").group = "batch".into());
     assert_eq!(judged(&elsewhere, protect(true)), rule::IDENTITY);
+}
+
+#[test]
+fn target_another_is_recorded_only_as_the_policy_says_and_with_nothing_in_hand() {
+    let policy = Policy { on_target_change: OnTargetChange::Recanary, ..Policy::default() };
+    let moved = || changed(world(), |w| group_mut(w).target = Target::Template(template("3")));
+    let record = |version: &str| Action::Record {
+        skipped: BTreeMap::new(),
+        failed: BTreeMap::new(),
+        protection: BTreeMap::new(),
+        targets: BTreeMap::from([(GROUP.into(), Target::Template(template(version)))]),
+        ending: None,
+    };
+    assert_eq!(verdict(&policy, &moved(), vec![record("3")]), NOTHING);
+    assert_eq!(judged(&moved(), record("3")), rule::TARGET, "the policy does not say so");
+    assert_eq!(verdict(&policy, &moved(), vec![record("4")]), rule::TARGET, "the group launches another");
+    let in_hand = changed(moved(), |w| mark(w, "old-1", NodeMark::Draining));
+    assert_eq!(verdict(&policy, &in_hand, vec![record("3")]), rule::TARGET, "old-1 is in hand");
 }
 
 #[test]

@@ -60,6 +60,46 @@ fn names_that_mean_nothing_are_named() {
         ["DaemonSet aws-nod, named in the gate, does not exist"]
     );
     assert_eq!(with(Policy::default(), |s| s.groups.clear()).faults, [Fault::NoGroup]);
+    assert_eq!(
+        Fault::NoGroup.to_string(),
+        "no Auto Scaling group carries one of the tags that make it the cluster's: kubernetes.io/cluster/NAME (owned \
+         or shared), k8s.io/cluster/NAME, or eks:cluster-name with the name as value"
+    );
+}
+
+#[test]
+fn a_selector_that_no_node_meets_is_refused_with_the_labels_there_are() {
+    let select = |key: &str, operator, values: &[&str]| {
+        let values = values.iter().map(|v| Text::from(*v)).collect();
+        let mut policy = Policy::default();
+        policy.scope.selector = vec![Requirement { key: key.into(), operator, values }];
+        policy
+    };
+    let label = |s: &mut Snapshot| {
+        for (node, pool) in [("old-1", "web"), ("old-2", "web"), ("old-3", "batch")] {
+            let labels = &mut node_mut(s, node).labels;
+            labels.insert("pool".into(), pool.into());
+        }
+    };
+    assert_eq!(faults(select("pool", Operator::In, &["web"]), label), [""; 0]);
+    assert_eq!(
+        faults(select("pool", Operator::In, &["wbe", "w"]), label),
+        ["--selector pool in (wbe, w) does not match any of 6 nodes in scope: pool is batch, web"]
+    );
+    assert_eq!(
+        faults(select("team", Operator::Exists, &[]), label),
+        ["--selector team does not match any of 6 nodes in scope: none has a label team"]
+    );
+    // What is named besides narrows what is looked at.
+    let mut narrowed = select("pool", Operator::In, &["batch"]);
+    narrowed.scope.nodes = ["old-1".into()].into();
+    assert_eq!(faults(narrowed, label), ["--selector pool=batch does not match the one node in scope: pool is web"]);
+    let mut elsewhere = select("pool", Operator::In, &["batch"]);
+    elsewhere.scope.groups = ["wrokers".into()].into();
+    assert_eq!(faults(elsewhere, label).len(), 1, "the unknown group alone is named");
+    let mut tight = select("pool", Operator::In, &["web"]);
+    tight.scope.nodes = ["old-3".into(), "old-1".into()].into();
+    assert_eq!(faults(tight, label), [""; 0], "one of those named is enough");
 }
 
 #[test]
@@ -195,4 +235,80 @@ fn a_budget_that_never_frees_is_named_where_it_covers_a_pod_to_move() {
     let web = ObjectKey::new("shop", "web");
     assert_eq!(found("web"), [Warning::NeverFrees { budget: web, desired: 1, expected: 1 }]);
     assert_eq!(found("other"), []);
+}
+
+#[test]
+fn a_deregistration_delay_that_could_not_be_read_is_named_with_the_right_it_takes() {
+    let web = || Attachment("arn:aws:elasticloadbalancing:r:1:targetgroup/web/1".into());
+    let warnings = |known: bool| {
+        let attach = |s: &mut Snapshot| {
+            group_mut(s).attachments.insert(web());
+            s.delays.extend(known.then(|| (web(), 30)));
+        };
+        with(Policy::default(), attach).warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        warnings(false),
+        ["the deregistration delay of target group web of group workers could not be read, so 300 s are waited for \
+          each node; allow elasticloadbalancing:DescribeTargetGroupAttributes and DescribeLoadBalancerAttributes"]
+    );
+    assert_eq!(warnings(true), Vec::<String>::new());
+}
+
+#[test]
+fn nodes_of_other_keepers_are_named_and_left_alone() {
+    let cases = [
+        ("eks.amazonaws.com/compute-type", "fargate", "Fargate's, renewed with its pod"),
+        ("eks.amazonaws.com/compute-type", "auto", "EKS Auto Mode's, which replaces its nodes itself"),
+        ("eks.amazonaws.com/compute-type", "hybrid", "a hybrid node, upgraded in place by whoever runs it"),
+        ("karpenter.sh/nodepool", "default", "Karpenter's, which replaces drifted nodes itself"),
+        ("team", "a", "in no Auto Scaling group that carries the cluster's tag"),
+    ];
+    for (label, value, whose) in cases {
+        let other = |s: &mut Snapshot| {
+            let mut node = s.nodes[&NodeName::from("old-0")].clone();
+            (node.name, node.uid, node.instance) = ("other-0".into(), "uid-other-0".into(), Some("i-other".into()));
+            node.labels = labels(&[(label, value)]);
+            s.nodes.insert(node.name.clone(), node);
+        };
+        let warnings: Vec<_> = with(Policy::default(), other).warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, [format!("1 node is left alone, other-0 for one: {whose}")]);
+        let mut policy = Policy::default();
+        policy.scope.nodes = ["other-0".into()].into();
+        let expected = match label {
+            "team" => "node other-0 belongs to no group in scope".to_owned(),
+            _ => format!("node other-0 is left alone: it is {whose}"),
+        };
+        assert_eq!(faults(policy, other), [expected]);
+    }
+}
+
+#[test]
+fn a_managed_node_group_that_is_named_is_refused_with_the_command_that_updates_it() {
+    let two = |s: &mut Snapshot| {
+        let mut managed = group_mut(s).clone();
+        (managed.name, managed.managed_by) = ("managed".into(), Some("ng-1".into()));
+        let mut instance = instance_mut(s, "i-old-0").clone();
+        (instance.id, instance.group) = ("i-managed".into(), "managed".into());
+        s.instances.insert(instance.id.clone(), instance);
+        s.groups.insert(managed.name.clone(), managed);
+    };
+    let why = "it belongs to EKS managed node group ng-1, which updates it itself: aws eks update-nodegroup-version \
+               --cluster-name blue --nodegroup-name ng-1";
+    let cluster = with(Policy::default(), two);
+    assert_eq!(cluster.faults, []);
+    assert_eq!(cluster.warnings, [Warning::Held { group: "managed".into(), why: why.to_owned() }]);
+    let mut policy = Policy::default();
+    policy.scope.groups = ["managed".into(), "workers".into()].into();
+    assert_eq!(with(policy.clone(), two).faults, [Fault::NamedHeld { group: "managed".into(), why: why.to_owned() }]);
+    policy.scope.groups = ["managed".into()].into();
+    assert!(matches!(with(policy.clone(), two).faults.as_slice(), [Fault::AllHeld { .. }]));
+    // One that is current asks for nothing.
+    let current = |s: &mut Snapshot| {
+        two(s);
+        let managed = s.groups.get_mut(&GroupName::from("managed")).unwrap();
+        managed.target =
+            Target::Template(TemplateRef { id: "lt-1".into(), version: "1".into(), resolved: None, image: None });
+    };
+    assert_eq!(with(policy, current), Preflight::default());
 }

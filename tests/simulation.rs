@@ -9,6 +9,8 @@
 
 #[path = "simulation/harness.rs"]
 mod harness;
+#[path = "simulation/liveness.rs"]
+mod liveness;
 #[path = "simulation/ports.rs"]
 mod ports;
 #[path = "simulation/rotations.rs"]

@@ -43,6 +43,12 @@ pub enum Verb {
     Plan(Box<Plan>),
     /// Show the rotation in progress or the last one, from any machine.
     Status(Status),
+    /// Ask a running rotation, wherever it runs, to hold at the next safe point; it keeps its lock and waits.
+    Pause(Ask),
+    /// Ask a paused rotation to go on.
+    Resume(Ask),
+    /// End a rotation and put everything back: ask whoever runs it, or do it here where nobody does.
+    Abort(Abort),
     /// Show the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -141,6 +147,40 @@ pub struct Status {
     #[command(flatten)]
     #[serde(flatten)]
     pub access: Access,
+    /// On the simulator.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub simulator: Simulator,
+}
+
+/// `pause` and `resume`.
+#[derive(Debug, Args, Serialize)]
+pub struct Ask {
+    /// Where.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub access: Access,
+    /// On the simulator.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub simulator: Simulator,
+}
+
+/// `abort`.
+#[derive(Debug, Args, Serialize)]
+pub struct Abort {
+    /// Where.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub access: Access,
+    /// Write every event as a line of JSON to this file too.
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<String>,
+    /// On the simulator.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub simulator: Simulator,
 }
 
 /// Which cluster, and how to get at it.
@@ -293,8 +333,8 @@ pub struct PolicyArgs {
     #[arg(long, help_heading = "When something fails")]
     #[serde(skip_serializing_if = "is_false")]
     pub keep_failed: bool,
-    /// When a group's target changes in the middle: stop (exit 5).
-    #[arg(long, value_name = "WHAT", value_parser = ["stop"], help_heading = "When something fails")]
+    /// When a group's target changes in the middle: stop (exit 5), or go on for the new one from its canary.
+    #[arg(long, value_name = "WHAT", value_parser = ["stop", "recanary"], help_heading = "When something fails")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_target_change: Option<String>,
 }
@@ -348,6 +388,8 @@ impl Verb {
             Self::Rotate(args) => table(args),
             Self::Plan(args) => table(args),
             Self::Status(args) => table(args),
+            Self::Pause(args) | Self::Resume(args) => table(args),
+            Self::Abort(args) => table(args),
             Self::Config(_) | Self::Completions { .. } | Self::Man { .. } => Ok(Table::new()),
         }
     }

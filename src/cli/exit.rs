@@ -51,6 +51,9 @@ impl From<Verdict> for Exit {
             Verdict::Done => Self::Done,
             Verdict::Incomplete | Verdict::TargetChanged | Verdict::Aborted => Self::Incomplete,
             Verdict::CanaryFailed | Verdict::FailureBudget | Verdict::Stuck => Self::Stopped,
+            // A run that was cut short has ended with a signal or an error, which say more.
+            Verdict::Interrupted => Self::Interrupted,
+            Verdict::Failed => Self::Unexpected,
         }
     }
 }

@@ -85,10 +85,8 @@ impl From<cloud::Error> for Failure {
                 "check --cluster, --region and --profile: the cluster is looked up in that account and region"
                     .to_owned(),
             ),
-            ErrorKind::Credentials => Some(
-                "check AWS_PROFILE or --profile; with single sign-on: aws sso login; and --region where none is set"
-                    .to_owned(),
-            ),
+            // The message itself says what helps: it depends on which of the many ways to them failed.
+            ErrorKind::Credentials => None,
             ErrorKind::Denied => Some(format!(
                 "allow {} to this identity; config/deploy/iam-policy.json is the whole policy",
                 error.operation
@@ -143,21 +141,23 @@ impl From<controller::Error> for Failure {
                 details: missing,
                 hint: Some("config/deploy/rbac.yaml is the whole role".to_owned()),
             },
-            Error::Preflight(preflight) => Self {
-                exit: Exit::Refused,
-                message,
-                details: preflight.faults.iter().map(ToString::to_string).collect(),
-                hint: None,
-            },
+            Error::Preflight(preflight) => {
+                let faults: Vec<String> = preflight.faults.iter().map(ToString::to_string).collect();
+                match faults.as_slice() {
+                    [_] => Self::new(Exit::Refused, message),
+                    _ => Self { details: faults, ..Self::new(Exit::Refused, "refused before anything was changed") },
+                }
+            }
             Error::Declined => Self::new(Exit::Refused, message),
             Error::Locked { .. } => Self::new(Exit::Locked, message)
                 .hint("fastnode status shows it; a lock whose holder died is free after 15 s"),
             Error::Invariant(_) => Self::new(Exit::Stopped, message).hint(
                 "this is a bug in fastnode; nothing was done after it was noticed, and the next run goes on from here",
             ),
-            Error::Interrupted(signal) => {
-                Self::new(signal.into(), message).hint("nothing is lost: the next run goes on from what it finds")
+            Error::OwnNode { .. } | Error::OnOwnNode { .. } => {
+                Self::new(Exit::Incomplete, message).hint("run it again on another node: it goes on from what it finds")
             }
+            Error::Interrupted(signal) => Self::new(signal.into(), "interrupted: nothing was changed"),
         }
     }
 }

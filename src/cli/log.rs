@@ -31,9 +31,11 @@ fn target() -> MutexGuard<'static, Target> {
 /// If `log-level` is no filter, or the thread cannot be started.
 pub fn start(config: &Config, paint: Paint) -> Result<(), Failure> {
     let level = config.text("log-level")?.unwrap_or("warn");
+    // What a library warns of ends in an error of ours, which says it once and with what helps.
     let level = match (config.flag("quiet")?, config.flag("verbose")?, level) {
-        (true, _, _) => "error",
-        (_, true, "warn") => "info",
+        (true, _, _) | (_, false, "error") => "off,fastnode=error",
+        (_, true, "warn") => "warn,fastnode=info",
+        (_, false, "warn") => "off,fastnode=warn",
         (_, _, level) => level,
     };
     let filter = config.parsed("log-level", |_| {
@@ -61,6 +63,13 @@ pub fn start(config: &Config, paint: Paint) -> Result<(), Failure> {
 /// Bars have come, or gone.
 pub fn bars(screen: Option<Screen>) {
     target().bars = screen;
+}
+
+/// Takes the bars away, if there are any and nothing is being written: for an end at once.
+pub fn leave() {
+    if TARGET.try_lock().is_ok_and(|target| target.bars.is_some()) {
+        Screen::leave();
+    }
 }
 
 /// Waits until everything is written.

@@ -1,6 +1,8 @@
 //! What the user types: one file a verb; errors, hints and exit codes.
 
+mod abort;
 pub mod args;
+mod ask;
 mod config;
 pub mod exit;
 pub mod failure;
@@ -47,7 +49,7 @@ fn run(cli: Cli, paint: &mut Paint) -> Result<Exit, Failure> {
             return Ok(Exit::Done);
         }
         Verb::Man { dir } => return pages::manual(dir).map(|()| Exit::Done),
-        Verb::Rotate(_) | Verb::Plan(_) | Verb::Status(_) | Verb::Config(_) => {}
+        _ => {}
     }
     let config = configure(&cli)?;
     let printer = Printer::new(&config)?;
@@ -57,6 +59,9 @@ fn run(cli: Cli, paint: &mut Paint) -> Result<Exit, Failure> {
         Verb::Rotate(_) => rotate::rotate(config, printer),
         Verb::Plan(_) => plan::plan(config, printer),
         Verb::Status(_) => status::status(config, printer),
+        Verb::Pause(_) => ask::ask(config, printer, true),
+        Verb::Resume(_) => ask::ask(config, printer, false),
+        Verb::Abort(_) => abort::abort(config, printer),
         Verb::Config(ConfigVerb::List) => {
             config::list(&config, &printer);
             Ok(Exit::Done)

@@ -31,7 +31,7 @@ impl Task for Plan {
         let snapshot = tokio::select! {
             biased;
             signal = signals::received(interrupt) => {
-                return Err(Failure::new(signal.into(), "interrupted; nothing was changed"));
+                return Err(Failure::new(signal.into(), "interrupted: nothing was changed"));
             }
             snapshot = controller::observe(&ports, &settings) => snapshot?,
         };

@@ -27,7 +27,7 @@ pub struct Printer {
     pub paint: Paint,
     /// Colours on standard error.
     pub error_paint: Paint,
-    /// Both outputs are terminals: bars can be drawn.
+    /// Both outputs are terminals that somebody looks at: bars can be drawn.
     pub terminal: bool,
     /// The width to print for.
     pub width: usize,
@@ -45,14 +45,16 @@ impl Printer {
         let color = config.choice("color", &[("auto", None), ("always", Some(true)), ("never", Some(false))])?;
         // https://no-color.org: set to anything but nothing.
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        // A build server's terminal is read later, as a file.
+        let watched = std::env::var_os("CI").is_none_or(|v| v.is_empty() || v == "false");
         let paint = |terminal: bool| Paint { color: color.unwrap_or(terminal && wanted && !dumb) };
         let width = if out { usize::from(console::Term::stdout().size().1) } else { 80 };
         Ok(Self {
             format,
             paint: paint(out),
             error_paint: paint(err),
-            terminal: out && err && !dumb,
+            terminal: out && err && !dumb && watched,
             width: width.clamp(40, 120),
         })
     }

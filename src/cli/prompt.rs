@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use super::printer::Printer;
+use super::printer::{Printer, complain};
 
 /// Whether somebody can answer.
 pub fn can_ask() -> bool {
@@ -24,10 +24,25 @@ pub async fn typed(printer: &Printer, question: &str, word: &str) -> bool {
 /// One line. Read on a thread of the blocking pool: signals are heard meanwhile, and the simulator's clock
 /// stands still as long as it lasts.
 async fn answer() -> String {
+    let unanswered = Unanswered;
     let read = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         // A terminal that cannot be read has not said yes.
         std::io::stdin().read_line(&mut line).map(|_| line).unwrap_or_default()
     });
-    read.await.unwrap_or_default().trim().to_owned()
+    let line = read.await.unwrap_or_default();
+    // The end of the input leaves the cursor behind the question too.
+    if line.ends_with('\n') {
+        std::mem::forget(unanswered);
+    }
+    line.trim().to_owned()
+}
+
+/// A question on the screen; where it is left without an answer, what comes next begins on a line of its own.
+struct Unanswered;
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        complain("\n");
+    }
 }

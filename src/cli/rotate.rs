@@ -23,7 +23,7 @@ use crate::report::text::count;
 use crate::report::{closing, plan};
 
 /// Events that may wait for the reporter, which never blocks: a burst, not a backlog.
-const EVENTS: usize = 4096;
+pub(super) const EVENTS: usize = 4096;
 
 struct Rotate {
     printer: Printer,
@@ -45,17 +45,7 @@ pub fn rotate(config: Config, printer: Printer) -> Result<Exit, Failure> {
     // Checked whole before anything is connected to.
     config.policy()?;
     refuse_silence(&config, yes, &past_budgets)?;
-    let (quiet, verbose) = (config.flag("quiet")?, config.flag("verbose")?);
-    let detail = |usual| match (quiet, verbose) {
-        (true, _) => Detail::Quiet,
-        (_, true) => Detail::Everything,
-        _ => usual,
-    };
-    let show = match printer.format {
-        Format::Human if printer.terminal => Show::Bars(printer.error_paint, detail(Detail::Notable)),
-        Format::Human | Format::Plain => Show::Lines(printer.paint, detail(Detail::Nodes)),
-        Format::Json => Show::Json,
-    };
+    let show = show(&config, &printer)?;
     let events = config.text("events")?.map(PathBuf::from);
     run(config, matches!(show, Show::Bars(..)), |_| Rotate {
         printer,
@@ -64,6 +54,21 @@ pub fn rotate(config: Config, printer: Printer) -> Result<Exit, Failure> {
         show,
         events,
         looking: Cell::new(false),
+    })
+}
+
+/// How a run is shown, by the settings and what the outputs are.
+pub(super) fn show(config: &Config, printer: &Printer) -> Result<Show, Failure> {
+    let (quiet, verbose) = (config.flag("quiet")?, config.flag("verbose")?);
+    let detail = |usual| match (quiet, verbose) {
+        (true, _) => Detail::Quiet,
+        (_, true) => Detail::Everything,
+        _ => usual,
+    };
+    Ok(match printer.format {
+        Format::Human if printer.terminal => Show::Bars(printer.error_paint, detail(Detail::Notable)),
+        Format::Human | Format::Plain => Show::Lines(printer.paint, detail(Detail::Nodes)),
+        Format::Json => Show::Json,
     })
 }
 
@@ -160,16 +165,21 @@ impl Task for Rotate {
         self.looking(&cluster);
         let result = controller::rotate(ports, settings, confirm, sink, interrupt).await;
         self.looked();
-        let ending = match (&result, self.show) {
-            (Ok(report), Show::Bars(paint, _) | Show::Lines(paint, _)) => {
+        let reporter = pump.await.map_err(|e| Failure::new(Exit::Unexpected, chain(&e)))?;
+        let ending = match (reporter.report(), self.show) {
+            (Some(report), Show::Bars(paint, _) | Show::Lines(paint, _)) => {
                 closing::text(report, &cluster, self.printer.width, paint)
             }
             _ => String::new(),
         };
-        let reporter = pump.await.map_err(|e| Failure::new(Exit::Unexpected, chain(&e)))?;
+        let told = reporter.report().is_some();
         for lost in reporter.finish(&ending).await {
             tracing::warn!("{lost}");
         }
-        Ok(result?.outcome.into())
+        match result {
+            // The report has said so already.
+            Err(controller::Error::Interrupted(signal)) if told => Ok(signal.into()),
+            result => Ok(result?.outcome.into()),
+        }
     }
 }

@@ -4,6 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::exit::Exit;
+use super::log;
 use crate::controller::Interrupt;
 
 /// Listens from now on. Must be called inside a `LocalSet`.
@@ -18,6 +19,7 @@ pub fn listen() -> std::io::Result<watch::Receiver<Option<Interrupt>>> {
         // Where nobody listens any more the rotation has ended; the second signal still leaves.
         let _ = sender.send(Some(first));
         let second = next(&mut int, &mut term).await;
+        log::leave();
         std::process::exit(i32::from(Exit::from(second).code()));
     });
     Ok(receiver)

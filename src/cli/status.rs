@@ -10,6 +10,8 @@ use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::controller::{self, Status};
+use crate::lock;
+use crate::plan::Verdict;
 use crate::report::closing;
 use crate::report::text::{Paint, clip, short};
 
@@ -46,10 +48,20 @@ impl Task for Show {
 
 fn text(status: &Status, cluster: &str, width: usize, paint: Paint) -> String {
     let mut out = String::new();
+    let ending = status.record.as_ref().and_then(|r| r.ending);
+    let paused = status.request.as_deref() == Some(lock::PAUSE);
+    let aborting = status.request.as_deref() == Some(lock::ABORT) || ending == Some(Verdict::Aborted);
     let state = match (&status.report, &status.holder) {
         (Some(_), _) => "ended".to_owned(),
-        (None, Some(holder)) => format!("in progress, run by {holder}"),
-        (None, None) => "interrupted; fastnode rotate goes on from there".to_owned(),
+        (None, Some(holder)) if aborting => format!("being aborted by {holder}"),
+        (None, Some(holder)) if paused => format!("paused, held by {holder}; fastnode resume lets it go on"),
+        (None, Some(holder)) => match ending {
+            Some(why) => format!("ending ({why}), run by {holder}"),
+            None => format!("in progress, run by {holder}"),
+        },
+        (None, None) if aborting => "interrupted while it was aborted; fastnode abort goes on from there".to_owned(),
+        (None, None) if paused => "interrupted and paused; fastnode resume, then fastnode rotate".to_owned(),
+        (None, None) => "interrupted; fastnode rotate goes on from there, fastnode abort puts it back".to_owned(),
     };
     let _ = writeln!(out, "{}", paint.bold(&clip(&format!("{cluster}: rotation {} {state}", status.rotation), width)));
     if let Some(report) = &status.report {
@@ -65,9 +77,6 @@ fn text(status: &Status, cluster: &str, width: usize, paint: Paint) -> String {
     }
     if let Some(renewed) = status.renewed {
         row("last seen", time(renewed));
-    }
-    if let Some(request) = &status.request {
-        row("asked to", request.clone());
     }
     for node in &status.nodes {
         let since = node.since.map(|s| format!(" since {}", time(s))).unwrap_or_default();

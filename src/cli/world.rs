@@ -1,5 +1,6 @@
 //! From settings to the two ports: the real ones, or the simulator's.
 
+use std::ffi::OsString;
 use std::rc::Rc;
 
 use tokio::sync::watch;
@@ -17,6 +18,7 @@ use crate::cluster::access::{Access, Way};
 use crate::cluster::kube::KubeCluster;
 use crate::config::{self, Config, Speed};
 use crate::controller::{Interrupt, Ports, Settings};
+use crate::model::ObjectKey;
 use crate::sim;
 
 /// What a verb does, whatever the world is.
@@ -66,7 +68,7 @@ fn real<T: Task>(config: &Config, task: T) -> Result<T::Outcome, Failure> {
         let ports = tokio::select! {
             biased;
             signal = signals::received(interrupt.clone()) => {
-                return Err(Failure::new(signal.into(), "interrupted before anything was done"));
+                return Err(Failure::new(signal.into(), "interrupted: nothing was changed"));
             }
             ports = connect(config, cluster, clock, settings.seed) => ports?,
         };
@@ -83,6 +85,7 @@ async fn connect(
     clock: Clock,
     seed: u64,
 ) -> Result<Ports<AwsCloud, KubeCluster>, Failure> {
+    check_endpoints(std::env::vars_os())?;
     let text = |key| config.text(key).map(|text| text.map(str::to_owned));
     let options = AwsOptions { region: text("region")?, profile: text("profile")?, ..AwsOptions::new(clock) };
     let cloud = AwsCloud::connect(options).await?;
@@ -101,6 +104,20 @@ async fn connect(
     };
     let cluster = KubeCluster::new(access.connect().await?, seed);
     Ok(Ports { cloud: Rc::new(cloud), cluster: Rc::new(cluster), clock })
+}
+
+/// `AWS_ENDPOINT_URL` and those of single services: the SDK would name a wrong one by its own innards.
+fn check_endpoints(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
+    for (name, value) in variables {
+        let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+        let url: Option<http::Uri> = value.parse().ok();
+        let is_url = url.is_some_and(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some());
+        if name.starts_with("AWS_ENDPOINT_URL") && !value.is_empty() && !is_url {
+            let message = format!("failed to read {name}: {value:?} is not a URL such as https://eks.example.com");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+    }
+    Ok(())
 }
 
 fn simulated<T: Task>(
@@ -153,14 +170,26 @@ fn settings(config: &Config, cluster: &str, seed: u64) -> Result<Settings, Failu
         policy: config.policy()?,
         namespace: config.text("state-namespace")?.unwrap_or("kube-system").to_owned(),
         identity: identity(),
-        own_node: std::env::var(config::NODE_VARIABLE).ok().filter(|n| !n.is_empty()).map(Into::into),
+        own_node: variable(config::NODE_VARIABLE).map(Into::into),
+        own_pod: own_pod(),
         seed,
     })
 }
 
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+/// The pod we run in: as the downward API tells it, else by its host name and its service account's namespace.
+fn own_pod() -> Option<ObjectKey> {
+    let by_account = || std::fs::read_to_string(config::NAMESPACE_FILE).ok().map(|n| n.trim().to_owned());
+    let namespace = variable(config::NAMESPACE_VARIABLE).or_else(by_account)?;
+    let name = variable(config::POD_VARIABLE).or_else(|| variable("HOSTNAME"))?;
+    Some(ObjectKey::new(&namespace, &name))
+}
+
 /// `user@host/pid`; in a pod the host is the pod's name.
 fn identity() -> String {
-    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "fastnode".to_owned());
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned());
     let host = host.or_else(|| variable("HOSTNAME")).unwrap_or_else(|| "localhost".to_owned());

@@ -6,7 +6,10 @@
 //! second blind send could cost an instance.
 
 pub mod aws;
-pub mod ec2;
+mod ec2;
+mod elb;
+mod query;
+pub mod signing;
 pub mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Activity, GroupName, Instance, InstanceId, NodeGroup, Process, Target, Text};
+use crate::model::{Activity, Attachment, GroupName, Instance, InstanceId, NodeGroup, Process, Target, Text};
 
 /// What went wrong with a call, as far as a decision depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +110,11 @@ pub trait Cloud {
     /// Those of `groups` that an instance refresh is under way in. One `autoscaling:DescribeInstanceRefreshes`
     /// a group: for the preflight, not for a poll. [`Cloud::groups`] leaves `NodeGroup::refreshing` false.
     async fn refreshing(&self, groups: &[GroupName]) -> Result<BTreeSet<GroupName>>;
+
+    /// The deregistration delay of each, in seconds: `elasticloadbalancing:DescribeTargetGroupAttributes` and
+    /// `DescribeLoadBalancerAttributes`, one call each: for the preflight, not for a poll. Those that may not be
+    /// read, are gone, or belong to another service are left out.
+    async fn deregistration_delays(&self, attachments: &BTreeSet<Attachment>) -> Result<BTreeMap<Attachment, u32>>;
 
     /// Resolves every `TemplateRef` of `target`, which is as [`Cloud::groups`] gave it (`$Latest`, `$Default`,
     /// `resolve:ssm:` images), as of now. An override's own image stands above its template's.

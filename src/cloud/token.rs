@@ -20,8 +20,8 @@ use tokio::sync::Mutex;
 use super::aws::credentials::{expiry, load};
 use super::aws::failure::Failure;
 use super::aws::partition::sts_host;
+use super::signing::SigningTime;
 use super::{Error, ErrorKind, Result};
-use crate::clock::Clock;
 use crate::model::Text;
 
 /// What every token begins with.
@@ -41,7 +41,7 @@ pub struct TokenSource {
     provider: SharedCredentialsProvider,
     region: Text,
     cluster: Text,
-    clock: Clock,
+    time: SigningTime,
     held: Mutex<Option<Held>>,
 }
 
@@ -52,9 +52,9 @@ struct Held {
 }
 
 impl TokenSource {
-    /// A source for `cluster` in `region`, signing with what `provider` gives at the time.
-    pub fn new(provider: SharedCredentialsProvider, region: &str, cluster: &str, clock: Clock) -> Self {
-        Self { provider, region: region.into(), cluster: cluster.into(), clock, held: Mutex::new(None) }
+    /// A source for `cluster` in `region`, signing with what `provider` gives at the time, dated by `time`.
+    pub fn new(provider: SharedCredentialsProvider, region: &str, cluster: &str, time: impl Into<SigningTime>) -> Self {
+        Self { provider, region: region.into(), cluster: cluster.into(), time: time.into(), held: Mutex::new(None) }
     }
 
     /// A token that is good for at least two more minutes, as far as the credentials are.
@@ -63,7 +63,7 @@ impl TokenSource {
     /// [`ErrorKind::Credentials`] when the provider has none.
     pub async fn token(&self) -> Result<String> {
         let mut held = self.held.lock().await;
-        let now = self.clock.now();
+        let now = self.time.now();
         if let Some(held) = held.as_ref().filter(|held| now < held.renew_at) {
             return Ok(held.token.clone());
         }
@@ -126,6 +126,7 @@ mod tests {
     use aws_credential_types::provider::{ProvideCredentials, future};
 
     use super::*;
+    use crate::clock::Clock;
 
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 

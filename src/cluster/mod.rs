@@ -1,7 +1,8 @@
 //! The port to Kubernetes: exactly the calls fastnode makes, in the model's words.
 //!
 //! Two sides implement it: `kube` (kube-rs) and [`crate::sim`]. Watches push [`Fact`]s; nothing here polls.
-//! An implementation retries nothing that changes the world: the executor owns the retries.
+//! An implementation repeats reads, bounded, and nothing that changes the world: the executor owns those
+//! retries.
 
 pub mod access;
 pub mod kube;
@@ -127,6 +128,13 @@ pub struct Error {
     pub message: String,
     /// `Retry-After`, in seconds, where the server sent one above 0.
     pub retry_after: Option<u32>,
+}
+
+impl Error {
+    /// Whether the same request may well succeed in a moment: no answer, a server's fault, or its load.
+    pub fn is_passing(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Throttled)
+    }
 }
 
 /// The result of a request.

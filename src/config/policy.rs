@@ -71,7 +71,10 @@ impl Config {
             force_unmanaged: self.flag("force-unmanaged")?,
             failure_budget: self.number("failure-budget", 0)?,
             keep_failed: self.flag("keep-failed")?,
-            on_target_change: self.choice("on-target-change", &[("stop", OnTargetChange::Stop)])?,
+            on_target_change: self.choice(
+                "on-target-change",
+                &[("stop", OnTargetChange::Stop), ("recanary", OnTargetChange::Recanary)],
+            )?,
         })
     }
 

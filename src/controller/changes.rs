@@ -277,10 +277,12 @@ fn culprit(reason: &WaitReason) -> Culprit {
         WaitReason::Soak { .. } => alone("soak"),
         WaitReason::Canary { .. } => alone("canary"),
         WaitReason::Capacity { .. } => alone("capacity"),
+        WaitReason::Standstill { why } => text("standstill", why),
         WaitReason::DrainSlot { .. } => alone("drain slot"),
         WaitReason::PodTermination { .. } => alone("pods"),
         WaitReason::VolumeDetach { .. } => alone("volumes"),
-        WaitReason::Deregistration => alone("deregistration"),
+        WaitReason::Successor => alone("successor"),
+        WaitReason::Deregistration { of, .. } => text("deregistration", &of.0),
         WaitReason::Termination => alone("termination"),
         WaitReason::Paused => alone("paused"),
     }

@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, NodeChange};
 use crate::event::{EventKind, Report};
 use crate::execute::Fault;
 use crate::lock::Lock;
-use crate::model::marks::{CORDONED_BEFORE, EXCLUDE_FROM_LB, REASON, ROTATION, SINCE, STATE};
+use crate::model::marks::{CORDONED_BEFORE, EXCLUDE_FROM_LB, EXCLUDED_SINCE, REASON, ROTATION, SINCE, STATE};
 use crate::model::{Node, NodeMark, Text};
 use crate::observe::InFlight;
 use crate::plan::{Action, ActionReason, Block, BlockReason, NodePurpose, Planned, Preview, Verdict};
@@ -59,7 +59,8 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         self.let_acts_end().await;
     }
 
-    pub(super) async fn finish(&mut self, verdict: Verdict, preview: &Preview, settings: &Settings) -> Report {
+    /// The report as it stands now.
+    pub(super) fn report(&self, verdict: Verdict, preview: &Preview) -> Report {
         let now = self.ports.clock.now();
         let left: Vec<Text> = self.plan.blocks.iter().filter_map(left_behind).collect();
         let mut report = self.voice.report(verdict, now, preview, self.policy, self.ports, left);
@@ -67,6 +68,12 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         for (node, why) in held(&self.plan.blocks) {
             report.nodes_skipped.entry(node).or_insert(why);
         }
+        report
+    }
+
+    pub(super) async fn finish(&mut self, verdict: Verdict, preview: &Preview, settings: &Settings) -> Report {
+        let now = self.ports.clock.now();
+        let mut report = self.report(verdict, preview);
         let closed = async {
             history::close(&self.record, &report, now).await?;
             Ok::<_, Fault>(history::trim(&self.ports.cluster, &settings.namespace, &settings.cluster).await?)
@@ -95,11 +102,13 @@ pub(super) async fn release<K: Cluster + 'static>(lock: Lock<K>, resumed: bool, 
 /// Undoes our cordon of a node that is not fully drained.
 fn uncordon(node: &Node) -> Option<Planned> {
     (NodeMark::parse(node.annotation(STATE)?)? == NodeMark::Draining).then(|| {
-        let marks = [STATE, REASON, SINCE, CORDONED_BEFORE];
+        let marks = [STATE, REASON, SINCE, CORDONED_BEFORE, EXCLUDED_SINCE];
+        // Without our date the label is somebody else's.
+        let excluded = node.annotation(EXCLUDED_SINCE).map(|_| EXCLUDE_FROM_LB);
         let change = NodeChange {
             // Somebody else's cordon from before stays.
             unschedulable: node.annotation(CORDONED_BEFORE).is_none().then_some(false),
-            labels: [ROTATION, EXCLUDE_FROM_LB].into_iter().map(|k| (k.into(), None)).collect(),
+            labels: [Some(ROTATION), excluded].into_iter().flatten().map(|k| (k.into(), None)).collect(),
             annotations: marks.into_iter().map(|k| (k.into(), None)).collect(),
             add_taint: None,
             remove_taint: None,

@@ -9,6 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::changes::{Changes, group_of};
 use super::ending::release;
+use super::fresh;
+use super::handover::{self, OwnPod};
 use super::own::OwnWrites;
 use super::pauses::Pauses;
 use super::prepare::{self, BATCH, World};
@@ -29,11 +31,9 @@ use crate::policy::Policy;
 
 /// Two passes are at least so far apart, so that what comes in a burst is planned on once.
 const APART: Duration = Duration::from_millis(20);
-/// A reading of the groups that a destructive call stands on is no older than this.
-const FRESH: Duration = Duration::from_secs(5);
 /// How often time passes for whoever looks on.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the groups' targets are resolved anew.
+/// How often the groups' targets are resolved anew, where nothing else has had them resolved meanwhile.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5 * 60);
 /// A launch that has not shown for so long is looked up in the group's activities, and again after as long.
 const LAUNCH_OVERDUE: SignedDuration = SignedDuration::from_secs(90);
@@ -56,6 +56,7 @@ pub(super) enum Ending {
     Interrupted(Interrupt),
     Violated(Violation),
     LockLost(String),
+    OwnNode(OwnPod),
     NoAccess(Error),
 }
 
@@ -71,12 +72,12 @@ pub(super) async fn interrupted(interrupt: &mut watch::Receiver<Option<Interrupt
     }
 }
 
-/// Rotates, from the lock on.
+/// Rotates, from the lock on; or, to `abort`, ends what was begun.
 pub(super) async fn run<C, K>(
     (ports, settings): (&Ports<C, K>, &Settings),
     world: World<C>,
     preview: &Preview,
-    lock: Lock<K>,
+    (lock, abort): (Lock<K>, bool),
     mut voice: Voice,
     mut interrupt: watch::Receiver<Option<Interrupt>>,
 ) -> Result<Report, Error>
@@ -94,14 +95,18 @@ where
         }
     };
     let mut engine = Engine::new((ports, settings), world, &lock, record, voice);
-    engine.start(resumed).await;
+    engine.start(resumed, abort).await;
     let ending = engine.turn(&mut interrupt).await;
-    let now = ports.clock.now();
+    let mut own = None;
     let result = match ending {
         Ending::Verdict(verdict) => Ok(engine.finish(verdict, preview, settings).await),
         Ending::Interrupted(signal) => {
             engine.wind_down().await;
             Err(Error::Interrupted(signal))
+        }
+        Ending::OwnNode(pod) => {
+            engine.let_acts_end().await;
+            Err(own.insert(pod).left())
         }
         Ending::Violated(violation) => {
             engine.let_acts_end().await;
@@ -113,16 +118,25 @@ where
             Err(e)
         }
     };
-    if let Err(e) = &result {
-        let fatal = !matches!(e, Error::Interrupted(_));
-        engine.voice.say(now, EventKind::Error { message: e.to_string(), fatal }).await;
-    }
+    let now = ports.clock.now();
+    let report = match &result {
+        Ok(report) => report.clone(),
+        Err(Error::Interrupted(_)) => engine.report(Verdict::Interrupted, preview),
+        // What is left is our own node: the next run's.
+        Err(Error::OwnNode { .. }) => engine.report(Verdict::Incomplete, preview),
+        Err(e) => {
+            engine.voice.say(now, EventKind::Error { message: e.to_string(), fatal: true }).await;
+            engine.report(Verdict::Failed, preview)
+        }
+    };
     let mut voice = engine.voice;
     release(lock, result.is_err(), &mut voice, ports.clock.now()).await;
-    if let Ok(report) = &result {
-        voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report.clone()))).await;
+    // The last event of every run that began.
+    voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report))).await;
+    match own {
+        Some(own) => Err(own.leave(&*ports.cluster, &mut interrupt).await),
+        None => result,
     }
-    result
 }
 
 /// Under the lock: whoever held it before may have ended a rotation, so the record is looked for once more.
@@ -143,6 +157,7 @@ async fn begin<C, K: Cluster>(
 
 pub(super) struct Engine<'a, C, K> {
     pub(super) ports: &'a Ports<C, K>,
+    pub(super) settings: &'a Settings,
     pub(super) policy: &'a Policy,
     pub(super) snapshot: Snapshot,
     pub(super) source: Source<C>,
@@ -159,12 +174,20 @@ pub(super) struct Engine<'a, C, K> {
     pub(super) again: bool,
     /// Actions wait for a fresh reading of the groups.
     pub(super) held: bool,
+    /// Nothing is left but to evict our own pod: nothing more is begun.
+    pub(super) leaving: Option<OwnPod>,
     /// On request: drains in hand finish, nothing new is begun.
     pub(super) paused: bool,
+    /// On request: nothing new is begun, and everything is put back.
+    pub(super) aborting: bool,
+    /// Why it ends has been told.
+    pub(super) ending: Option<Verdict>,
     /// Plan again then, though nothing may have changed: the plan's own wake, or the lock was not certain.
     pub(super) wake: Option<Instant>,
     pub(super) tick: Instant,
     pub(super) resolve: Instant,
+    pub(super) targets: fresh::Targets,
+    pub(super) foreseen: fresh::Foreseen,
     /// Launches of something else than the target for which the targets were resolved anew.
     pub(super) strays: BTreeSet<InstanceId>,
     /// When a group's activities were asked for because a launch was overdue.
@@ -188,6 +211,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let now = Instant::now();
         Self {
             ports,
+            settings,
             policy: &settings.policy,
             snapshot,
             source,
@@ -202,10 +226,15 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             pauses: Pauses::seeded(settings.seed),
             again: true,
             held: false,
+            leaving: None,
             paused: false,
+            aborting: false,
+            ending: None,
             wake: None,
             tick: now + TICK,
             resolve: now,
+            targets: fresh::Targets::default(),
+            foreseen: fresh::Foreseen::default(),
             strays: BTreeSet::new(),
             looked_up: BTreeMap::new(),
             rejected: 0,
@@ -235,7 +264,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         None
     }
 
-    async fn start(&mut self, resumed: bool) {
+    async fn start(&mut self, resumed: bool, abort: bool) {
         if !resumed {
             self.changes.afresh();
         }
@@ -246,7 +275,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let now = self.ports.clock.now();
         self.voice.say(now, EventKind::RotationStarted { rotation, resumed, outdated }).await;
         let request = self.lock.1.borrow_and_update().request.clone();
-        self.asked(request.as_deref()).await;
+        self.asked(if abort { Some(lock::ABORT) } else { request.as_deref() }).await;
     }
 
     async fn turn(&mut self, interrupt: &mut watch::Receiver<Option<Interrupt>>) -> Ending {
@@ -309,18 +338,26 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     /// What a user asked of the running rotation, by the Lease's annotation.
     async fn asked(&mut self, request: Option<&str>) {
         let now = self.ports.clock.now();
-        let paused = request == Some(lock::PAUSE);
+        self.aborting |= request == Some(lock::ABORT);
+        // What is being put back is not held up.
+        let paused = request == Some(lock::PAUSE) && !self.aborting;
         if std::mem::replace(&mut self.paused, paused) != paused {
             let kind = if paused { EventKind::RotationPaused } else { EventKind::RotationResumed };
             self.voice.say(now, kind).await;
             self.again = true;
         }
-        if request == Some(lock::ABORT) && self.record.current().ending.is_none() {
+    }
+
+    /// Writes down that the rotation ends on request, until that is in the record.
+    fn record_abort(&mut self, now: Timestamp) {
+        let wanted = self.aborting && self.record.current().ending.is_none();
+        if wanted && !self.snapshot.in_flight.contains_key(&ActionKey::Record) {
             self.snapshot.in_flight.insert(ActionKey::Record, InFlight { since: now });
             self.executor.begin(Action::Record {
                 skipped: BTreeMap::new(),
                 failed: BTreeMap::new(),
                 protection: BTreeMap::new(),
+                targets: BTreeMap::new(),
                 ending: Some(Verdict::Aborted),
             });
         }
@@ -361,7 +398,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             Fact::NodeGone(name) => {
                 let instance = self.snapshot.nodes.get(name).and_then(|n| n.instance.as_ref());
                 if instance.is_some_and(|i| self.snapshot.instances.contains_key(i)) {
-                    self.source.pace.on_node(Instant::now());
+                    let arriving = self.plan.progress.values().any(|p| p.arriving > 0);
+                    let pace = &mut self.source.pace;
+                    if arriving { pace.on_leave(Instant::now()) } else { pace.on_node(Instant::now()) }
                 }
             }
             Fact::PodGone(uid) => events.extend(self.changes.pod_gone(uid)),
@@ -395,6 +434,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         match answer {
             Answer::Groups { states, began } => {
                 if states.iter().any(|s| launched_another(&self.snapshot, s)) {
+                    self.targets.forget();
                     self.resolve = Instant::now();
                 }
                 self.own.read(&mut self.snapshot, states, began, now);
@@ -405,25 +445,30 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             }
             Answer::Targets(targets) => {
                 for (group, target) in targets {
+                    self.targets.answered(&group);
                     self.snapshot.apply_target(&group, target);
                 }
+                self.again |= std::mem::take(&mut self.held);
             }
             Answer::Details(details) => self.snapshot.apply_details(details),
             Answer::Activities(group, activities) => self.snapshot.apply_activities(&group, activities),
             Answer::GroupsFailed(e) => {
                 self.source.pace.end(Instant::now());
-                if std::mem::take(&mut self.held) {
-                    self.wake_by(Instant::now() + READ_AGAIN);
-                }
                 return self.unheard(e, events);
             }
-            Answer::Failed(e) => return self.unheard(e, events),
+            Answer::Failed(e) => {
+                self.targets.failed();
+                return self.unheard(e, events);
+            }
             Answer::WatchRefused(e) => return Some(Ending::NoAccess(Error::Cluster(e))),
         }
         None
     }
 
     fn unheard(&mut self, e: cloud::Error, events: &mut Vec<EventKind>) -> Option<Ending> {
+        if std::mem::take(&mut self.held) {
+            self.wake_by(Instant::now() + READ_AGAIN);
+        }
         if e.kind == cloud::ErrorKind::Credentials {
             self.rejected += 1;
         }
@@ -458,11 +503,17 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
         if self.resolve <= instant {
             self.resolve = instant + RESOLVE_EVERY;
-            self.source.read_targets(prepare::targets(&self.snapshot));
+            let mut targets = prepare::targets(&self.snapshot);
+            targets.retain(|group, _| {
+                !self.targets.is_known(group, instant, RESOLVE_EVERY) && self.targets.ask(group, instant)
+            });
+            self.source.read_targets(targets);
         }
+        self.record_abort(clock);
         let woken = self.wake.is_some_and(|at| at <= instant);
         let changed = self.snapshot.refresh(self.policy);
         if changed && self.is_strayed() {
+            self.targets.forget();
             self.resolve = instant;
         }
         if changed || woken || std::mem::take(&mut self.again) {
@@ -486,6 +537,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         if self.source.pace.due().is_some_and(|due| due <= instant) {
             self.source.read_groups();
         }
+        if let Some(own) = self.leaving.take() {
+            return Some(Ending::OwnNode(own));
+        }
         let verdict = self.plan.verdict.filter(|_| self.snapshot.in_flight.is_empty() && !self.held);
         verdict.map(Ending::Verdict)
     }
@@ -493,6 +547,10 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     /// Tells what a plan changes, and hands over its actions.
     async fn follow(&mut self, plan: Plan, now: Timestamp) {
         let mut events = Vec::new();
+        let why = self.snapshot.rotation.as_ref().and_then(|r| r.ending);
+        if why.is_some() && std::mem::replace(&mut self.ending, why) != why {
+            events.extend(why.map(|why| EventKind::RotationEnding { why }));
+        }
         plan.actions.iter().for_each(|action| self.changes.note(action));
         self.changes.compare(&plan, &self.snapshot, now, &mut events);
         let expecting = plan.progress.values().any(|p| p.arriving > 0 || p.leaving > 0);
@@ -503,6 +561,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             self.hand_over(planned, now, &mut events);
         }
         self.plan = plan;
+        self.read_ahead(Instant::now());
         self.voice.stir();
         for event in events {
             self.voice.say(now, event).await;
@@ -511,7 +570,11 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
 
     fn hand_over(&mut self, planned: &Planned, now: Timestamp, events: &mut Vec<EventKind>) {
         let key = planned.action.key();
-        if self.snapshot.in_flight.contains_key(&key) {
+        if self.snapshot.in_flight.contains_key(&key) || self.leaving.is_some() {
+            return;
+        }
+        self.leaving = handover::is_own(self.settings, &planned.action);
+        if self.leaving.is_some() {
             return;
         }
         let instant = Instant::now();
@@ -519,12 +582,12 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             self.wake_by(instant + UNCERTAIN);
             return;
         }
-        // Planned again on `resume`.
-        if self.paused && begins_something(&planned.action) {
+        // Planned again on `resume`, or once the record says that it ends.
+        let holds = self.paused || (self.aborting && self.record.current().ending.is_none());
+        if holds && begins_something(&planned.action) {
             return;
         }
-        if stands_on_groups(&planned.action) && !self.source.pace.is_fresh(instant, FRESH) {
-            self.source.pace.now(instant);
+        if !self.is_read(&planned.action, instant) {
             self.held = true;
             return;
         }
@@ -559,9 +622,4 @@ fn begins_something(action: &Action) -> bool {
         Action::Suspend { .. } | Action::SetMax { .. } => true,
         _ => false,
     }
-}
-
-/// Actions whose precondition only a fresh reading of the groups gives.
-fn stands_on_groups(action: &Action) -> bool {
-    matches!(action, Action::Terminate { .. } | Action::Resize { .. } | Action::SetMax { .. })
 }

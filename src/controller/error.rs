@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::Interrupt;
 use crate::invariants::Violation;
+use crate::model::NodeName;
 use crate::preflight::Preflight;
 use crate::{cloud, cluster, lock};
 
@@ -35,6 +36,18 @@ pub enum Error {
         /// The rotation it runs, by its own word.
         rotation: Option<String>,
     },
+    /// All is done but the node that fastnode itself runs on: the next run, elsewhere, finishes it.
+    #[error("{node}, on which fastnode itself runs, is left to the next run, which has to be on another node")]
+    OwnNode {
+        /// The node, cordoned.
+        node: NodeName,
+    },
+    /// It was started on a node that its own rotation is draining.
+    #[error("stopped before anything was done: fastnode runs on {node}, which this rotation has cordoned to drain it")]
+    OnOwnNode {
+        /// The node.
+        node: NodeName,
+    },
     /// The plan was about to break a rule that must hold.
     #[error("stopped before a rule was broken: {0}")]
     Invariant(Violation),
@@ -54,6 +67,8 @@ pub enum ErrorKind {
     Declined,
     /// Another holds the lock.
     Locked,
+    /// fastnode's own node is left, or is the one it was started on.
+    OwnNode,
     /// An invariant stopped it.
     Invariant,
     /// A signal.
@@ -68,6 +83,7 @@ impl Error {
             Self::Preflight(_) => ErrorKind::Preflight,
             Self::Declined => ErrorKind::Declined,
             Self::Locked { .. } => ErrorKind::Locked,
+            Self::OwnNode { .. } | Self::OnOwnNode { .. } => ErrorKind::OwnNode,
             Self::Invariant(_) => ErrorKind::Invariant,
             Self::Interrupted(signal) => ErrorKind::Interrupted(*signal),
         }

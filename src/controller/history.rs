@@ -19,6 +19,7 @@ use crate::execute::{Fault, Record};
 use crate::model::Text;
 use crate::model::marks::TAG_ROTATION;
 use crate::observe::{RotationRecord, Snapshot};
+use crate::policy::Policy;
 
 /// Summaries kept.
 const KEPT: usize = 10;
@@ -45,6 +46,11 @@ pub(super) fn read(config: &ConfigRecord, cluster: &str) -> Option<Chapter> {
         Some(report) => Some(Chapter::Closed(serde_json::from_str(report).ok()?)),
         None => Some(Chapter::Open(serde_json::from_str(config.data.get(RECORD)?).ok()?)),
     }
+}
+
+/// The policy that a rotation was begun with, where it can be read.
+pub(super) fn policy(config: &ConfigRecord) -> Option<Policy> {
+    serde_json::from_str(config.data.get(POLICY)?).ok()
 }
 
 /// The newest rotation that has not ended, and its ConfigMap. Ids sort by time.
@@ -111,13 +117,18 @@ fn new_record(id: &Text, started: Timestamp, snapshot: &Snapshot) -> RotationRec
     let targets = snapshot.groups.values().map(|g| (g.name.clone(), g.target.clone())).collect();
     RotationRecord {
         id: id.clone(),
-        started,
+        started: whole_second(started),
         targets,
         protection: BTreeMap::new(),
         skipped: BTreeMap::new(),
         failed: BTreeMap::new(),
         ending: None,
     }
+}
+
+/// EC2 tells launches in whole seconds: one in the second in which the rotation began came after it.
+fn whole_second(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// What ended the run, as an error of access.
@@ -163,4 +174,16 @@ pub(super) async fn trim<K: Cluster>(cluster: &Rc<K>, namespace: &str, name: &st
         cluster.delete_config(namespace, &name).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_launched_in_the_second_of_the_start_came_after_it() {
+        let record = new_record(&"r1".into(), "2026-11-23T15:51:08.156Z".parse().unwrap(), &Snapshot::default());
+        let launched: Timestamp = "2026-11-23T15:51:08Z".parse().unwrap();
+        assert!(launched >= record.started);
+    }
 }

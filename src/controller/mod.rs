@@ -14,10 +14,13 @@
 //! State is derived from the world on every pass, never from memory: what is kept here besides is the last
 //! plan (to tell events by the difference), pauses after failures, and our own writes until a reading shows them.
 //!
+//! - `asks`: what a user asks of a rotation, wherever it runs
 //! - `prepare`: from nothing to a snapshot that may be planned on
 //! - `engine`: the loop itself
 //! - `outcomes`: what came back from the executor
+//! - `fresh`: whether what a call stands on was read a moment ago
 //! - `ending`: how a run ends
+//! - `handover`: the node that fastnode itself runs on
 //! - `own`: our own writes, until readings have caught up
 //! - `pauses`: when what failed or was refused may be tried again
 //! - `changes`: events by the difference of two plans
@@ -25,10 +28,13 @@
 //! - `history`: the rotation's record and the summaries of the last ones
 //! - [`status`]: what any machine can tell of a rotation
 
+mod asks;
 mod changes;
 mod ending;
 mod engine;
 mod error;
+mod fresh;
+mod handover;
 mod history;
 mod outcomes;
 mod own;
@@ -46,12 +52,13 @@ use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::event::{EventKind, Report, Sink};
 use crate::lock::Lock;
-use crate::model::{NodeName, Text};
+use crate::model::{NodeName, ObjectKey, Text};
 use crate::observe::Snapshot;
 use crate::plan::{Finding, Preview, Verdict, preview};
 use crate::policy::Policy;
 use crate::preflight::{self, Preflight};
 
+pub use asks::{Aborted, Answer, abort, ask};
 pub use error::{Error, ErrorKind};
 pub use status::{MarkedNode, Status, status};
 
@@ -82,8 +89,10 @@ pub struct Settings {
     pub namespace: String,
     /// Who we are: unique to this process, and telling to a person (`user@host/pid`).
     pub identity: String,
-    /// The node fastnode itself runs on.
+    /// The node fastnode itself runs on; `None` is told from its pod, if it has one.
     pub own_node: Option<NodeName>,
+    /// The pod fastnode itself runs in.
+    pub own_pod: Option<ObjectKey>,
     /// Of every random choice.
     pub seed: u64,
 }
@@ -137,7 +146,7 @@ where
         let preview = preview(&settings.policy, &world.snapshot, now);
         let preflight = preflight::check(&settings.policy, &world.snapshot, now);
         voice.say(now, prepare::planned(&settings.cluster, &preview)).await;
-        let wrong = preflight.faults.iter().any(prepare::is_of_the_request);
+        let wrong = preflight.faults.iter().any(|f| prepare::is_of_the_request(f, world.open.is_some()));
         // What is held altogether is refused below, with the reasons.
         let idle = preview.finding == Finding::NothingToDo || (!preview.has_work() && preflight.faults.is_empty());
         if !wrong && idle && !prepare::is_marked(&world.snapshot) {
@@ -147,6 +156,7 @@ where
         if wrong || (!preflight.faults.is_empty() && world.open.is_none()) {
             return Err(Error::Preflight(preflight));
         }
+        handover::refuse_drained_node(&world.snapshot)?;
         prepare::permitted(&ports, &settings).await?;
         if !confirm(&world.snapshot, &preview, &preflight).await {
             return Err(Error::Declined);
@@ -174,5 +184,5 @@ where
             return Ok(report);
         }
     };
-    engine::run((&ports, &settings), world, &preview, lock, voice, interrupt).await
+    engine::run((&ports, &settings), world, &preview, (lock, false), voice, interrupt).await
 }

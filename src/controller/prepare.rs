@@ -1,10 +1,10 @@
 //! From nothing to a snapshot that may be planned on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Error, Ports, Settings, history};
+use super::{Error, Ports, Settings, handover, history};
 use crate::cloud::{self, Cloud, ErrorKind};
 use crate::cluster::{self, Cluster, ConfigRecord};
 use crate::event::EventKind;
@@ -39,13 +39,13 @@ where
     source.read_groups();
     let mut snapshot = Snapshot::default();
     snapshot.cluster = settings.cluster.clone();
-    snapshot.own_node = settings.own_node.clone();
     let listed = listed(&mut source, snapshot, ports);
     let jitter = retry::Jitter::seeded(settings.seed);
     let version = patiently(&jitter, "get /version", || ports.cluster.version());
     let configs = patiently(&jitter, "list configmaps", || ports.cluster.configs(&settings.namespace));
     let (mut snapshot, version, configs) = tokio::try_join!(listed, version, configs)?;
     snapshot.version = version;
+    snapshot.own_node = handover::own_node(settings, &snapshot);
     resolve_targets(&mut snapshot, ports).await?;
     if details_matter(&settings.policy, &snapshot) {
         let ids: Vec<_> = snapshot.instances.keys().cloned().collect();
@@ -54,6 +54,11 @@ where
     let names: Vec<_> = snapshot.groups.values().filter(|g| g.managed_by.is_none()).map(|g| g.name.clone()).collect();
     for name in ports.cloud.refreshing(&names).await? {
         snapshot.change_group(&name, |g| g.refreshing = true);
+    }
+    let ours = snapshot.groups.values().filter(|g| g.managed_by.is_none());
+    let attached: BTreeSet<_> = ours.flat_map(|g| &g.attachments).cloned().collect();
+    if !attached.is_empty() {
+        snapshot.delays = ports.cloud.deregistration_delays(&attached).await?;
     }
     read_steps(&mut snapshot, ports).await?;
     let open = history::open(&configs, &settings.cluster);
@@ -101,7 +106,7 @@ pub(super) fn targets(snapshot: &Snapshot) -> BTreeMap<GroupName, Target> {
 }
 
 /// The target as the group names it, so that equal ones are asked for once.
-fn unresolved(target: &Target) -> Target {
+pub(super) fn unresolved(target: &Target) -> Target {
     let plain = |t: &TemplateRef| TemplateRef { resolved: None, image: None, ..t.clone() };
     match target {
         Target::Template(t) => Target::Template(plain(t)),
@@ -193,16 +198,23 @@ pub(super) fn planned(cluster: &Text, preview: &Preview) -> EventKind {
     }
 }
 
-/// Whether a fault is one of what was asked for: it refuses also where nothing would be done.
-pub(super) fn is_of_the_request(fault: &Fault) -> bool {
-    matches!(
-        fault,
-        Fault::NoGroup
-            | Fault::UnknownGroup { .. }
-            | Fault::UnknownNode { .. }
-            | Fault::NodeOfNoGroup { .. }
-            | Fault::UnknownDaemonSet { .. }
-    )
+/// Whether a fault is one of what was asked for: it refuses also where nothing would be done. The nodes that were
+/// asked for may be gone where a rotation was `begun`: it rotated them.
+pub(super) fn is_of_the_request(fault: &Fault, begun: bool) -> bool {
+    match fault {
+        Fault::NoGroup | Fault::UnknownGroup { .. } | Fault::UnknownDaemonSet { .. } => true,
+        Fault::UnknownNode { .. }
+        | Fault::NodeOfNoGroup { .. }
+        | Fault::NodeOfOthers { .. }
+        | Fault::NothingSelected { .. } => !begun,
+        Fault::DaemonSetDown { .. }
+        | Fault::Maximum { .. }
+        | Fault::NoRoom { .. }
+        | Fault::NodesHeld { .. }
+        | Fault::NeverFrees { .. }
+        | Fault::AllHeld { .. }
+        | Fault::NamedHeld { .. } => false,
+    }
 }
 
 /// Whether asking again later cannot help.

@@ -37,7 +37,7 @@ pub struct Status {
     pub holder: Option<String>,
     /// When the holder last renewed its lock, by its own clock.
     pub renewed: Option<Timestamp>,
-    /// What was asked of the holder, `pause`, `resume` or `abort`.
+    /// What was asked of the holder, or of the next one: `pause` or `abort`.
     pub request: Option<String>,
     /// Its record, while it has not ended.
     pub record: Option<RotationRecord>,
@@ -65,6 +65,8 @@ pub async fn status<C, K: Cluster + 'static>(
     chapters.sort_by_key(|(name, chapter)| (matches!(chapter, Chapter::Open(_)), name.clone()));
     let Some((name, chapter)) = chapters.pop() else { return Ok(None) };
     let rotation: Text = name.strip_prefix("fastnode-").unwrap_or(&name).into();
+    // A pause outlives its holder, and with it the name of the rotation.
+    let pause = lease.as_ref().and_then(|l| l.annotations.get(REQUEST)).filter(|r| ***r == *lock::PAUSE).cloned();
     let lease = lease.filter(|l| l.holder.as_deref().is_some_and(|h| !h.is_empty()));
     let held = lease.filter(|l| l.annotations.get(ROTATION) == Some(&rotation));
     let (record, report) = match chapter {
@@ -75,7 +77,10 @@ pub async fn status<C, K: Cluster + 'static>(
     Ok(Some(Status {
         rotation,
         started: record.as_ref().map(|r| r.started),
-        request: held.as_ref().and_then(|l| l.annotations.get(REQUEST)).map(|r| r.to_string()),
+        request: match &held {
+            Some(lease) => lease.annotations.get(REQUEST).map(|r| r.to_string()),
+            None => pause.filter(|_| record.is_some()).map(|r| r.to_string()),
+        },
         renewed: held.as_ref().and_then(|l| l.renewed),
         holder: held.and_then(|l| l.holder),
         record,

@@ -236,13 +236,14 @@ async fn act<C: Cloud, K: Cluster>(
         Action::DeletePod { pod, uid, grace_seconds, .. } => {
             pods::delete(tools, pod, uid, *grace_seconds, effects).await
         }
-        Action::Record { skipped, failed, protection, ending } => {
+        Action::Record { skipped, failed, protection, targets, ending } => {
             tools
                 .record
                 .update(|r| {
                     r.skipped.extend(skipped.clone());
                     r.failed.extend(failed.clone());
                     protection.iter().for_each(|(id, was)| _ = r.protection.entry(id.clone()).or_insert(*was));
+                    r.targets.extend(targets.clone());
                     r.ending = r.ending.or(*ending);
                 })
                 .await?;

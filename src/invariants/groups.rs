@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{GroupName, InstanceId, Ledger, NodeGroup, Process, Text, Zone, marks};
+use crate::model::{GroupName, InstanceId, Ledger, Node, NodeGroup, NodeMark, Process, Target, Text, Zone, marks};
 use crate::plan::{Action, Plan};
-use crate::policy::Surge;
+use crate::policy::{OnTargetChange, Surge};
 
 use super::world::{World, about_group};
 use super::{Violation, rule, violation};
@@ -72,6 +72,27 @@ pub(super) fn untag(world: &World<'_>, name: &GroupName, keys: &BTreeSet<Text>) 
         };
         if let Some(left) = left {
             return broken(rule::TAGS, name, format!("tag {key} would go while {left}"));
+        }
+    }
+    Ok(())
+}
+
+/// A rotation goes on for another target only if the policy says so, for the one that its group launches, and with
+/// no old node in hand: what replaces it was not proved by the one before.
+pub(super) fn retarget(world: &World<'_>, targets: &BTreeMap<GroupName, Target>) -> Result<(), Violation> {
+    for (name, target) in targets {
+        let group = world.group(name, false)?;
+        if world.policy.on_target_change != OnTargetChange::Recanary {
+            return broken(rule::TARGET, name, "it would go on for another target, which the policy does not allow");
+        }
+        if *target != group.target {
+            return broken(rule::TARGET, name, "it would go on for a target that it does not launch");
+        }
+        let there = world.snapshot.instances_of(name).filter(|i| i.lifecycle.counts_in_desired());
+        let mut nodes = there.filter_map(|i| world.snapshot.node_of(&i.id));
+        let in_hand = |node: &&Node| matches!(world.mark(node), Some(NodeMark::Draining | NodeMark::Drained));
+        if let Some(node) = nodes.find(in_hand) {
+            return broken(rule::TARGET, name, format!("it would go on for another target with {} in hand", node.name));
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use crate::cluster::NodeChange;
 use crate::model::{Lifecycle, Node, NodeName, TaintEffect, Uid, marks};
 use crate::plan::NodePurpose;
+use crate::units;
 
 use super::world::{World, about_node, carries_load};
 use super::{Violation, lets_go, rule, violation};
@@ -130,7 +131,7 @@ fn mark_drained(world: &World<'_>, node: &Node) -> Result<(), Violation> {
     }
     match world.volumes_on(node) {
         0 => Ok(()),
-        n => broken(format!("it would be called drained with {n} volumes attached")),
+        n => broken(format!("it would be called drained with {} attached", units::count(n as u64, "volume"))),
     }
 }
 

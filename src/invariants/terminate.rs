@@ -5,9 +5,10 @@ use crate::model::{
 };
 use crate::plan::Subject;
 use crate::policy::Timeout;
+use crate::units;
 
 use super::world::World;
-use super::{Violation, rule, violation};
+use super::{Violation, deregistration, rule, violation};
 
 pub(super) fn check(
     world: &World<'_>,
@@ -27,7 +28,10 @@ pub(super) fn check(
         return broken(rule::DRAINED, format!("it is {:?}, not in service", instance.lifecycle));
     }
     match node {
-        Some((name, uid)) => drained(world, instance, name, uid)?,
+        Some((name, uid)) => {
+            drained(world, instance, name, uid)?;
+            deregistration::check(world, group, world.node(name, uid)?)?;
+        }
         None => never_registered(world, instance)?,
     }
     match decrement {
@@ -51,7 +55,12 @@ fn drained(world: &World<'_>, instance: &Instance, name: &NodeName, uid: &Uid) -
     }
     match world.volumes_on(node) {
         0 => {}
-        n => return broken(rule::DRAINED, format!("{} would be terminated with {n} volumes attached", instance.id)),
+        n => {
+            return broken(
+                rule::DRAINED,
+                format!("{} would be terminated with {} attached", instance.id, units::count(n as u64, "volume")),
+            );
+        }
     }
     if !world.may_rotate(instance) && !world.is_replacement(instance) {
         return broken(rule::OUTDATED, format!("{} is what its group launches", instance.id));

@@ -77,6 +77,38 @@ impl Target {
     }
 }
 
+/// A target group (by its ARN) or a classic load balancer (by its name) that a group registers its instances
+/// with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Attachment(pub Text);
+
+impl Attachment {
+    /// How long AWS lets what is deregistered finish where nobody set another time, in seconds: the default of
+    /// target groups and of classic load balancers alike.
+    pub const DEFAULT_DELAY_S: u32 = 300;
+
+    /// Whether it is a target group of Elastic Load Balancing.
+    pub fn is_target_group(&self) -> bool {
+        self.0.starts_with("arn:") && self.0.split(':').nth(2) == Some("elasticloadbalancing")
+    }
+
+    /// Whether it is a classic load balancer.
+    pub fn is_classic(&self) -> bool {
+        !self.0.starts_with("arn:")
+    }
+}
+
+impl std::fmt::Display for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID
+        match self.0.split_once("targetgroup/") {
+            Some((_, name)) => write!(f, "target group {}", name.split('/').next().unwrap_or(name)),
+            None => write!(f, "load balancer {}", self.0),
+        }
+    }
+}
+
 /// A process of a group that can be suspended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Process(pub Text);
@@ -119,8 +151,9 @@ pub struct NodeGroup {
     pub refreshing: bool,
     /// It has a warm pool.
     pub warm_pool: bool,
-    /// Target groups and classic load balancers are attached.
-    pub load_balanced: bool,
+    /// The target groups and classic load balancers its instances are registered with.
+    #[serde(default)]
+    pub attachments: BTreeSet<Attachment>,
     /// Instance weights are in use (a mixed policy with `WeightedCapacity`): capacity is not a node count.
     pub weighted: bool,
 }

@@ -10,6 +10,9 @@ pub const REASON: &str = "fastnode.dev/reason";
 pub const SINCE: &str = "fastnode.dev/since";
 /// Annotation: somebody else had cordoned the node before us, so the cordon stays when we let go of it.
 pub const CORDONED_BEFORE: &str = "fastnode.dev/cordoned-before";
+/// Annotation: since when the node carries the label that takes it out of its load balancers, RFC 3339. Only
+/// where the label is ours.
+pub const EXCLUDED_SINCE: &str = "fastnode.dev/excluded-since";
 /// Soft taint (PreferNoSchedule) on outdated nodes once the canary has passed.
 pub const OUTDATED_TAINT: &str = "fastnode.dev/outdated";
 /// Annotation on the Lease: what a user asked of the running rotation, `pause`, `resume` or `abort`.

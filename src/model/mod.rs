@@ -18,7 +18,7 @@ pub mod selector;
 
 pub use budget::Budget;
 pub use daemonset::{DaemonSet, Revision, UpdateStrategy};
-pub use group::{Activity, ActivityStatus, NodeGroup, Override, Process, Target, TemplateRef};
+pub use group::{Activity, ActivityStatus, Attachment, NodeGroup, Override, Process, Target, TemplateRef};
 pub use ids::{GroupName, InstanceId, NodeName, ObjectKey, Text, Uid, Zone};
 pub use instance::{Instance, LaunchSource, Lifecycle};
 pub use ledger::{Ledger, Step};

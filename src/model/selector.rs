@@ -1,6 +1,7 @@
 //! Labels, selectors, node affinity terms and tolerations.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,23 @@ impl Requirement {
     fn compare(&self, value: Option<&Text>) -> Option<(i64, i64)> {
         let [want] = self.values.as_slice() else { return None };
         Some((value?.parse().ok()?, want.parse().ok()?))
+    }
+}
+
+/// As `kubectl -l` takes it.
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, operator, values } = self;
+        match (operator, values.as_slice()) {
+            (Operator::In, [value]) => write!(f, "{key}={value}"),
+            (Operator::NotIn, [value]) => write!(f, "{key}!={value}"),
+            (Operator::In, values) => write!(f, "{key} in ({})", values.join(", ")),
+            (Operator::NotIn, values) => write!(f, "{key} notin ({})", values.join(", ")),
+            (Operator::Exists, _) => f.write_str(key),
+            (Operator::DoesNotExist, _) => write!(f, "!{key}"),
+            (Operator::Gt, values) => write!(f, "{key}>{}", values.join(",")),
+            (Operator::Lt, values) => write!(f, "{key}<{}", values.join(",")),
+        }
     }
 }
 

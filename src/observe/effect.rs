@@ -53,12 +53,13 @@ impl Snapshot {
                 self.dirty.relevant = true;
             }
             Action::DeletePod { uid, .. } => self.pod_leaves(uid, now),
-            Action::Record { skipped, failed, protection, ending } => {
+            Action::Record { skipped, failed, protection, targets, ending } => {
                 let Some(record) = &mut self.rotation else { return };
                 let text = |(k, v): (&_, &Text)| (Clone::clone(k), v.clone());
                 record.skipped.extend(skipped.iter().map(text));
                 record.failed.extend(failed.iter().map(|(k, v)| (k.clone(), v.clone())));
                 record.protection.extend(protection.iter().map(|(k, v)| (k.clone(), *v)));
+                record.targets.extend(targets.iter().map(|(k, v)| (k.clone(), v.clone())));
                 record.ending = record.ending.or(*ending);
             }
             Action::ChangeNode { .. } => self.dirty.relevant = true,

@@ -328,7 +328,7 @@ mod tests {
             operator: None,
             refreshing: false,
             warm_pool: false,
-            load_balanced: false,
+            attachments: Default::default(),
             weighted: false,
         };
         let states = ["InService", "InService", "InService", "Pending", "Terminating", "Standby", "Warmed:Stopped"];

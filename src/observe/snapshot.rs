@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::cloud::{GroupState, InstanceDetail};
 use crate::cluster::{ErrorKind, Fact, Kind};
 use crate::model::{
-    Activity, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName, ObjectKey, Pod,
-    Revision, Target, Text, Uid, VolumeAttachment,
+    Activity, Attachment, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName,
+    ObjectKey, Pod, Revision, Target, Text, Uid, VolumeAttachment,
 };
 use crate::plan::{ActionKey, Verdict, filters};
 
@@ -116,6 +116,12 @@ pub struct Snapshot {
     /// When a reading first showed an instance whose launch time is not known.
     #[serde(default)]
     pub first_seen: BTreeMap<InstanceId, Timestamp>,
+    /// The deregistration delay of what is attached to groups, in seconds, where it could be read.
+    #[serde(default)]
+    pub delays: BTreeMap<Attachment, u32>,
+    /// When a reading first showed an instance on its way out.
+    #[serde(default)]
+    pub leaving_since: BTreeMap<InstanceId, Timestamp>,
     /// Evictions that were accepted and whose pod does not show it yet.
     #[serde(skip)]
     pub(crate) accepted: BTreeMap<Uid, Timestamp>,
@@ -252,10 +258,12 @@ impl Snapshot {
                 named.push(instance.id.clone());
                 self.apply_instance(instance, now);
             }
-            if counted < state.group.desired {
-                self.short_since.entry(state.group.name.clone()).or_insert(now);
-            } else {
+            if counted >= state.group.desired {
                 self.short_since.remove(&state.group.name);
+            } else if !self.short_since.contains_key(&state.group.name) {
+                // From here on it has a deadline.
+                self.short_since.insert(state.group.name.clone(), now);
+                self.dirty.relevant = true;
             }
             self.note_group(&state.group);
             groups.insert(state.group.name.clone(), state.group);
@@ -273,6 +281,10 @@ impl Snapshot {
     /// Most instances of a reading are as they were: those cost a comparison and nothing else.
     fn apply_instance(&mut self, mut instance: Instance, now: Timestamp) {
         let id = instance.id.clone();
+        if instance.lifecycle.is_leaving() && !self.leaving_since.contains_key(&id) {
+            self.leaving_since.insert(id.clone(), now);
+            self.dirty.relevant = true;
+        }
         if let Some(old) = self.instances.get_mut(&id) {
             instance.launched_at = instance.launched_at.or(old.launched_at);
             instance.image = instance.image.take().or_else(|| old.image.clone());
@@ -299,6 +311,7 @@ impl Snapshot {
                 self.index.leave_group(&instance.group, &id);
             }
             self.first_seen.remove(&id);
+            self.leaving_since.remove(&id);
             self.dirty.instances.insert(id);
         }
     }

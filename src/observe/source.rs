@@ -48,8 +48,8 @@ pub enum Answer {
 
 /// When to read the groups.
 ///
-/// A reading is due soon after a Node of an unknown instance registers or a Node of ours disappears, a little
-/// after desired was changed, at once when a destructive call needs fresh values, and else at a beat: 30 s once
+/// A reading is due soon after a Node of an unknown instance registers or a Node of ours disappears (later where
+/// another one is about to register), a little after desired was changed, at once when a destructive call needs fresh values, and else at a beat: 30 s once
 /// after desired was changed, 60 s while something is expected, 120 s when nothing is.
 #[derive(Clone, Debug)]
 pub struct Pace {
@@ -69,6 +69,8 @@ impl Pace {
     const GATHER: Duration = Duration::from_millis(50);
     /// Readings that a watch asks for are at least so far apart.
     const APART: Duration = Duration::from_secs(1);
+    /// That a node is gone may show so much later where another one is about to register.
+    const WITH_OTHERS: Duration = Duration::from_secs(10);
     /// A launch shows in the group this long after desired was raised.
     const AFTER_RESIZE: Duration = Duration::from_secs(5);
 
@@ -93,6 +95,11 @@ impl Pace {
         self.hasten(apart.max(now + Self::GATHER));
     }
 
+    /// A Node went, and others are about to come: one reading shows both.
+    pub fn on_leave(&mut self, now: Instant) {
+        self.hasten(now + Self::WITH_OTHERS);
+    }
+
     /// Desired was changed.
     pub fn on_resize(&mut self, now: Instant) {
         self.resized = true;
@@ -104,9 +111,11 @@ impl Pace {
         self.hasten(now + Self::EXPECTING_BEAT);
     }
 
-    /// Fresh values are needed now.
+    /// Fresh values are needed now; a reading that is under way will be fresh when it comes back.
     pub fn now(&mut self, now: Instant) {
-        self.hasten(now);
+        if !self.reading {
+            self.hasten(now);
+        }
     }
 
     /// Whether launches or terminations are expected to show.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ActionReason, Verdict};
 use crate::cluster::NodeChange;
-use crate::model::{GroupName, InstanceId, Ledger, NodeName, ObjectKey, Process, Text, Uid};
+use crate::model::{GroupName, InstanceId, Ledger, NodeName, ObjectKey, Process, Target, Text, Uid};
 
 /// Why a Node is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -151,6 +151,9 @@ pub enum Action {
         failed: BTreeMap<InstanceId, Text>,
         /// Former scale-in protection of instances that are about to be protected.
         protection: BTreeMap<InstanceId, bool>,
+        /// Targets that groups go on for from now on.
+        #[serde(default)]
+        targets: BTreeMap<GroupName, Target>,
         /// The rotation ends from now on, with this verdict.
         ending: Option<Verdict>,
     },

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use super::group::Group;
 use super::pass::{Pass, after};
-use super::{ActionReason, Stage, Subject, Verdict, WaitReason, candidates, changes};
+use super::{ActionReason, Stage, Subject, Verdict, WaitReason, candidates, changes, standstill};
 use crate::model::{ConditionStatus, InstanceId, Node, Text};
-use crate::observe::Member;
+use crate::observe::{Member, Stray};
 use crate::policy::{Policy, Timeout};
 
 /// Functional replacements that prove the target in this group; no more than it will have: those on their way too,
@@ -20,6 +20,13 @@ pub(super) fn wanted(policy: &Policy, group: &Group<'_>) -> u32 {
 
 fn proved(group: &Group<'_>) -> u32 {
     (group.view.adopted.len() + group.functional.len()) as u32
+}
+
+/// Whether anything works that the recorded target launched; with no canary wanted nothing has to.
+pub(super) fn works(pass: &Pass<'_>, group: &Group<'_>) -> bool {
+    let on_target = |id: &&InstanceId| pass.derived.members.get(*id).is_some_and(|m| m.stray == Stray::No);
+    let functional = group.functional.iter().filter(on_target).count() as u32;
+    pass.policy.canary == 0 || group.view.serving_current + functional > 0
 }
 
 /// Why no old node may be drained before the canary has passed. Where the surge does not reach the canary,
@@ -179,12 +186,10 @@ fn adopt(pass: &mut Pass<'_>, group: &Group<'_>) {
 }
 
 fn launch_wait(pass: &mut Pass<'_>, group: &Group<'_>) {
-    let activities = pass.snapshot.activities.get(group.name);
-    let last = activities.and_then(|all| all.iter().find(|a| a.description.starts_with("Launching")));
-    let failure = last.filter(|a| a.status == crate::model::ActivityStatus::Failed).and_then(|a| a.message.clone());
-    let since = pass.snapshot.short_since.get(group.name).copied();
+    let (failure, since) = (standstill::launch_failure(pass, group), standstill::short_since(pass, group));
     let reason = WaitReason::Launch { missing: group.missing, failure };
-    pass.wait_until(Subject::Group(group.name.clone()), reason, since, None);
+    let deadline = pass.deadline(since, pass.policy.join_timeout);
+    pass.wait_until(Subject::Group(group.name.clone()), reason, since, deadline);
 }
 
 /// A time-out in words.

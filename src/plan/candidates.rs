@@ -254,9 +254,9 @@ pub(super) fn next<'a>(pass: &Pass<'a>, group: &Group<'a>, choice: &Choice, room
     let Some(zone) = group.view.zones.get(&choice.zone) else { return best };
     // Those that serve nobody come first: without room the look ends with them.
     let open = zone.candidates.iter().take_while(|(_, serves, _, _)| room || !serves);
-    let free = open.filter(|(_, _, _, id)| {
+    let free = open.filter(|(own, _, _, id)| {
         let node = pass.derived.members.get(id).and_then(|m| m.node.clone());
-        node.is_some_and(|n| pass.is_free(&ActionKey::Node(n)))
+        (pass.own_turn || !own) && node.is_some_and(|n| pass.is_free(&ActionKey::Node(n)))
     });
     for (_, _, _, id) in free.take(LOOK_AT) {
         let Some(node) = pass.derived.members.get(id).and_then(|m| m.node.as_ref()) else { continue };

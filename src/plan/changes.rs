@@ -27,6 +27,10 @@ pub(super) fn cordon(node: &Node, rotation: &Text, reason: &str, now: Timestamp)
     if node.unschedulable {
         patch.annotations.insert(marks::CORDONED_BEFORE.into(), Some("true".into()));
     }
+    if node.annotation(marks::STATE).and_then(NodeMark::parse) == Some(NodeMark::Replacement) {
+        // Its new mark does not say any more that we set this one.
+        patch.annotations.insert(marks::SCALE_DOWN_DISABLED.into(), None);
+    }
     change(node, NodePurpose::Cordon, patch)
 }
 
@@ -55,11 +59,19 @@ pub(super) fn soft_taint(node: &Node) -> Action {
     change(node, NodePurpose::SoftTaint, NodeChange { add_taint: Some(taint), ..NodeChange::default() })
 }
 
-/// Has the load balancers take the node out of service.
-pub(super) fn exclude_from_load_balancers(node: &Node) -> Action {
+/// Has the load balancers take the node out of service, and writes down since when.
+pub(super) fn exclude_from_load_balancers(node: &Node, now: Timestamp) -> Action {
     let mut patch = NodeChange::default();
     patch.labels.insert(marks::EXCLUDE_FROM_LB.into(), Some("true".into()));
+    patch.annotations.insert(marks::EXCLUDED_SINCE.into(), Some(now.to_string().into()));
     change(node, NodePurpose::ExcludeFromLoadBalancers, patch)
+}
+
+/// Marks a node as drained that waits for its load balancers: a signal leaves it as it is.
+pub(super) fn drained(node: &Node) -> Action {
+    let mut patch = NodeChange::default();
+    patch.annotations.insert(marks::STATE.into(), Some(NodeMark::Drained.as_str().into()));
+    change(node, NodePurpose::MarkDrained, patch)
 }
 
 /// Gives a node up: uncordoned, unless it had been cordoned before us.
@@ -99,7 +111,9 @@ fn uncordon(node: &Node, patch: &mut NodeChange) {
     } else {
         patch.unschedulable = Some(false);
     }
-    if node.labels.contains_key(marks::EXCLUDE_FROM_LB) && node.labels.contains_key(marks::ROTATION) {
+    // A label that somebody else had put on has no date of ours, and stays.
+    if node.annotations.contains_key(marks::EXCLUDED_SINCE) {
         patch.labels.insert(marks::EXCLUDE_FROM_LB.into(), None);
+        patch.annotations.insert(marks::EXCLUDED_SINCE.into(), None);
     }
 }

@@ -1,14 +1,18 @@
 //! Draining a cordoned node: which pods to evict now, what is waited for, and when nothing is left.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::group::Group;
 use super::pass::{Pass, after};
 use super::{Action, ActionKey, ActionReason, BlockReason, Stage, Subject, WaitReason};
-use super::{canary, changes, deadlines, terminate};
+use super::{canary, changes, deadlines, deregister, terminate};
 use crate::cluster::ErrorKind;
-use crate::model::{Node, Text, marks};
+use crate::model::{InstanceId, Node, NodeMark, Text, marks};
 use crate::observe::{Drain, DrainPod, Member};
+use crate::policy::OnStuck;
+use crate::units;
 
 /// How long an accepted eviction is taken to be on its way though its pod does not show it.
 const SETTLES: SignedDuration = SignedDuration::from_secs(30);
@@ -34,10 +38,10 @@ pub(super) fn slots(pass: &Pass<'_>, group: &Group<'_>) -> u32 {
     derived.select(&group.view.draining).filter(|(_, m)| busy(m)).count() as u32
 }
 
-/// Drains the group's old nodes in hand, the first `most` of them, and terminates those that are drained.
-pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) {
+/// Drains the group's old nodes in hand, those in `let_go` aside, and terminates those that are drained.
+pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, let_go: &BTreeSet<InstanceId>) {
     let derived = pass.derived;
-    for (id, member) in derived.select(&group.view.draining).take(most as usize) {
+    for (id, member) in derived.select(&group.view.draining).filter(|(id, _)| !let_go.contains(*id)) {
         if pass.in_flight(&ActionKey::Instance(id.clone())) {
             pass.show(id, member, Stage::Terminating, None);
             continue;
@@ -46,37 +50,58 @@ pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) {
         let since = began(node);
         match work(pass, node, member) {
             Standing::Drained => {
-                pass.show(id, member, Stage::Drained, since);
-                if is_out_of_service(pass, group, node, member) {
+                if !deregister::is_excluded(pass, group, node, member) {
+                    pass.show(id, member, Stage::Drained, since);
+                    deadlines::drain(pass, group, node, &"its load balancers wait for a functional node".into());
+                } else if deregister::is_over(pass, group, node) {
+                    pass.show(id, member, deregister::left(group), since);
                     terminate::drained(pass, group, id, node);
                 } else {
-                    deadlines::drain(pass, group, node, &"its load balancers wait for a functional node".into());
+                    pass.show(id, member, Stage::Deregistering, since);
                 }
             }
             Standing::Busy { culprit } => {
                 pass.show(id, member, Stage::Draining, since);
-                is_out_of_service(pass, group, node, member);
+                terminate::foresee(pass, group, id);
+                deregister::is_excluded(pass, group, node, member);
                 deadlines::drain(pass, group, node, &culprit);
             }
         }
     }
 }
 
-/// Drains failed replacements and gives them back, as far as the confirmed surge reaches.
+/// Failed replacements that are given back: as far as the confirmed surge reaches, while their drain has time.
+pub(super) fn returns_failed(pass: &Pass<'_>, group: &Group<'_>) -> BTreeSet<InstanceId> {
+    if pass.policy.keep_failed || group.ledger.confirmed == 0 || group.fault.is_some() {
+        return BTreeSet::new();
+    }
+    let failed = pass.derived.select(&group.view.failed);
+    let in_time = |m: &Member| node_of(pass, m).is_none_or(|node| !has_run_out(pass, node));
+    failed.filter(|(_, m)| in_time(m)).map(|(id, _)| id.clone()).collect()
+}
+
+/// Drains failed replacements and gives them back; those that stay are named.
 pub(super) fn failed<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     let derived = pass.derived;
+    let returns = returns_failed(pass, group);
     for (id, member) in derived.select(&group.view.failed) {
         pass.show(id, member, Stage::Failed, None);
         let subject = super::candidates::subject(id, member);
         let why = pass.rotation.failed.get(id).cloned().unwrap_or_else(|| "failed its gate".into());
-        if pass.policy.keep_failed || group.ledger.confirmed == 0 {
+        let node = node_of(pass, member);
+        // One that registered after its time had run out is cordoned and marked like all others.
+        let marked = |n: &Node| n.annotation(marks::STATE).and_then(NodeMark::parse) == Some(NodeMark::Failed);
+        if let Some(late) = node.filter(|n| !marked(n)) {
+            let action = changes::fail(late, &pass.rotation.id, &why, pass.now);
+            pass.act(action, ActionReason::ReplacementFailed { diagnosis: why.clone() });
+            continue;
+        }
+        if !returns.contains(id) {
             pass.incomplete = true;
             pass.block(subject, BlockReason::Skipped { why });
             continue;
         }
-        let node = node_of(pass, member);
-        let drained = node.is_none_or(|node| work(pass, node, member) == Standing::Drained);
-        if drained {
+        if node.is_none_or(|node| work(pass, node, member) == Standing::Drained) {
             let diagnosis = ActionReason::ReplacementFailed { diagnosis: why };
             terminate::shrink(pass, group, id, node, diagnosis);
         }
@@ -111,7 +136,9 @@ pub(super) fn work(pass: &mut Pass<'_>, node: &Node, member: &Member) -> Standin
     if drain.volumes > 0 {
         let reason = WaitReason::VolumeDetach { left: drain.volumes };
         pass.wait_until(Subject::Node(node.name.clone()), reason, began(node), deadline);
-        return Standing::Busy { culprit: format!("{} volumes are still attached", drain.volumes).into() };
+        return Standing::Busy {
+            culprit: format!("{} still attached", units::count(drain.volumes.into(), "volume")).into(),
+        };
     }
     Standing::Drained
 }
@@ -170,27 +197,15 @@ fn evict(pass: &mut Pass<'_>, node: &Node, pod: &DrainPod, past: bool) -> Option
     None
 }
 
-/// Takes the node out of its load balancers once a functional replacement of its zone serves (or one of the
-/// group, where its zone is getting none); whether it is out, or in none.
-fn is_out_of_service(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node, member: &Member) -> bool {
-    if !group.record.load_balanced || node.labels.contains_key(marks::EXCLUDE_FROM_LB) {
-        return true;
-    }
-    let adopted = group.view.zones.get(&member.zone).map_or(0, |z| z.adopted);
-    let here = adopted + group.functional_in.get(&member.zone).copied().unwrap_or(0);
-    let anywhere = group.view.adopted.len() + group.functional.len();
-    let coming = pass.derived.select(&group.view.young).any(|(_, m)| m.zone == member.zone);
-    if here > 0 || (anywhere > 0 && !coming) {
-        pass.act(changes::exclude_from_load_balancers(node), ActionReason::ReplacementServes);
-    } else {
-        pass.wait(Subject::Node(node.name.clone()), WaitReason::Deregistration);
-    }
-    false
-}
-
 /// When the drain began.
 pub(super) fn began(node: &Node) -> Option<Timestamp> {
     node.annotation(marks::SINCE).and_then(|since| since.parse().ok())
+}
+
+/// Whether the time of a drain is over, and the policy waits no longer.
+pub(super) fn has_run_out(pass: &Pass<'_>, node: &Node) -> bool {
+    let waits = pass.policy.on_stuck == OnStuck::Wait || pass.policy.past_budgets;
+    !waits && deadline(pass, node).is_some_and(|d| d <= pass.now)
 }
 
 /// When the drain runs out.

@@ -6,7 +6,9 @@ use super::drain::{self, Standing};
 use super::group::{self, Group};
 use super::pass::Pass;
 use super::zones;
-use super::{Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, changes, terminate};
+use super::{
+    Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, changes, deregister, terminate,
+};
 use crate::model::{InstanceId, Process, marks};
 use crate::observe::Role;
 
@@ -40,7 +42,7 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     let gives_back = owed && !stays;
     // A replacement on its way back that owes nothing any more is let go like all others.
     let moving = group.arriving > 0 || group.failing > 0 || (!gives_back && is_launching(pass, group));
-    let waits = gives_back || kept || (moving && group.begun);
+    let waits = gives_back || kept || (moving && group.begun) || (group.waits_for_budget && pass.ending.is_none());
     pass.working |= waits;
     if !waits {
         put_back(pass, group);
@@ -74,36 +76,37 @@ fn is_held_by_budget(pass: &Pass<'_>, group: &Group<'_>) -> bool {
 
 /// Old nodes in hand: as many as the surge covers are drained to the end, the others are let go. Whether any
 /// is still in hand.
-fn settle_drains<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
+pub(super) fn settle_drains<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
     let covered = if group::spares_old_nodes(pass) || group.fault.is_some() { 0 } else { group.ledger.confirmed };
     let derived = pass.derived;
     // Those that are furthest go on.
     let mut in_hand: Vec<_> = derived.select(&group.view.draining).collect();
     in_hand.sort_by_key(|(id, m)| (m.drain.as_ref().map_or(0, |d| d.pods.len()), (*id).clone()));
-    for (id, member) in in_hand.iter().skip(covered as usize) {
+    let let_go: BTreeSet<InstanceId> = in_hand.iter().skip(covered as usize).map(|(id, _)| (*id).clone()).collect();
+    for (id, member) in derived.select(&let_go) {
         if let Some(node) = drain::node_of(pass, member)
             && terminate::is_idle(pass, id)
         {
             pass.act(changes::release(node, NodePurpose::Uncordon), ActionReason::PuttingBack);
         }
     }
-    drain::old(pass, group, covered);
+    drain::old(pass, group, &let_go);
     !in_hand.is_empty()
 }
 
 /// Whether what is left of the surge cannot be given back: nothing is under way, and there is no replacement
 /// that could go without taking the group below what is promised.
-fn cannot_give_back(pass: &Pass<'_>, group: &Group<'_>) -> bool {
+pub(super) fn cannot_give_back(pass: &Pass<'_>, group: &Group<'_>) -> bool {
     let view = group.view;
     let under_way = group.arriving + group.failing + group.missing > 0
         || !(view.draining.is_empty() && view.returning.is_empty() && group.picked.is_empty())
-        || !(view.failed.is_empty() || pass.policy.keep_failed);
-    !under_way && (zones::newest(pass, group).is_none() || group.serving() <= group.promised())
+        || !drain::returns_failed(pass, group).is_empty();
+    !under_way && (zones::surplus(pass, group).is_none() || group.serving() <= group.promised())
 }
 
 /// Gives back one instance of the surge: a failed one first; else one more old node makes way; else the newest
 /// replacement goes.
-fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
+pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     // What is being given back at this moment is not given back once more.
     if group.ledger.step.is_some() || terminate::take_back_unlaunched(pass, group) {
         return;
@@ -112,30 +115,44 @@ fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     for (id, member) in derived.select(&group.view.returning) {
         let Some(node) = drain::node_of(pass, member) else { continue };
         match drain::work(pass, node, member) {
-            Standing::Drained => {
+            Standing::Drained if !deregister::is_given_back(pass, group, node) => {
                 pass.show(id, member, Stage::Drained, drain::began(node));
+            }
+            Standing::Drained if !deregister::is_over(pass, group, node) => {
+                pass.show(id, member, Stage::Deregistering, drain::began(node));
+            }
+            Standing::Drained => {
+                pass.show(id, member, deregister::left(group), drain::began(node));
                 terminate::shrink(pass, group, id, Some(node), ActionReason::GivingBack);
             }
-            Standing::Busy { .. } => pass.show(id, member, Stage::Draining, drain::began(node)),
+            Standing::Busy { culprit } => {
+                pass.show(id, member, Stage::Draining, drain::began(node));
+                if drain::has_run_out(pass, node) {
+                    let why = drain::ran_out(pass, &culprit);
+                    pass.act(changes::release(node, NodePurpose::Uncordon), ActionReason::TimedOut { culprit });
+                    pass.entries.skipped.insert(node.name.clone(), why);
+                }
+            }
         }
     }
-    let failed = group.failing > 0 || (!group.view.failed.is_empty() && !pass.policy.keep_failed);
+    let failed = group.failing > 0 || !drain::returns_failed(pass, group).is_empty();
     if failed || group.arriving > 0 || !group.view.draining.is_empty() || !group.view.returning.is_empty() {
         return;
     }
-    if pass.ending.is_some() && !group::spares_old_nodes(pass) && group.view.candidates > 0 {
+    let old_go = group.winds_down(pass) && !group::spares_old_nodes(pass) && canary::works(pass, group);
+    if old_go && group.view.candidates > 0 {
         let before = pass.plan.actions.len();
-        group::select(pass, group, 1);
+        let _ = group::select(pass, group, 1);
         if pass.plan.actions.len() > before || !group.picked.is_empty() {
             return;
         }
     }
-    let Some(id) = zones::newest(pass, group) else { return };
+    let Some(id) = zones::surplus(pass, group) else { return };
     let (functional, promised) = (group.serving(), group.promised());
     if functional <= promised {
         return;
     }
-    let node = derived.members.get(id).and_then(|m| drain::node_of(pass, m));
+    let node = derived.members.get(&id).and_then(|m| drain::node_of(pass, m));
     if let Some(node) = node {
         let why = "the surge is given back";
         pass.act(changes::cordon(node, &pass.rotation.id, why, pass.now), ActionReason::GivingBack);

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::pass::Pass;
 use super::{
     Action, ActionKey, ActionReason, BlockReason, Progress, Stage, Subject, Verdict, WaitReason, canary, candidates,
-    changes, drain, ending, estimate, ledger, surge, terminate, zones,
+    changes, drain, ending, estimate, ledger, retarget, standstill, surge, terminate, zones,
 };
 use crate::model::{GroupName, InstanceId, Ledger, NodeGroup, Process, Text, Zone, marks};
 use crate::observe::{GroupView, Member, Role};
@@ -53,6 +53,10 @@ pub(super) struct Group<'a> {
     pub(super) missing: u32,
     /// Surge still to be raised.
     pub(super) to_raise: u32,
+    /// Its target has changed, and it goes on for the new one: first it winds down.
+    pub(super) retargets: bool,
+    /// A node of it is waited for though no budget will ever let its pods go.
+    pub(super) waits_for_budget: bool,
 }
 
 impl<'a> Group<'a> {
@@ -101,6 +105,8 @@ impl<'a> Group<'a> {
             remaining,
             missing,
             to_raise: 0,
+            retargets: false,
+            waits_for_budget: false,
         })
     }
 
@@ -111,6 +117,16 @@ impl<'a> Group<'a> {
     /// Functional nodes now, less those whose cordon is on its way.
     pub(super) fn serving(&self) -> u32 {
         (self.view.serving + self.functional.len() as u32).saturating_sub(self.picked_serving)
+    }
+
+    /// How much of the confirmed surge the last old nodes can take with them: not what stands in for instances that
+    /// stay and do not serve (kept failures, nodes given up that are not Ready), beyond those that may be unavailable.
+    pub(super) fn spare(&self, pass: &Pass<'_>) -> u32 {
+        let returns = drain::returns_failed(pass, self);
+        let failed = pass.derived.select(&self.view.failed).filter(|(id, m)| m.counted && !returns.contains(*id));
+        let given_up = pass.derived.select(&self.view.skipped).filter(|(_, m)| m.counted && !m.serves);
+        let idle = (failed.count() + given_up.count()) as u32;
+        self.ledger.confirmed.saturating_sub(idle.saturating_sub(self.limits.unavailable))
     }
 
     /// The fewest functional nodes the policy promises.
@@ -132,12 +148,22 @@ impl<'a> Group<'a> {
 
     /// Whether nothing is on its way in or out.
     fn is_at_rest(&self) -> bool {
-        self.arriving + self.failing + self.missing + self.in_drain + self.to_raise == 0 && self.picked.is_empty()
+        self.is_idle() && self.missing == 0
+    }
+
+    /// The same, launches that have not shown aside.
+    pub(super) fn is_idle(&self) -> bool {
+        self.arriving + self.failing + self.in_drain + self.to_raise == 0 && self.picked.is_empty()
     }
 
     /// Whether it goes on taking old nodes in hand.
     pub(super) fn goes_on(&self, pass: &Pass<'_>) -> bool {
         pass.ending.is_none() && self.fault.is_none() && self.remaining > 0 && !self.is_stuck()
+    }
+
+    /// Whether nothing new is launched for it: its terminations take the surge along.
+    pub(super) fn winds_down(&self, pass: &Pass<'_>) -> bool {
+        pass.ending.is_some() || self.retargets
     }
 
     /// Whether a tag of ours is on.
@@ -208,7 +234,9 @@ pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, passed: boo
         pass.incomplete = true;
         pass.block(group.subject(), BlockReason::Ledger { why });
     }
-    if !group.goes_on(pass) {
+    if group.retargets && pass.ending.is_none() && group.fault.is_none() {
+        retarget::wind_down(pass, group);
+    } else if !group.goes_on(pass) {
         ending::close(pass, group);
     } else {
         pass.working = true;
@@ -218,9 +246,11 @@ pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, passed: boo
                 soft_taints(pass, group);
             }
             drain::failed(pass, group);
-            drain::old(pass, group, u32::MAX);
-            if passed || group.limits.surge == 0 {
-                select(pass, group, u32::MAX);
+            drain::old(pass, group, &BTreeSet::new());
+            let given_up = pass.entries.skipped.len();
+            let stands = (passed || group.limits.surge == 0) && select(pass, group, u32::MAX);
+            if stands && pass.entries.skipped.len() == given_up {
+                standstill::check(pass, group);
             }
         }
     }
@@ -289,6 +319,13 @@ fn begin(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
         pass.act(Action::Suspend { group: group.name.clone(), processes }, ActionReason::GroupBegins);
         return false;
     }
+    let launch = group.record.is_suspended(Process::LAUNCH);
+    if launch && tags.get(marks::TAG_SUSPENDED).is_some_and(|t| t.split(',').any(|p| p == Process::LAUNCH)) {
+        // Suspended to take back what had not been launched; it launches again.
+        let processes = BTreeSet::from([Process(Process::LAUNCH.into())]);
+        pass.act(Action::Resume { group: group.name.clone(), processes }, ActionReason::GroupBegins);
+        return false;
+    }
     if let Some(to) = raise {
         let action = Action::SetMax { group: group.name.clone(), from: group.record.max, to };
         pass.act(action, ActionReason::GroupBegins);
@@ -340,39 +377,42 @@ pub(super) fn release_marks(pass: &mut Pass<'_>, group: &Group<'_>, keep: &BTree
 }
 
 /// Chooses old nodes and cordons them, as far as capacity, drain slots, canary and zones allow; `most` in this
-/// pass at most.
-pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) {
-    if !group.view.untainted.is_empty() && group.proven && pass.ending.is_none() {
-        return;
+/// pass at most. Whether none may go until something of the group changes.
+pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) -> bool {
+    let winds_down = group.winds_down(pass);
+    if !group.view.untainted.is_empty() && group.proven && !winds_down {
+        return false;
     }
     for _ in 0..most {
         let picked: u32 = group.picked.values().sum();
         if group.view.candidates <= picked {
-            return;
+            return false;
         }
         let draining = drain::slots(pass, group) + picked;
         if draining >= group.limits.drains {
             let reason = WaitReason::DrainSlot { draining, allowed: group.limits.drains };
-            return pass.wait(group.subject(), reason);
+            pass.wait(group.subject(), reason);
+            return false;
         }
         if let Some(allowed) = pass.policy.max_drains.filter(|max| pass.draining >= *max) {
             let reason = WaitReason::DrainSlot { draining: pass.draining, allowed };
-            return pass.wait(group.subject(), reason);
+            pass.wait(group.subject(), reason);
+            return false;
         }
-        if pass.ending.is_none()
-            && let Some(reason) = canary::holds(pass.policy, group)
-        {
-            return pass.wait(group.subject(), reason);
+        if !winds_down && let Some(reason) = canary::holds(pass.policy, group) {
+            pass.wait(group.subject(), reason);
+            return true;
         }
         if !select_one(pass, group) {
-            return;
+            return true;
         }
     }
+    false
 }
 
 fn select_one<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
     let (functional, promised) = (group.serving(), group.promised());
-    let (order, held) = zones::order(group, pass.ending.is_some());
+    let (order, held) = zones::order(pass, group, group.winds_down(pass));
     // With nothing on its way, balance gives way before a node is given up.
     let last = held.iter().filter(|_| group.is_at_rest());
     let last: Vec<_> = last.map(|zone| zones::Choice { zone: zone.clone(), replaced: false }).collect();
@@ -400,6 +440,13 @@ fn cordon<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, id: &InstanceId, choic
     let derived = pass.derived;
     let Some(member) = derived.members.get(id) else { return false };
     let Some(node) = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n)) else { return false };
+    let surplus = zones::surplus_after(pass, group, id);
+    if let Some(surplus) = surplus.and_then(|id| derived.members.get(&id)).filter(|m| !m.tainted)
+        && let Some(node) = drain::node_of(pass, surplus)
+    {
+        pass.act(changes::soft_taint(node), ActionReason::Surplus);
+        return false;
+    }
     let outdated = member.outdated.clone();
     let words = outdated.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let reason = match choice.replaced {

@@ -8,6 +8,7 @@ mod canary;
 pub(crate) mod candidates;
 mod changes;
 mod deadlines;
+mod deregister;
 mod drain;
 mod ending;
 pub mod estimate;
@@ -18,6 +19,8 @@ mod outdated;
 mod pass;
 mod preview;
 mod reason;
+mod retarget;
+mod standstill;
 mod surge;
 mod terminate;
 mod tokens;
@@ -153,6 +156,10 @@ pub enum Verdict {
     Stuck,
     /// Ended on request, everything put back.
     Aborted,
+    /// Cut short by a signal; the next run goes on from here.
+    Interrupted,
+    /// Cut short by an error: no access, the lock lost, or a rule about to be broken.
+    Failed,
 }
 
 /// What to do now, what is waited for, what is held, and where everything stands.
@@ -204,15 +211,13 @@ fn pass(policy: &Policy, snapshot: &Snapshot, rotation: &RotationRecord, now: Ti
     for name in snapshot.derived().groups.keys() {
         if let Some(mut group) = Group::gather(&mut pass, name) {
             canary::judge(&mut pass, &mut group);
-            // What it would launch next has not proved itself, and is not what was asked for.
-            let moved = group.view.target_moved || !group.view.newer.is_empty();
-            if moved && (group.begun || group.remaining > 0) {
-                pass.end(Verdict::TargetChanged);
-            }
+            retarget::look(&mut pass, &mut group);
+            group.waits_for_budget = deadlines::never_freed(&mut pass, &group);
             pass.draining += drain::slots(&pass, &group);
             groups.push(group);
         }
     }
+    pass.own_turn = groups.iter().filter(|g| g.goes_on(&pass)).map(|g| g.remaining).sum::<u32>() <= 1;
     group::cordons_in_flight(&mut pass, &mut groups);
     let canaries: Vec<bool> = groups.iter().map(|g| canary::is_awaited(&mut pass, g)).collect();
     let passed = !canaries.contains(&true);

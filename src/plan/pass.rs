@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::tokens::Tokens;
 use super::{Action, ActionKey, ActionReason, Block, BlockReason, InHand, Plan, Planned, Stage, Subject, Verdict};
-use super::{Wait, WaitReason};
-use crate::model::{InstanceId, NodeName, Text};
-use crate::observe::{Derived, Member, RotationRecord, Snapshot};
+use super::{Wait, WaitReason, terminate};
+use crate::model::{GroupName, InstanceId, NodeName, Target, Text};
+use crate::observe::{Derived, GroupView, Member, RotationRecord, Snapshot};
 use crate::policy::{Policy, Timeout};
 
 /// What goes into the rotation's record at the end of the pass.
@@ -17,6 +17,7 @@ pub(super) struct Entries {
     pub(super) skipped: BTreeMap<NodeName, Text>,
     pub(super) failed: BTreeMap<InstanceId, Text>,
     pub(super) protection: BTreeMap<InstanceId, bool>,
+    pub(super) targets: BTreeMap<GroupName, Target>,
 }
 
 /// A pass.
@@ -34,6 +35,8 @@ pub(super) struct Pass<'a> {
     pub(super) ending: Option<Verdict>,
     /// Old nodes are being drained or are on their way out somewhere.
     pub(super) moving: bool,
+    /// No old node is left but the one that fastnode itself runs on.
+    pub(super) own_turn: bool,
     /// Something outdated stays, or something of ours cannot be put back.
     pub(super) incomplete: bool,
     /// Something is still to be done or waited for.
@@ -49,7 +52,7 @@ impl<'a> Pass<'a> {
         rotation: &'a RotationRecord,
         now: Timestamp,
     ) -> Self {
-        Self {
+        let mut pass = Self {
             policy,
             snapshot,
             derived: snapshot.derived(),
@@ -58,13 +61,18 @@ impl<'a> Pass<'a> {
             plan: Plan::default(),
             tokens: Tokens::new(snapshot),
             draining: 0,
-            moving: snapshot.derived().groups.values().any(|g| !g.draining.is_empty() || !g.leaving.is_empty()),
+            moving: false,
             ending: rotation.ending,
+            own_turn: false,
             incomplete: !rotation.skipped.is_empty(),
             working: false,
             entries: Entries::default(),
             planned: BTreeSet::new(),
-        }
+        };
+        let leaves = |id: &InstanceId| !terminate::is_overdue(&pass, id);
+        let moves = |g: &GroupView| !g.draining.is_empty() || g.leaving.iter().any(leaves);
+        pass.moving = pass.derived.groups.values().any(moves);
+        pass
     }
 
     /// Whether nothing about `key` is in flight or planned already.
@@ -142,7 +150,10 @@ impl<'a> Pass<'a> {
     /// Closes the pass: the record's new entries and the verdict.
     pub(super) fn finish(mut self) -> Plan {
         let entries = std::mem::take(&mut self.entries);
-        let news = !entries.skipped.is_empty() || !entries.failed.is_empty() || !entries.protection.is_empty();
+        let news = !entries.skipped.is_empty()
+            || !entries.failed.is_empty()
+            || !entries.protection.is_empty()
+            || !entries.targets.is_empty();
         let ends = self.ending.filter(|_| self.rotation.ending.is_none());
         if news || ends.is_some() {
             self.working = true;
@@ -150,6 +161,7 @@ impl<'a> Pass<'a> {
                 skipped: entries.skipped,
                 failed: entries.failed,
                 protection: entries.protection,
+                targets: entries.targets,
                 ending: ends,
             };
             let key = record.key();

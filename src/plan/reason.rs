@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Zone};
+use crate::model::{Attachment, GroupName, InstanceId, NodeName, ObjectKey, Text, Zone};
 
 /// Who an action, wait or block is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -111,6 +111,8 @@ pub enum ActionReason {
     ReplacementFunctional,
     /// The canary passed: evicted pods should prefer new nodes.
     CanaryPassed,
+    /// A replacement that will be given back: evicted pods should prefer those that stay.
+    Surplus,
     /// It is outdated and a functional replacement allows its drain.
     Drain {
         /// Why it is outdated.
@@ -233,6 +235,11 @@ pub enum WaitReason {
         /// The fewest the policy promises.
         promised: u32,
     },
+    /// Somebody to change what keeps every old node of a group from being drained.
+    Standstill {
+        /// Who is to blame, one clause.
+        why: Text,
+    },
     /// A free drain slot.
     DrainSlot {
         /// Draining now.
@@ -264,8 +271,17 @@ pub enum WaitReason {
         /// How many.
         left: u32,
     },
-    /// The load balancers' deregistration delay.
-    Deregistration,
+    /// A functional replacement, to serve behind its load balancers in its stead.
+    Successor,
+    /// Its load balancers: connections they still have to it are let finish.
+    Deregistration {
+        /// The one with the longest delay.
+        of: Attachment,
+        /// Its delay, in seconds.
+        delay_s: u32,
+        /// When it is over.
+        until: Timestamp,
+    },
     /// The instance to be gone.
     Termination,
     /// AWS to finish something else first.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::estimate::Expected;
 use crate::model::NodeGroup;
 use crate::policy::{Policy, Surge};
+use crate::units;
 
 /// How far a group may go up, down and sideways.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +35,9 @@ pub(crate) fn resolve(policy: &Policy, group: &NodeGroup, own: u32, outdated: u3
         Surge::Auto => {
             let slots = (expected.launch_s / expected.drain_s.max(1.0)).ceil().max(0.0) as u32 + 1;
             let why = format!(
-                "auto: a launch takes about {:.0} s, a drain {:.0} s, so {slots} for each of {drains} at once",
-                expected.launch_s, expected.drain_s
+                "auto: a launch takes about {}, a drain {}, so {slots} for each of {drains} at once",
+                units::seconds(expected.launch_s),
+                units::seconds(expected.drain_s)
             );
             (slots.saturating_mul(drains), why)
         }
@@ -74,7 +76,7 @@ mod tests {
             operator: None,
             refreshing: false,
             warm_pool: false,
-            load_balanced: false,
+            attachments: Default::default(),
             weighted: false,
         }
     }

@@ -6,16 +6,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::group::Group;
-use super::pass::{Pass, after};
-use super::{Action, ActionKey, ActionReason, BlockReason, Stage, WaitReason, candidates, zones};
+use super::pass::Pass;
+use super::{Action, ActionKey, ActionReason, BlockReason, Stage, WaitReason, candidates, standstill, zones};
 use crate::model::{Instance, InstanceId, Ledger, Lifecycle, Node, Process, Step, marks};
+use crate::observe::Snapshot;
+use crate::policy::OnStuck;
 
 /// Terminates an old node that is drained to the end, if nothing forbids it now.
 pub(super) fn drained(pass: &mut Pass<'_>, group: &mut Group<'_>, id: &InstanceId, node: &Node) {
     let confirmed = group.ledger.confirmed;
-    let needed = group.remaining > confirmed || zones::is_needed_for_balance(pass, group, id);
-    if pass.ending.is_none() && needed {
+    let needed = group.remaining > group.spare(pass) || zones::is_needed_for_balance(pass, group, id);
+    if !group.winds_down(pass) && needed {
         let action = Action::Terminate {
             instance: id.clone(),
             group: group.name.clone(),
@@ -30,6 +34,8 @@ pub(super) fn drained(pass: &mut Pass<'_>, group: &mut Group<'_>, id: &InstanceI
             group.in_drain -= 1;
             group.missing += 1;
         }
+    } else if let Some(why) = standstill::overdue(pass, group).filter(|_| !group.winds_down(pass)) {
+        standstill::let_go(pass, group, node, &why);
     } else if confirmed > 0 {
         let reason = ActionReason::DrainedLast { surge: confirmed - 1 };
         shrink(pass, group, id, Some(node), reason);
@@ -52,8 +58,10 @@ pub(super) fn shrink(
     }
     let pending = group.view.pending - u32::from(pass.snapshot.instances.get(id).is_some_and(is_pending));
     if group.missing > 0 || pending > 0 {
-        let missing = group.missing + pending;
-        return pass.wait(group.subject(), WaitReason::Launch { missing, failure: None });
+        let reason = WaitReason::Launch { missing: group.missing + pending, failure: None };
+        let since = standstill::short_since(pass, group);
+        let deadline = pass.deadline(since, pass.policy.join_timeout);
+        return pass.wait_until(group.subject(), reason, since, deadline);
     }
     if !protected(pass, group, Some(id)) {
         return;
@@ -70,6 +78,17 @@ pub(super) fn shrink(
         decrement: Some(Box::new((before, after))),
     };
     pass.act(action, reason);
+}
+
+/// While a node drains whose termination is to shrink the group: protects every instance ahead of it, the draining
+/// one too, so that nobody else's scale-in takes it with pods left on it.
+pub(super) fn foresee(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId) {
+    let last = pass.ending.is_some() || group.remaining <= group.ledger.confirmed;
+    let settled = group.fault.is_none() && group.ledger.confirmed > 0 && group.ledger.step.is_none();
+    let at_rest = group.missing == 0 && group.view.pending == 0 && pass.is_free(&group.key());
+    if last && settled && at_rest && !zones::is_needed_for_balance(pass, group, id) {
+        protected(pass, group, None);
+    }
 }
 
 fn is_pending(instance: &Instance) -> bool {
@@ -165,13 +184,11 @@ pub(super) fn watch(pass: &mut Pass<'_>, group: &Group<'_>) {
         if member.outdated.is_empty() && !member.marked {
             continue;
         }
-        let activities = pass.snapshot.activities.get(group.name);
-        let about = activities.and_then(|all| all.iter().find(|a| a.instance.as_ref() == Some(id)));
-        let since = about.map(|a| a.started);
-        let deadline = since.and_then(|s| after(s, pass.policy.terminate_timeout.limit()?));
+        let since = leaving_since(pass.snapshot, id);
+        let deadline = pass.deadline(since, pass.policy.terminate_timeout);
         pass.show(id, member, Stage::Terminating, since);
         let subject = candidates::subject(id, member);
-        if deadline.is_some_and(|d| d <= pass.now) && pass.policy.on_stuck != crate::policy::OnStuck::Wait {
+        if is_overdue(pass, id) {
             let limit = super::canary::limit(pass.policy.terminate_timeout);
             pass.incomplete = true;
             pass.block(subject, BlockReason::Skipped { why: format!("not gone within {limit}").into() });
@@ -179,6 +196,17 @@ pub(super) fn watch(pass: &mut Pass<'_>, group: &Group<'_>) {
             pass.wait_until(subject, WaitReason::Termination, since, deadline);
         }
     }
+}
+
+/// Since when an instance is on its way out.
+fn leaving_since(snapshot: &Snapshot, id: &InstanceId) -> Option<Timestamp> {
+    snapshot.leaving_since.get(id).copied()
+}
+
+/// Whether an instance on its way out has taken too long, and is not waited for any longer.
+pub(super) fn is_overdue(pass: &Pass<'_>, id: &InstanceId) -> bool {
+    let deadline = pass.deadline(leaving_since(pass.snapshot, id), pass.policy.terminate_timeout);
+    deadline.is_some_and(|d| d <= pass.now) && pass.policy.on_stuck != OnStuck::Wait
 }
 
 /// Whether nothing about this instance is under way.

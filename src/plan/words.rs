@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Action, ActionReason, BlockReason, NodePurpose, Outdated, WaitReason};
+use crate::units;
 
 impl fmt::Display for Outdated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,6 +23,10 @@ impl fmt::Display for Outdated {
     }
 }
 
+fn count(n: &u32, one: &str) -> String {
+    units::count(u64::from(*n), one)
+}
+
 fn list(f: &mut fmt::Formatter<'_>, items: &[Outdated]) -> fmt::Result {
     for (n, item) in items.iter().enumerate() {
         write!(f, "{}{item}", if n > 0 { ", " } else { "" })?;
@@ -38,6 +43,7 @@ impl fmt::Display for ActionReason {
             Self::ReplacementJoined => f.write_str("a replacement registered"),
             Self::ReplacementFunctional => f.write_str("it passed the gate"),
             Self::CanaryPassed => f.write_str("the canary passed: evicted pods should prefer new nodes"),
+            Self::Surplus => f.write_str("it will be given back: evicted pods should prefer those that stay"),
             Self::Drain { outdated, zone } => {
                 list(f, outdated)?;
                 write!(f, "; a replacement is functional in {zone}")
@@ -51,7 +57,7 @@ impl fmt::Display for ActionReason {
                 f.write_str("; the policy allows it below desired")
             }
             Self::Evicting => f.write_str("its node drains"),
-            Self::EvictAgain { attempts } => write!(f, "once more after {attempts} refusals"),
+            Self::EvictAgain { attempts } => write!(f, "once more after {}", count(attempts, "refusal")),
             Self::PastBudget => f.write_str("the drain time-out passed, and the policy goes past budgets"),
             Self::ReplacementServes => f.write_str("a replacement serves"),
             Self::NothingLeft => f.write_str("nothing evictable is left and volumes are detached"),
@@ -74,24 +80,30 @@ impl fmt::Display for ActionReason {
 impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Launch { missing, failure: None } => write!(f, "{missing} instances to launch"),
-            Self::Launch { missing, failure: Some(why) } => write!(f, "{missing} instances to launch; last: {why}"),
+            Self::Launch { missing, failure: None } => write!(f, "{} to launch", count(missing, "instance")),
+            Self::Launch { missing, failure: Some(why) } => {
+                write!(f, "{} to launch; last: {why}", count(missing, "instance"))
+            }
             Self::Join => f.write_str("its Node to register"),
             Self::NodeReady { why } => write!(f, "Ready: {why}"),
             Self::StartupTaint { taint } => write!(f, "startup taint {taint} to go"),
             Self::NodeLacks { what } => write!(f, "{what}, which the old nodes of its group have"),
             Self::DaemonSet { daemonset, why } => write!(f, "DaemonSet {daemonset}: {why}"),
-            Self::Soak { left } => write!(f, "to stay functional for {}s more", left.as_secs()),
+            Self::Soak { left } => write!(f, "to stay functional for {} more", units::clock(*left)),
             Self::Canary { functional, wanted } => write!(f, "the canary: {functional} of {wanted} functional"),
             Self::Capacity { functional, promised } => {
                 write!(f, "a functional replacement: {functional} serve, {promised} are promised")
             }
+            Self::Standstill { why } => write!(f, "a change: {why}"),
             Self::DrainSlot { draining, allowed } => write!(f, "a drain slot: {draining} of {allowed} taken"),
             Self::ZoneBalance { zone } => write!(f, "the end: the last old nodes of {zone} keep the zones balanced"),
             Self::Budget { pod, budget } => write!(f, "budget {budget} to let pod {pod} go"),
             Self::PodTermination { pod, left } => write!(f, "pod {pod} to end, {left} left"),
-            Self::VolumeDetach { left } => write!(f, "{left} volumes to be detached"),
-            Self::Deregistration => f.write_str("its load balancers"),
+            Self::VolumeDetach { left } => write!(f, "{} to be detached", count(left, "volume")),
+            Self::Successor => f.write_str("a functional replacement to serve behind its load balancers"),
+            Self::Deregistration { of, delay_s, until } => {
+                write!(f, "the deregistration delay of {of} ({delay_s}s), until {until:.0}")
+            }
             Self::Termination => f.write_str("the instance to be gone"),
             Self::AwsBusy { what } => what.fmt(f),
             Self::Paused => f.write_str("resume"),
@@ -153,7 +165,7 @@ impl fmt::Display for Action {
             Self::SettleLedger { group, ledger } => write!(f, "settle the ledger of {group} at {}", ledger.confirmed),
             Self::Protect { group, instances, protected } => {
                 let verb = if *protected { "protect" } else { "unprotect" };
-                write!(f, "{verb} {} instances of {group}", instances.len())
+                write!(f, "{verb} {} of {group}", units::count(instances.len() as u64, "instance"))
             }
             Self::ChangeNode { node, purpose, .. } => write!(f, "{purpose} {node}"),
             Self::Evict { node, pod, .. } => write!(f, "evict {pod} from {node}"),
@@ -165,13 +177,14 @@ impl fmt::Display for Action {
                     None => write!(f, "terminate {instance}{how}"),
                 }
             }
-            Self::Record { skipped, failed, protection, ending } => {
+            Self::Record { skipped, failed, protection, targets, ending } => {
                 let mut parts: Vec<String> = Vec::new();
                 parts.extend(skipped.keys().map(|n| format!("{n} skipped")));
                 parts.extend(failed.keys().map(|i| format!("{i} failed")));
                 if !protection.is_empty() {
-                    parts.push(format!("former protection of {} instances", protection.len()));
+                    parts.push(format!("former protection of {}", units::count(protection.len() as u64, "instance")));
                 }
+                parts.extend(targets.keys().map(|g| format!("new target of {g}")));
                 parts.extend(ending.map(|v| format!("ends: {v}")));
                 write!(f, "record {}", parts.join(", "))
             }
@@ -205,6 +218,8 @@ impl fmt::Display for super::Verdict {
             Self::FailureBudget => "too many replacements failed",
             Self::Stuck => "stuck",
             Self::Aborted => "aborted",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
         })
     }
 }

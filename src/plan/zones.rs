@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::group::Group;
 use super::pass::Pass;
 use crate::model::{InstanceId, Zone};
+use crate::observe::Member;
 
 /// A zone as the choice sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +34,8 @@ pub(super) struct Choice {
 
 /// The order of zones for the next drain, and the zones that are held back for the end. A group that is `ending`
 /// launches nothing any more: its old nodes go from where there are most instances.
-pub(super) fn order(group: &Group<'_>, ending: bool) -> (Vec<Choice>, Vec<Zone>) {
-    let (mut shares, shrink) = shares(group);
+pub(super) fn order(pass: &Pass<'_>, group: &Group<'_>, ending: bool) -> (Vec<Choice>, Vec<Zone>) {
+    let (mut shares, shrink) = shares(pass, group);
     if ending {
         shares.sort_by_key(|s| (std::cmp::Reverse(s.total), s.zone.clone()));
         let old = shares.iter().filter(|s| s.old > 0);
@@ -56,15 +57,42 @@ pub(super) fn is_needed_for_balance(pass: &Pass<'_>, group: &Group<'_>, id: &Ins
     max - min > 1 && stays(&member.zone) == min && group.missing == 0 && group.record.zones.iter().any(gives)
 }
 
-/// The replacement to give back: the newest of the fullest zone that has one.
-pub(super) fn newest<'g>(pass: &Pass<'_>, group: &'g Group<'_>) -> Option<&'g InstanceId> {
+/// The replacement to give back: one whose zone can best spare it, of these the one with the fewest pods to move
+/// again, of equals the newest. One that pods have been steered away from for that goes before others.
+pub(super) fn surplus(pass: &Pass<'_>, group: &Group<'_>) -> Option<InstanceId> {
     let adopted = group.view.adopted.iter().map(|(_, id)| id);
-    let fullness = |id: &InstanceId| {
-        let zone = pass.derived.members.get(id).and_then(|m| group.view.zones.get(&m.zone));
-        zone.map_or(0, |z| z.staying)
+    let member = |id: &InstanceId| pass.derived.members.get(id);
+    // One that was let go once, its drain having run out, is not taken again.
+    let skipped = |m: &Member| m.node.as_ref().is_some_and(|node| pass.rotation.skipped.contains_key(node));
+    let without = |zone: &Zone| {
+        let counts = group.record.zones.iter().map(|z| {
+            let staying = group.view.zones.get(z).map_or(0, |v| v.staying);
+            staying.saturating_sub(u32::from(z == zone))
+        });
+        let (max, min) = spread(counts);
+        (max - min).max(1)
     };
-    // Of equals, the last is taken.
-    adopted.chain(&group.functional).max_by_key(|id| fullness(id))
+    let pods = |m: &Member| {
+        let on = m.node.iter().flat_map(|node| pass.snapshot.pods_on(node));
+        on.filter(|p| !p.is_daemon() && !p.flags.mirror && !p.is_finished()).count()
+    };
+    let replacements = adopted.chain(&group.functional).filter_map(|id| Some((id, member(id)?)));
+    let rank = |(id, m): &(&InstanceId, &Member)| {
+        (without(&m.zone), !m.tainted, pods(m), std::cmp::Reverse(m.born), std::cmp::Reverse((*id).clone()))
+    };
+    replacements.filter(|(_, m)| !skipped(m)).min_by_key(rank).map(|(id, _)| id.clone())
+}
+
+/// The replacement that will be given back once `id`, one of the last old nodes, has been replaced for its zone's
+/// sake: pods are steered away from it first, so that they do not move twice. None where no other one could take
+/// them.
+pub(super) fn surplus_after(pass: &Pass<'_>, group: &Group<'_>, id: &InstanceId) -> Option<InstanceId> {
+    let others = group.view.adopted.len() + group.functional.len() > 1;
+    let last = group.remaining <= group.spare(pass);
+    if !others || !last || !is_needed_for_balance(pass, group, id) {
+        return None;
+    }
+    surplus(pass, group)
 }
 
 /// Whether one more node of a zone may stop serving: it keeps its even share of what the group promises, but one,
@@ -89,7 +117,7 @@ pub(super) fn spread(counts: impl Iterator<Item = u32> + Clone) -> (u32, u32) {
     (counts.clone().max().unwrap_or(0), counts.min().unwrap_or(0))
 }
 
-fn shares(group: &Group<'_>) -> (Vec<Share>, u32) {
+fn shares(pass: &Pass<'_>, group: &Group<'_>) -> (Vec<Share>, u32) {
     let mut by_zone: BTreeMap<&Zone, Share> = BTreeMap::new();
     for zone in group.record.zones.iter().chain(group.view.zones.keys()) {
         by_zone.entry(zone).or_insert_with(|| {
@@ -108,7 +136,7 @@ fn shares(group: &Group<'_>) -> (Vec<Share>, u32) {
     let mut shares: Vec<Share> = by_zone.into_values().collect();
     // Nodes in hand beyond our surge are replaced; so is what desired says and nobody has launched yet.
     let in_hand = group.in_drain + group.picked.values().sum::<u32>();
-    let surge = group.ledger.confirmed + group.to_raise;
+    let surge = group.spare(pass) + group.to_raise;
     let replaced = in_hand.min(group.remaining.saturating_sub(surge));
     let launches = group.missing + group.to_raise + replaced;
     for _ in 0..launches {

@@ -74,8 +74,10 @@ fn headline(out: &mut String, report: &Report, cluster: &str, width: usize, pain
     for line in wrap(&line, width) {
         let line = match report.outcome {
             Verdict::Done => paint.green(&line),
-            Verdict::Incomplete | Verdict::TargetChanged | Verdict::Aborted => paint.yellow(&line),
-            Verdict::CanaryFailed | Verdict::FailureBudget | Verdict::Stuck => paint.red(&line),
+            Verdict::Incomplete | Verdict::TargetChanged | Verdict::Aborted | Verdict::Interrupted => {
+                paint.yellow(&line)
+            }
+            Verdict::CanaryFailed | Verdict::FailureBudget | Verdict::Stuck | Verdict::Failed => paint.red(&line),
         };
         let _ = writeln!(out, "{}", paint.bold(&line));
     }

@@ -1,5 +1,6 @@
 //! What people and programs get to see: folds over [`crate::event`], and the plan as a table.
 
+pub mod canvas;
 pub mod closing;
 pub mod json;
 pub mod output;

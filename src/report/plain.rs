@@ -151,8 +151,8 @@ fn describe(kind: &EventKind) -> Option<Described> {
         }
         EventKind::RotationPaused => (Notable, "paused", "until fastnode resume".to_owned(), Paint::yellow),
         EventKind::RotationResumed => (Notable, "resumed", String::new(), Paint::bold),
-        EventKind::RotationFinished(report) => {
-            (Nodes, "finished", words::verdict(report.outcome).to_owned(), Paint::bold)
+        EventKind::RotationEnding { why } => {
+            (Notable, "ending", format!("{why}: nothing new is begun, what was changed is put back"), Paint::yellow)
         }
         EventKind::NodeSelected { about, outdated } => {
             (Nodes, "selected", of(about, format!(": {}", words::all_outdated(outdated))), plain)
@@ -194,8 +194,12 @@ fn describe(kind: &EventKind) -> Option<Described> {
             (Notable, "finding", of(about, format!(": {finding}")), Paint::yellow)
         }
         EventKind::Error { message, fatal: false } => (Quiet, "error", message.clone(), Paint::red),
-        // What ends the run is the program's last word, with what helps.
-        EventKind::Error { fatal: true, .. } | EventKind::Wait(_) | EventKind::Progress { .. } | EventKind::Tick => {
+        // What ends the run is the program's last word: the report, and an error with what helps.
+        EventKind::RotationFinished(_)
+        | EventKind::Error { fatal: true, .. }
+        | EventKind::Wait(_)
+        | EventKind::Progress { .. }
+        | EventKind::Tick => {
             return None;
         }
     })

@@ -1,5 +1,8 @@
 //! Draws [`super::view::View`] on the terminal: the only place that knows indicatif.
 //!
+//! indicatif composes the frames and decides when one is due; [`Surface`] is the terminal it draws on, and has
+//! the [`Canvas`] write each frame so that no resizing tears it.
+//!
 //! A thread of its own draws at most `FRAMES` times a second by the wall clock, whatever the speed of the
 //! events; a terminal that has stopped (Ctrl-S) stops that thread and nothing else.
 
@@ -12,6 +15,7 @@ use std::time::Duration;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
+use super::canvas::{CLEAR_BELOW, Canvas};
 use super::plain::{Detail, PlainLines};
 use super::text::Paint;
 use super::view::View;
@@ -19,6 +23,9 @@ use crate::event::Event;
 
 /// Redraws a second at most.
 const FRAMES: u64 = 12;
+
+/// Redraws a second that indicatif lets pass: more than come, or its limit would swallow a last frame.
+const PATIENCE: u8 = 100;
 
 #[derive(Debug)]
 struct State {
@@ -41,59 +48,18 @@ pub struct Progress {
 pub struct Screen(Arc<Mutex<State>>);
 
 impl Screen {
+    /// Takes the bars away without the drawing thread, for an end that waits for nothing.
+    pub fn leave() {
+        let term = Term::stderr();
+        // Nobody is left to be told.
+        let _ = term.write_str(&format!("\r{CLEAR_BELOW}"));
+    }
+
     /// Prints a line with the next frame. Never blocks.
     pub fn print(&self, line: &str) {
         let mut state = lock(&self.0);
         state.lines.push(line.to_owned());
         state.dirty = true;
-    }
-}
-
-/// The terminal, its cursor left at the beginning of the last line: indicatif leaves it at the end, where the
-/// `^C` that a terminal echoes would break the line and leave a part of the bars behind.
-#[derive(Debug)]
-struct Corner(Term);
-
-impl TermLike for Corner {
-    fn width(&self) -> u16 {
-        self.0.size().1
-    }
-
-    fn height(&self) -> u16 {
-        self.0.size().0
-    }
-
-    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_up(n)
-    }
-
-    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_down(n)
-    }
-
-    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_right(n)
-    }
-
-    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.0.move_cursor_left(n)
-    }
-
-    fn write_line(&self, line: &str) -> io::Result<()> {
-        self.0.write_line(line)
-    }
-
-    fn write_str(&self, text: &str) -> io::Result<()> {
-        self.0.write_str(text)
-    }
-
-    fn clear_line(&self) -> io::Result<()> {
-        self.0.clear_line()
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.0.write_str("\r")?;
-        self.0.flush()
     }
 }
 
@@ -106,23 +72,20 @@ impl Progress {
         let state =
             State { view: View::default(), above: PlainLines::new(detail, paint), lines: Vec::new(), dirty: false };
         let state = Arc::new(Mutex::new(state));
-        let term = Term::buffered_stderr();
-        // Throttled by the thread below; indicatif's own limit would swallow a last frame now and then.
-        let bar = ProgressBar::with_draw_target(
-            None,
-            ProgressDrawTarget::term_like_with_hz(Box::new(Corner(term.clone())), 100),
-        );
-        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
         let (stop, stopped) = channel();
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
-            let mut size = term.size();
+            let surface = Surface(Arc::new(Frame::new()));
+            let target = ProgressDrawTarget::term_like_with_hz(Box::new(surface.clone()), PATIENCE);
+            let bar = ProgressBar::with_draw_target(None, target);
+            bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            let mut size = surface.0.term.size();
             loop {
-                let wait = stopped.recv_timeout(Duration::from_millis(1000 / FRAMES));
-                let resized = std::mem::replace(&mut size, term.size()) != size;
-                draw(&shared, &bar, &term, resized, paint);
-                if !matches!(wait, Err(RecvTimeoutError::Timeout)) {
-                    bar.finish_and_clear();
+                let goes_on =
+                    stopped.recv_timeout(Duration::from_millis(1000 / FRAMES)) == Err(RecvTimeoutError::Timeout);
+                let resized = std::mem::replace(&mut size, surface.0.term.size()) != size;
+                draw(&shared, &surface, &bar, (size, resized, goes_on), paint);
+                if !goes_on {
                     return;
                 }
             }
@@ -153,29 +116,115 @@ impl Progress {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    // A panic while drawing leaves the fold whole.
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while drawing leaves what is kept whole.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn draw(state: &Mutex<State>, bar: &ProgressBar, term: &Term, resized: bool, paint: Paint) {
+/// Draws one frame; the last one (not `goes_on`) takes the bars away.
+fn draw(
+    state: &Mutex<State>,
+    surface: &Surface,
+    bar: &ProgressBar,
+    (size, resized, goes_on): ((u16, u16), bool, bool),
+    paint: Paint,
+) {
     let (above, lines) = {
         let mut state = lock(state);
-        if !std::mem::take(&mut state.dirty) && !resized {
+        if !std::mem::take(&mut state.dirty) && !resized && goes_on {
             return;
         }
         let above = std::mem::take(&mut state.lines);
-        let (height, width) = term.size();
-        let (height, width) = (usize::from(height), usize::from(width));
+        let (height, width) = (usize::from(size.0), usize::from(size.1));
         // The last column is left alone: some terminals wrap on it.
-        (above, state.view.lines(width.saturating_sub(1), height, paint))
+        let lines = if goes_on { state.view.lines(width.saturating_sub(1), height, paint) } else { Vec::new() };
+        (above, lines)
     };
-    if !above.is_empty() {
-        // Not `println`: it loses count of a message of several lines.
-        bar.suspend(|| {
-            // A terminal that has gone away shows nothing more, and the rotation does not need it.
-            let _ = term.write_line(&above.join("\n")).and_then(|()| term.flush());
-        });
+    lock(&surface.0.drawn).above.extend(above);
+    if goes_on {
+        bar.set_message(lines.join("\n"));
+    } else {
+        bar.finish_and_clear();
     }
-    bar.set_message(lines.join("\n"));
+}
+
+/// What indicatif draws on: it takes a frame's lines in, and the canvas writes them when the frame is whole.
+/// Where the cursor goes is the canvas's to say.
+#[derive(Clone, Debug)]
+struct Surface(Arc<Frame>);
+
+#[derive(Debug)]
+struct Frame {
+    term: Term,
+    drawn: Mutex<Drawn>,
+}
+
+#[derive(Debug, Default)]
+struct Drawn {
+    canvas: Canvas,
+    /// To be printed for good with the next frame.
+    above: Vec<String>,
+    /// The frame so far.
+    text: String,
+}
+
+impl Frame {
+    fn new() -> Self {
+        Self { term: Term::buffered_stderr(), drawn: Mutex::default() }
+    }
+}
+
+impl TermLike for Surface {
+    fn width(&self) -> u16 {
+        self.0.term.size().1
+    }
+
+    fn height(&self) -> u16 {
+        self.0.term.size().0
+    }
+
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        let mut drawn = lock(&self.0.drawn);
+        drawn.text.push_str(line);
+        drawn.text.push('\n');
+        Ok(())
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        lock(&self.0.drawn).text.push_str(text);
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let mut drawn = lock(&self.0.drawn);
+        let text = std::mem::take(&mut drawn.text);
+        let above = std::mem::take(&mut drawn.above);
+        // indicatif fills the last line with spaces.
+        let lines: Vec<String> = text.trim_end_matches(' ').lines().map(str::to_owned).collect();
+        let frame = drawn.canvas.frame(&above, &lines, self.0.term.size());
+        drop(drawn);
+        // A terminal that has gone away shows nothing more, and the rotation does not need it.
+        let _ = self.0.term.write_str(&frame).and_then(|()| self.0.term.flush());
+        Ok(())
+    }
 }

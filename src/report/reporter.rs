@@ -7,8 +7,8 @@ use super::json::JsonLines;
 use super::output::Output;
 use super::plain::{Detail, PlainLines};
 use super::progress::{Progress, Screen};
-use super::text::Paint;
-use crate::event::{Event, EventKind};
+use super::text::{Paint, count};
+use crate::event::{Event, EventKind, Report};
 
 /// How a rotation is shown on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ pub struct Reporter {
     face: Face,
     out: Output,
     file: Option<(PathBuf, JsonLines, Output)>,
+    finished: Option<Report>,
     on_bars: fn(Option<Screen>),
 }
 
@@ -72,7 +73,7 @@ impl Reporter {
             Ok::<_, ReporterError>((path.to_owned(), JsonLines::default(), Output::new(Box::new(file))?))
         };
         let file = events.map(open).transpose()?;
-        Ok(Self { face, out: Output::new(Box::new(std::io::stdout()))?, file, on_bars })
+        Ok(Self { face, out: Output::new(Box::new(std::io::stdout()))?, file, finished: None, on_bars })
     }
 
     /// Takes in one event.
@@ -81,6 +82,9 @@ impl Reporter {
             && let Some(line) = json.line(event)
         {
             file.line(line);
+        }
+        if let EventKind::RotationFinished(report) = &event.kind {
+            self.finished = Some((**report).clone());
         }
         match &mut self.face {
             Face::Waiting(paint, detail, before) => {
@@ -94,6 +98,11 @@ impl Reporter {
             Face::Lines(plain) => plain.lines(event).into_iter().for_each(|line| self.out.line(line)),
             Face::Json(json) => json.line(event).into_iter().for_each(|line| self.out.line(line)),
         }
+    }
+
+    /// The report, once the rotation has finished.
+    pub fn report(&self) -> Option<&Report> {
+        self.finished.as_ref()
     }
 
     fn start_bars(&mut self, paint: Paint, detail: Detail, before: Vec<Event>) {
@@ -131,7 +140,10 @@ impl Reporter {
             lost.push(format!("failed to write to standard output: {error}"));
         }
         if written.dropped > 0 {
-            lost.push(format!("{} lines of standard output were dropped: it was read too slowly", written.dropped));
+            lost.push(format!(
+                "{} of standard output dropped: it was read too slowly",
+                count(written.dropped as u64, "line")
+            ));
         }
         if let Some((path, _, file)) = self.file {
             let written = file.finish().await;
@@ -139,7 +151,11 @@ impl Reporter {
                 lost.push(format!("failed to write events to {}: {error}", path.display()));
             }
             if written.dropped > 0 {
-                lost.push(format!("{} events were dropped: {} took them too slowly", written.dropped, path.display()));
+                lost.push(format!(
+                    "{} dropped: {} took them too slowly",
+                    count(written.dropped as u64, "event"),
+                    path.display()
+                ));
             }
         }
         lost

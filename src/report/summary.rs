@@ -117,7 +117,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// A summary of a rotation whose first action is at `started`.
+    /// A summary of a rotation that is looked at from `started` on; it begins with its own event.
     pub fn new(started: Timestamp) -> Self {
         Self {
             started,
@@ -142,6 +142,8 @@ impl Summary {
         self.pass_time(event.time);
         match &event.kind {
             EventKind::RotationPlanned { blocks, .. } => self.held = held(blocks),
+            // What a person took to say yes is no part of it.
+            EventKind::RotationStarted { .. } => self.started = event.time,
             EventKind::NodeSelected { about, .. } => {
                 if let Some(node) = &about.node {
                     self.held.remove(node);

@@ -11,6 +11,8 @@ use crate::event::{Event, EventKind};
 use crate::model::{GroupName, Text};
 use crate::plan::{InHand, Progress, Stage, Subject, Wait};
 
+/// Lines that there is room for in the lowest terminal.
+const FEWEST: usize = 4;
 /// Names wider than this are cut.
 const WIDEST_NAME: usize = 28;
 
@@ -50,6 +52,7 @@ pub struct View {
     now: Option<Timestamp>,
     expected_s: f64,
     paused: bool,
+    ending: bool,
 }
 
 impl View {
@@ -64,6 +67,7 @@ impl View {
             EventKind::RotationStarted { .. } => self.began = Some(event.time),
             EventKind::RotationPaused => self.paused = true,
             EventKind::RotationResumed => self.paused = false,
+            EventKind::RotationEnding { .. } => self.ending = true,
             EventKind::Progress { groups, in_hand, waits } => {
                 self.take(event.time, groups);
                 self.in_hand.clone_from(in_hand);
@@ -97,18 +101,21 @@ impl View {
         }
     }
 
-    /// The lines for a terminal of this width and height: never wider than `width`, and fewer than `height`.
+    /// The lines for a terminal of this width and height: never wider than `width`, and at most half of `height`.
+    /// A terminal that becomes narrower wraps them before they can be drawn anew; were there more, the first
+    /// would scroll out of reach.
     pub fn lines(&self, width: usize, height: usize, paint: Paint) -> Vec<String> {
         let Some(now) = self.now else { return Vec::new() };
         let shown: Vec<_> = self.bars.iter().filter(|(_, bar)| bar.total > 0).collect();
-        let room = height.saturating_sub(2).max(3);
+        let room = (height / 2).max(FEWEST);
         let bars = shown.len().min(room / 2);
         let name_width = shown.iter().map(|(n, _)| n.as_str().chars().count()).max().unwrap_or(0).min(WIDEST_NAME);
         let name_width = name_width.min(width / 3);
         let mut lines: Vec<String> =
             shown.iter().take(bars).map(|(name, bar)| bar_line(name, bar, now, name_width, width, paint)).collect();
         if shown.len() > bars {
-            lines.push(paint.dim(&clip(&format!("… and {} more groups", shown.len() - bars), width)));
+            let more = count((shown.len() - bars) as u64, "more group");
+            lines.push(paint.dim(&clip(&format!("… and {more}"), width)));
         }
         lines.extend(self.hand_lines(now, width, room.saturating_sub(lines.len() + 1), paint));
         lines.push(self.last_line(now, width, paint));
@@ -125,7 +132,8 @@ impl View {
         let fits = if order.len() > room { room.saturating_sub(1) } else { order.len() };
         let mut lines: Vec<String> = order.iter().take(fits).map(|h| self.hand_line(h, now, width, paint)).collect();
         if order.len() > fits && room > 0 {
-            lines.push(paint.dim(&clip(&format!("  … and {} more nodes in hand", order.len() - fits), width)));
+            let more = count((order.len() - fits) as u64, "more node");
+            lines.push(paint.dim(&clip(&format!("  … and {more} in hand"), width)));
         }
         lines
     }
@@ -169,7 +177,7 @@ impl View {
         let eta =
             self.bars.values().filter(|b| b.progress.outdated > 0).map(|b| b.eta(now)).collect::<Option<Vec<_>>>();
         let left = match eta {
-            _ if left == 0 => "putting things back".to_owned(),
+            _ if left == 0 || self.ending => "putting things back".to_owned(),
             Some(each) => format!("about {} left", left_text(each.into_iter().fold(0.0, f64::max))),
             None => format!("about {} left", left_text(self.expected_s - elapsed.as_secs_f64())),
         };
@@ -202,8 +210,7 @@ fn bar_line(name: &GroupName, bar: &Bar, now: Timestamp, name_width: usize, widt
     };
     let skipped = if bar.progress.skipped > 0 { format!(" {} skipped", bar.progress.skipped) } else { String::new() };
     let tail = format!(" {done:>digits$}/{total} {left:>11}{skipped}");
-    let room = width.saturating_sub(name_width + 1 + tail.chars().count());
-    let track = room.min(60);
+    let track = width.saturating_sub(name_width + 1 + tail.chars().count()).min(60);
     let filled = (track as u64 * u64::from(done)).checked_div(u64::from(total)).unwrap_or(0) as usize;
     let name = format!("{:<name_width$} ", clip(name.as_str(), name_width));
     let full = paint.green(&"━".repeat(filled));

@@ -50,6 +50,8 @@ pub fn verdict(verdict: Verdict) -> &'static str {
         Verdict::FailureBudget => "stopped: too many replacements failed",
         Verdict::Stuck => "stopped: something took longer than allowed",
         Verdict::Aborted => "aborted, everything put back",
+        Verdict::Interrupted => "interrupted; the next run goes on from here",
+        Verdict::Failed => "cut short by an error",
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cloud::{Cloud, EksCluster, Error, ErrorKind, GroupState, InstanceDetail, Result};
-use crate::model::{Activity, GroupName, InstanceId, Lifecycle, Process, Target, TemplateRef, Text};
+use crate::model::{Activity, Attachment, GroupName, InstanceId, Lifecycle, Process, Target, TemplateRef, Text};
 
 use super::groups::Refused;
 use super::simulation::Handle;
@@ -112,6 +112,7 @@ fn find_group(world: &World, group: &GroupName, operation: &str) -> Result<usize
 const DESCRIBE_CLUSTER: &str = "eks:DescribeCluster";
 const DESCRIBE_GROUPS: &str = "autoscaling:DescribeAutoScalingGroups";
 const DESCRIBE_REFRESHES: &str = "autoscaling:DescribeInstanceRefreshes";
+const DESCRIBE_TARGET_GROUP: &str = "elasticloadbalancing:DescribeTargetGroupAttributes";
 const DESCRIBE_VERSIONS: &str = "ec2:DescribeLaunchTemplateVersions";
 const DESCRIBE_INSTANCES: &str = "ec2:DescribeInstances";
 const DESCRIBE_ACTIVITIES: &str = "autoscaling:DescribeScalingActivities";
@@ -177,6 +178,22 @@ impl Cloud for SimCloud {
             }
         }
         Ok(refreshing)
+    }
+
+    async fn deregistration_delays(&self, attachments: &BTreeSet<Attachment>) -> Result<BTreeMap<Attachment, u32>> {
+        let mut delays = BTreeMap::new();
+        for attachment in attachments {
+            match self.send(DESCRIBE_TARGET_GROUP, false).await {
+                Err(refused) if refused.kind == ErrorKind::Denied => continue,
+                sent => sent?,
+            };
+            let delay = self.handle.with(|world| {
+                let group = world.groups.iter().find(|g| g.record.attachments.contains(attachment));
+                group.and_then(|g| g.spec.deregistration_s)
+            });
+            delays.extend(delay.map(|delay| (attachment.clone(), delay)));
+        }
+        Ok(delays)
     }
 
     async fn resolve(&self, target: &Target) -> Result<Target> {

@@ -14,7 +14,7 @@ impl Scenario {
     pub fn random(seed: u64) -> Self {
         // A stream of its own, apart from those the world draws from.
         let mut draw = Stream::new(seed, 101);
-        let groups: Vec<GroupSpec> = (0..draw.between(1, 4)).map(|n| random_group(&mut draw, n)).collect();
+        let mut groups: Vec<GroupSpec> = (0..draw.between(1, 4)).map(|n| random_group(&mut draw, n)).collect();
         let mut workloads = Vec::new();
         for (n, group) in groups.iter().enumerate() {
             for m in 0..draw.between(0, 4) {
@@ -33,6 +33,10 @@ impl Scenario {
             soak: Some(format!("{}s", draw.between(0, 15))),
             ..PolicyChoice::default()
         };
+        // Drawn last, so that a scenario stays what it was but for this.
+        for group in &mut groups {
+            group.deregistration_s = draw.chance(0.25).then(|| draw.between(0, 300));
+        }
         Self {
             name: format!("random-{seed}"),
             about: format!("the random scenario of seed {seed}"),
@@ -75,6 +79,7 @@ fn random_group(draw: &mut Stream, n: u32) -> GroupSpec {
         terminate_hook_s: None,
         managed_by: None,
         refreshing: false,
+        deregistration_s: None,
         suspended: Vec::new(),
         balanced_only: true,
     }

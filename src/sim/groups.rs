@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{
-    Activity, ActivityStatus, GroupName, Instance, InstanceId, LaunchSource, Lifecycle, NodeGroup, Override, Process,
-    Target, TemplateRef, Text,
+    Activity, ActivityStatus, Attachment, GroupName, Instance, InstanceId, LaunchSource, Lifecycle, NodeGroup,
+    Override, Process, Target, TemplateRef, Text,
 };
 
 use super::scenario::GroupSpec;
@@ -125,6 +125,12 @@ impl Group {
     }
 }
 
+/// The target group of a group that has one.
+fn target_group(group: &str) -> Attachment {
+    let arn = "arn:aws:elasticloadbalancing:us-west-2:111122223333:targetgroup";
+    Attachment(format!("{arn}/{group}/0123456789abcdef").into())
+}
+
 impl World {
     pub(super) fn add_group(&mut self, spec: &GroupSpec) {
         let at = self.groups.len();
@@ -150,7 +156,7 @@ impl World {
             operator: None,
             refreshing: false,
             warm_pool: spec.warm > 0,
-            load_balanced: false,
+            attachments: spec.deregistration_s.map(|_| target_group(&spec.name)).into_iter().collect(),
             weighted: false,
         };
         self.groups.push(Group {

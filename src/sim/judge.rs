@@ -11,7 +11,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::marks::{EXCLUDE_FROM_LB, SCALE_DOWN_DISABLED, STATE, UNSCHEDULABLE_TAINT};
+use jiff::Timestamp;
+
+use crate::model::marks::{EXCLUDE_FROM_LB, EXCLUDED_SINCE, SCALE_DOWN_DISABLED, STATE, UNSCHEDULABLE_TAINT};
 use crate::model::{ConditionStatus, InstanceId, Lifecycle, NodeGroup, NodeName};
 use crate::policy::{Amount, Policy};
 
@@ -47,7 +49,7 @@ pub struct Counts {
     pub evictions: u64,
     /// Of pods that had been moved by an eviction before.
     pub moved_twice: u64,
-    /// Of these, put on an outdated node though a current one had room.
+    /// Of these, those that another functional node on the target, which stays, could have taken the first time.
     pub moved_twice_avoidably: u64,
     /// Pods that went down with their node, not evicted.
     pub killed: u64,
@@ -141,9 +143,19 @@ impl World {
         }
         let record = &self.nodes[node].record;
         let failed = record.annotation(STATE) == Some("failed");
+        let excluded = record.annotation(EXCLUDED_SINCE).filter(|_| record.labels.contains_key(EXCLUDE_FROM_LB));
+        let out_since: Option<Timestamp> = excluded.and_then(|since| since.parse().ok());
         if !record.unschedulable {
             let name = record.name.clone();
             self.violation(format!("{id} was terminated while its Node {name} was open to pods"));
+        }
+        if let Some(delay) = self.groups[group].spec.deregistration_s.filter(|_| !failed) {
+            let out = out_since.map(|since| self.timestamp().duration_since(since).as_secs());
+            if out.is_none_or(|out| out < i64::from(delay)) {
+                self.violation(format!(
+                    "{id} was terminated {out:?} s after it left a target group that takes {delay} s"
+                ));
+            }
         }
         let given_back = new && decrement;
         if !(outdated || failed || given_back || self.judge.any) {
@@ -183,7 +195,8 @@ impl World {
         if pod.record.deleting.is_some() || matches!(pod.origin, Origin::Daemon(_)) {
             return;
         }
-        let (moves, badly) = (pod.moves, pod.placed_badly);
+        let stays = |node: usize| !self.nodes[node].gone && !self.nodes[node].record.unschedulable;
+        let (moves, badly) = (pod.moves, pod.alternative.is_some_and(stays));
         self.judge.counts.evictions += 1;
         if moves > 0 {
             self.judge.counts.moved_twice += 1;
@@ -216,7 +229,7 @@ impl World {
         let counts = &self.judge.counts;
         if counts.moved_twice_avoidably * 20 > counts.evictions {
             found.push(format!(
-                "{} of {} evicted pods were moved twice though a new node had room the first time",
+                "{} of {} evicted pods were moved twice though a new node that stays could have taken them the first time",
                 counts.moved_twice_avoidably, counts.evictions
             ));
         }

@@ -156,13 +156,12 @@ impl World {
 
     /// Binds a pod to a node.
     pub(super) fn bind(&mut self, id: u32, node: usize) {
-        let outdated = !self.groups[self.nodes[node].group].is_current(&self.instances[self.nodes[node].instance]);
-        let badly = outdated && self.now > 0 && self.current_node_fits(id);
+        let alternative = if self.now > 0 { self.alternative(id, node) } else { None };
         let name = self.nodes[node].record.name.clone();
         let zone = self.nodes[node].zone;
         let Some(pod) = self.live_pod(id) else { return };
         pod.node = Some(node);
-        pod.placed_badly = badly;
+        pod.alternative = alternative;
         pod.record.node = Some(name);
         pod.record.unschedulable = None;
         let (cpu, memory, origin) = (pod.record.cpu as i64, pod.record.memory as i64, pod.origin);
@@ -178,20 +177,28 @@ impl World {
         self.place_in_cell(node);
     }
 
-    /// Whether an open node on its group's target has room for a pod (in its volume's zone).
-    fn current_node_fits(&self, id: u32) -> bool {
-        let Some(pod) = &self.pods[id as usize] else { return false };
-        let Origin::Work { workload, .. } = pod.origin else { return false };
+    /// Another node than `chosen` that could take a pod: functional, open and on its group's target, with room, in
+    /// its volume's zone and, under hard spread, in the same zone. One that stays rather than one that is steered
+    /// away from.
+    fn alternative(&self, id: u32, chosen: usize) -> Option<usize> {
+        let pod = self.pods[id as usize].as_ref()?;
+        let Origin::Work { workload, .. } = pod.origin else { return None };
         let owner = &self.workloads[workload];
-        let bound = pod.volume.and_then(|v| self.volumes[v].zone);
         let hard = owner.spec.spread == ZoneSpread::Hard;
-        owner.groups.iter().any(|g| {
-            let zones = self.groups[*g].zones.iter().filter(|z| bound.is_none_or(|b| b == **z));
-            !hard
-                && zones.flat_map(|z| self.cells.at(*g, *z)).any(|(_, _, _, n)| {
-                    self.fits(id, *n) && self.groups[*g].is_current(&self.instances[self.nodes[*n].instance])
-                })
-        })
+        let fixed = pod.volume.and_then(|v| self.volumes[v].zone).or(hard.then_some(self.nodes[chosen].zone));
+        let could = |n: &usize| {
+            let state = &self.nodes[*n];
+            let current = self.groups[state.group].is_current(&self.instances[state.instance]);
+            *n != chosen && state.functional && current && self.fits(id, *n)
+        };
+        let first = |soft: bool| {
+            let cells = owner.groups.iter().flat_map(|g| self.groups[*g].zones.iter().map(move |z| (*g, *z)));
+            let open = cells.filter(|(_, z)| fixed.is_none_or(|f| f == *z)).flat_map(move |(g, z)| {
+                self.cells.at(g, z).range((soft, i64::MIN, 0, 0)..=(soft, i64::MAX, u32::MAX, usize::MAX))
+            });
+            open.map(|(_, _, _, n)| *n).find(could)
+        };
+        first(false).or_else(|| first(true))
     }
 
     /// Everything there is, kind by kind, as a full list.

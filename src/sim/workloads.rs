@@ -51,8 +51,8 @@ pub(super) struct PodState {
     /// Restarts that the scenario still has for it.
     pub(super) scripted_restarts: u32,
     pub(super) volume: Option<usize>,
-    /// It was put on an outdated node though a current one had room.
-    pub(super) placed_badly: bool,
+    /// Another node, functional and on the target, that could have taken it when it was bound.
+    pub(super) alternative: Option<usize>,
 }
 
 /// A workload.
@@ -213,7 +213,7 @@ impl World {
             restarts: 0,
             scripted_restarts: 0,
             volume,
-            placed_badly: false,
+            alternative: None,
         }));
         self.count_pod(workload, 1, 0);
         self.tell_pod(id);
@@ -502,6 +502,6 @@ pub(super) fn daemon_pod(
         restarts: 0,
         scripted_restarts: 0,
         volume: None,
-        placed_badly: false,
+        alternative: None,
     }
 }

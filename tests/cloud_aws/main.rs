@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod answers;
+mod balancers;
 mod refusals;
+mod skew;
 mod sockets;
 mod wire;
 
@@ -12,12 +14,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use answers::*;
 use fastnode::cloud::{Cloud, ErrorKind};
 use fastnode::model::{
-    ActivityStatus, GroupName, InstanceId, LaunchSource, Lifecycle, Override, Process, Target, TemplateRef, Text, Zone,
+    ActivityStatus, Attachment, GroupName, InstanceId, LaunchSource, Lifecycle, Override, Process, Target, TemplateRef,
+    Text, Zone,
 };
 use wire::{Reply, Wire};
 
 fn group(name: &str) -> GroupName {
     name.into()
+}
+
+fn attached(attachments: &BTreeSet<Attachment>) -> Vec<&str> {
+    attachments.iter().map(|attachment| &*attachment.0).collect()
 }
 
 fn template(id: &str, version: &str) -> TemplateRef {
@@ -79,7 +86,8 @@ async fn a_group_is_read_in_full() {
     assert_eq!(full.tags.get("kubernetes.io/cluster/demo").map(|v| &**v), Some("owned"));
     assert_eq!(full.managed_by.as_deref(), Some("workers"));
     assert_eq!(full.operator.as_deref(), Some("eks.amazonaws.com"));
-    assert!(full.new_instances_protected && full.warm_pool && full.load_balanced);
+    assert!(full.new_instances_protected && full.warm_pool);
+    assert_eq!(attached(&full.attachments), ["arn:aws:elasticloadbalancing:us-west-2:1:targetgroup/x/1"]);
     assert!(!full.weighted && !full.refreshing);
 
     let [serving, leaving, warm] = state.instances.as_slice() else { panic!("three instances") };
@@ -115,7 +123,30 @@ async fn a_mixed_policy_keeps_each_overrides_template_and_weights_are_noticed() 
         }
     );
     assert!(mixed.weighted);
-    assert!(!mixed.load_balanced && !mixed.warm_pool && mixed.managed_by.is_none() && mixed.operator.is_none());
+    assert!(mixed.attachments.is_empty() && !mixed.warm_pool && mixed.managed_by.is_none() && mixed.operator.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_a_service_operates_names_it() {
+    let operated = tagged("operated", "kubernetes.io/cluster/demo", "owned");
+    let operated = operated.replacen(
+        "<AutoScalingGroupName>",
+        "<Operator><Principal>batch.amazonaws.com</Principal></Operator><AutoScalingGroupName>",
+        1,
+    );
+    let wire = Wire::new([groups(&[operated], None)]);
+    let group = wire.cloud().groups("demo").await.unwrap().remove(0).group;
+    assert_eq!(group.operator.as_deref(), Some("batch.amazonaws.com"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_is_asked_for_again_after_a_passing_fault() {
+    let cluster = r#"{"cluster":{"name":"demo","endpoint":"https://a.test","certificateAuthority":{"data":"Q0E="}}}"#;
+    let unavailable = Reply::Http(503, r#"{"message":"unavailable"}"#.into());
+    let wire = Wire::new([Reply::Dropped, unavailable, ok(cluster)]);
+    let cloud = wire.cloud();
+    assert_eq!(&*cloud.cluster("demo").await.unwrap().endpoint, "https://a.test");
+    assert_eq!(cloud.calls(), BTreeMap::from([("eks:DescribeCluster".into(), 3)]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,8 @@ use fastnode::cloud::aws::AwsCloud;
 pub enum Reply {
     /// An answer.
     Http(u16, String),
+    /// An answer with the service's time on it.
+    Dated(&'static str, u16, String),
     /// The connection breaks after the request went out.
     Dropped,
     /// No connection comes about.
@@ -129,6 +131,11 @@ impl HttpConnector for Wire {
         match reply {
             Reply::Http(status, body) => {
                 HttpConnectorFuture::ready(Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))))
+            }
+            Reply::Dated(date, status, body) => {
+                let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+                answer.headers_mut().insert("date", date);
+                HttpConnectorFuture::ready(Ok(answer))
             }
             Reply::Dropped => broken(io::ErrorKind::ConnectionReset),
             Reply::Refused => broken(io::ErrorKind::ConnectionRefused),

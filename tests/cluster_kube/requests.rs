@@ -504,10 +504,11 @@ async fn without_a_token_nothing_is_sent_and_the_reason_is_given() {
 async fn a_server_that_never_answers_is_given_up() {
     local(async {
         let server = Server::default();
-        server.on("GET /version", Answer::watch(&[("x", json!({}))], super::server::End::Hold));
+        server.on("GET /version", Answer::silence()).on("GET /version", Answer::silence());
         let error = server.cluster().version().await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable);
         assert_eq!(error.message, "cannot reach https://api.test: no answer within 10 s");
+        assert_eq!(server.calls().len(), 2, "each try takes its 10 s: there is time for two");
     })
     .await;
 }
@@ -553,6 +554,36 @@ async fn a_kubeconfig_names_its_context_and_an_unreachable_host() {
         std::fs::remove_file(&file).unwrap();
         let error = access(None).connect().await.err().unwrap();
         assert!(error.to_string().starts_with(&format!("failed to use {}: ", file.display())), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_kubeconfigs_proxy_is_asked_for_the_server() {
+    local(async {
+        let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = proxy.local_addr().unwrap().port();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "a",
+            "clusters": [{ "name": "c", "cluster": {
+                "server": "https://api.test:6443", "proxy-url": format!("http://127.0.0.1:{port}") } }],
+            "users": [{ "name": "u", "user": { "token": "t" } }],
+            "contexts": [{ "name": "a", "context": { "cluster": "c", "user": "u" } }],
+        });
+        std::fs::write(file.path(), text.to_string()).unwrap();
+        let asked = tokio::task::spawn_local(async move {
+            let (mut stream, _) = proxy.accept().await.unwrap();
+            let mut buffer = [0; 1024];
+            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await.unwrap();
+            String::from_utf8_lossy(&buffer[..read]).into_owned()
+        });
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let access = Access::Kubeconfig { path: Some(file.path().to_owned()), context: None };
+        let cluster = KubeCluster::new(access.connect().await.unwrap(), 7);
+        let error = cluster.evict(&pod(), &"u".into()).await.unwrap_err();
+        assert!(error.message.starts_with("cannot reach https://api.test:6443 (through proxy 127.0.0.1): "), "{error}");
+        assert!(asked.await.unwrap().starts_with("CONNECT api.test:6443 HTTP/1.1\r\n"));
     })
     .await;
 }

@@ -74,15 +74,26 @@ pub struct Answer {
     retry_after: Option<u32>,
     body: String,
     end: End,
+    broken: bool,
 }
 
 impl Answer {
     pub fn json(code: u16, body: &Value) -> Self {
-        Self { code, retry_after: None, body: body.to_string(), end: End::Close }
+        Self::text(code, &body.to_string())
     }
 
     pub fn text(code: u16, body: &str) -> Self {
-        Self { code, retry_after: None, body: body.to_owned(), end: End::Close }
+        Self { code, retry_after: None, body: body.to_owned(), end: End::Close, broken: false }
+    }
+
+    /// No answer: the connection is reset.
+    pub fn reset() -> Self {
+        Self { broken: true, ..Self::text(0, "") }
+    }
+
+    /// The head of an answer, and then nothing.
+    pub fn silence() -> Self {
+        Self { end: End::Hold, ..Self::text(200, "") }
     }
 
     pub fn retry_after(mut self, seconds: u32) -> Self {
@@ -103,7 +114,7 @@ impl Answer {
     /// A watch that tells these events.
     pub fn watch(events: &[(&str, Value)], end: End) -> Self {
         let lines = events.iter().map(|(word, object)| format!("{}\n", json!({ "type": word, "object": object })));
-        Self { code: 200, retry_after: None, body: lines.collect(), end }
+        Self { end, ..Self::text(200, &lines.collect::<String>()) }
     }
 
     fn response(self, open: &Arc<AtomicUsize>) -> Response<Feed> {
@@ -214,7 +225,11 @@ impl Server {
                 };
                 let answer = server.answer(&seen);
                 server.seen.borrow_mut().push(seen);
-                send.send_response(answer.response(&server.open));
+                if answer.broken {
+                    send.send_error(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+                } else {
+                    send.send_response(answer.response(&server.open));
+                }
             }
         });
         KubeCluster::new(Connection { client, host: "https://api.test".into(), tokens }, 7)

@@ -217,6 +217,7 @@ fn protection_is_never_changed_before_the_record_says_how_it_was() {
         assert!(rig.act(protect.clone()).await.result.is_err());
         assert_eq!(rig.cloud.sent("protect"), 0);
         let record = Action::Record {
+            targets: Default::default(),
             skipped: Default::default(),
             failed: Default::default(),
             protection: [("i-1".into(), false)].into(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fastnode::cloud::{self, Cloud, EksCluster, GroupState, InstanceDetail};
 use fastnode::cluster::{self, Cluster, ConfigRecord, Fact, Kind, LeaseRecord, NodeChange};
 use fastnode::model::{
-    Activity, ActivityStatus, GroupName, Instance, InstanceId, LaunchSource, Lifecycle, Node, NodeGroup, NodeName,
-    ObjectKey, Process, Target, Text, Uid, Zone,
+    Activity, ActivityStatus, Attachment, GroupName, Instance, InstanceId, LaunchSource, Lifecycle, Node, NodeGroup,
+    NodeName, ObjectKey, Process, Target, Text, Uid, Zone,
 };
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -34,7 +34,7 @@ pub fn group(name: &str, desired: u32) -> NodeGroup {
         operator: None,
         refreshing: false,
         warm_pool: false,
-        load_balanced: false,
+        attachments: Default::default(),
         weighted: false,
     }
 }
@@ -95,6 +95,9 @@ impl Cloud for FakeCloud {
     }
     async fn refreshing(&self, _: &[GroupName]) -> cloud::Result<BTreeSet<GroupName>> {
         Ok(BTreeSet::new())
+    }
+    async fn deregistration_delays(&self, _: &BTreeSet<Attachment>) -> cloud::Result<BTreeMap<Attachment, u32>> {
+        Ok(BTreeMap::new())
     }
     async fn resolve(&self, target: &Target) -> cloud::Result<Target> {
         self.log.borrow_mut().push("resolve".into());

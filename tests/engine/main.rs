@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up has failed")]
 
+mod asks;
 mod executor;
 mod fakes;
 mod lock;
 mod rotation;
 mod source;
+mod voice;

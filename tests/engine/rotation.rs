@@ -1,12 +1,14 @@
 //! Whole rotations on the simulator, by the production controller.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use fastnode::cloud::Cloud;
 use fastnode::cluster::Cluster;
-use fastnode::controller::{Error, Interrupt, Ports, Settings, rotate, status};
+use fastnode::controller::{Error, Interrupt, Ports, Settings, observe, rotate, status};
 use fastnode::event::{Event, EventKind, Report};
-use fastnode::model::ObjectKey;
+use fastnode::model::{InstanceId, LaunchSource, NodeMark, NodeName, ObjectKey, Text};
 use fastnode::plan::Verdict;
 use fastnode::policy::{Amount, Policy, Surge};
 use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
@@ -35,6 +37,7 @@ fn settings(scenario: &Scenario, policy: Policy) -> Settings {
         namespace: "kube-system".into(),
         identity: "me".into(),
         own_node: None,
+        own_pod: None,
         seed: 1,
     }
 }
@@ -179,5 +182,117 @@ fn played() {
         let played = play(&sim, settings(&scenario, Policy::default()), interrupt).await;
         println!("{} events, {:?} virtual, {:?}", played.events.len(), sim.elapsed(), played.result);
         println!("{:?} {:?} {} outdated, {:?}", sim.verdict(), sim.left_behind(), sim.outdated().len(), sim.counts());
+    });
+}
+
+/// Which version each instance that is there was launched from.
+async fn launched_versions(sim: &Simulation, scenario: &Scenario) -> BTreeMap<InstanceId, Text> {
+    let groups = sim.cloud.groups(&scenario.cluster).await.unwrap();
+    let all = groups.into_iter().flat_map(|s| s.instances);
+    let versions = all.filter_map(|i| match i.source {
+        LaunchSource::Template { version, .. } => Some((i.id, version)),
+        _ => None,
+    });
+    versions.collect()
+}
+
+/// While no launch is under way: what has been asked for by then cannot be taken back.
+#[test]
+fn nothing_is_launched_from_a_version_that_came_in_the_middle() {
+    for at_s in [60.0, 80.0, 130.0, 150.0, 170.0] {
+        on_virtual_time(async {
+            let mut scenario = Scenario::load("target-changes").unwrap();
+            scenario.groups.truncate(1);
+            scenario.workloads.truncate(1);
+            scenario.faults.retarget[0].at_s = at_s;
+            let sim = World::start(&scenario, 7);
+            let (_keep, interrupt) = watch::channel(None);
+            let policy = Policy { surge: Surge::Fixed(Amount::Count(1)), ..Policy::default() };
+            let mut seen = BTreeMap::new();
+            let look = async {
+                loop {
+                    seen.extend(launched_versions(&sim, &scenario).await);
+                    sleep(Duration::from_secs(1)).await;
+                }
+            };
+            let played = play(&sim, settings(&scenario, policy), interrupt);
+            let played = tokio::select! { played = played => played, () = look => unreachable!("it looks for ever") };
+            let outcome = played.result.as_ref().unwrap().outcome;
+            assert_eq!(outcome, Verdict::TargetChanged, "template moved after {at_s} s");
+            let counts = seen.values().fold(BTreeMap::new(), |mut counts: BTreeMap<&str, u32>, version| {
+                *counts.entry(version).or_default() += 1;
+                counts
+            });
+            assert_eq!(counts.get("3"), None, "template moved after {at_s} s: {counts:?}");
+        });
+    }
+}
+
+/// A pod of a workload that stands on an old node, and that node.
+async fn own_pod(sim: &Simulation, settings: &Settings) -> (ObjectKey, NodeName) {
+    let snapshot = observe(&ports(sim), settings).await.unwrap();
+    let pod = snapshot.pods.values().find(|p| !p.is_daemon() && p.node.is_some()).unwrap();
+    (pod.key.clone(), pod.node.clone().unwrap())
+}
+
+#[test]
+fn fastnodes_own_node_goes_last_and_is_left_cordoned_to_the_next_run() {
+    on_virtual_time(async {
+        let scenario = Scenario::load("small").unwrap();
+        let sim = World::start(&scenario, 7);
+        let anywhere = settings(&scenario, Policy::default());
+        let (pod, node) = own_pod(&sim, &anywhere).await;
+        let (_keep, interrupt) = watch::channel(None);
+        let in_pod = Settings { own_pod: Some(pod.clone()), ..anywhere.clone() };
+        let first = play(&sim, in_pod, interrupt.clone()).await;
+        assert!(matches!(&first.result, Err(Error::OwnNode { node: left }) if *left == node), "{:?}", first.result);
+        assert_eq!(sim.outdated(), std::slice::from_ref(&node), "all others were rotated before");
+        let between = status(&ports(&sim), &anywhere).await.unwrap().unwrap();
+        assert_eq!(between.holder, None, "the lock is given back");
+        let marks: Vec<_> = between.nodes.iter().filter(|n| n.node == node).map(|n| n.mark).collect();
+        assert_eq!(marks, [NodeMark::Draining]);
+        let snapshot = observe(&ports(&sim), &anywhere).await.unwrap();
+        assert!(snapshot.nodes[&node].unschedulable, "nothing can be put there again");
+        assert!(snapshot.pods.values().all(|p| p.key != pod || p.node.as_ref() != Some(&node)), "it evicted itself");
+
+        let before = writes(&sim);
+        let there = Settings { own_node: Some(node.clone()), ..anywhere.clone() };
+        let stopped = play(&sim, there, interrupt.clone()).await;
+        assert!(matches!(&stopped.result, Err(Error::OnOwnNode { node: on }) if *on == node), "{:?}", stopped.result);
+        assert_eq!(writes(&sim), before, "nothing was changed");
+
+        let next = play(&sim, anywhere, interrupt).await;
+        assert_eq!(next.result.unwrap().outcome, Verdict::Done);
+        assert_eq!(sim.verdict(), [""; 0]);
+        assert_eq!(sim.left_behind(), [""; 0]);
+        assert_eq!(sim.outdated(), []);
+    });
+}
+
+#[test]
+fn a_signal_after_the_own_pod_was_evicted_changes_nothing_more() {
+    on_virtual_time(async {
+        let scenario = Scenario::load("small").unwrap();
+        let sim = World::start(&scenario, 7);
+        let anywhere = settings(&scenario, Policy::default());
+        let (pod, node) = own_pod(&sim, &anywhere).await;
+        let (send, interrupt) = watch::channel(None);
+        let run = play(&sim, Settings { own_pod: Some(pod.clone()), ..anywhere.clone() }, interrupt);
+        let kubelet = async {
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                let snapshot = observe(&ports(&sim), &anywhere).await.unwrap();
+                let there = snapshot.pods.values().find(|p| p.key == pod && p.node.as_ref() == Some(&node));
+                if there.is_none_or(|p| p.deleting.is_some()) {
+                    send.send(Some(Interrupt::Term)).unwrap();
+                    return writes(&sim);
+                }
+            }
+        };
+        let (played, before) = tokio::join!(run, kubelet);
+        assert!(matches!(played.result, Err(Error::Interrupted(Interrupt::Term))), "{:?}", played.result);
+        assert_eq!(writes(&sim), before, "after its eviction it writes nothing");
+        let snapshot = observe(&ports(&sim), &anywhere).await.unwrap();
+        assert!(snapshot.nodes[&node].unschedulable, "the node stays cordoned");
     });
 }

@@ -90,6 +90,7 @@ async fn rotate(case: &Case, seed: u64, tell: bool) -> Result<Report, String> {
         namespace: "kube-system".to_owned(),
         identity: "test@simulation".to_owned(),
         own_node: None,
+        own_pod: None,
         seed,
     };
     let (sink, mut events) = mpsc::channel::<Event>(256);

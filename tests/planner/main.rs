@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
 
+mod failures;
+mod load_balancers;
+mod others;
+mod targets;
 mod world;
 
 use std::fs;
@@ -19,6 +23,7 @@ fn policy(surge: u32) -> Policy {
 }
 
 fn golden(name: &str, what: &str, world: World) {
+    assert_eq!(world.avoidable, 0, "{name}: pods were moved twice that could have been moved once");
     let told = format!("# {}\n\n{what}\n\n```text\n{}```\n", name.replace('-', " "), world.story());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(format!("{name}.md"));
     if std::env::var_os("UPDATE_GOLDENS").is_some() {
@@ -249,6 +254,30 @@ fn pods_that_opt_out_hold_their_nodes() {
         "opt-outs",
         "An opt-out, emptyDir data, a bare pod and a blanket toleration: four nodes are held and named with the flag \
          that overrides it; the others are rotated.",
+        world,
+    );
+}
+
+#[test]
+fn groups_of_other_services_are_never_touched() {
+    let named = ["managed", "operated", "refreshing", "weighted"];
+    let mut world = World::new(policy(1)).with_group("workers", &[("a", 1)], 1);
+    for name in named {
+        world = world.with_group(name, &[("a", 1)], 1);
+    }
+    world.change_group("managed", |g| g.managed_by = Some("ng-1".into()));
+    world.change_group("operated", |g| g.operator = Some("batch.amazonaws.com".into()));
+    world.change_group("refreshing", |g| g.refreshing = true);
+    world.change_group("weighted", |g| g.weighted = true);
+    world.begin();
+    assert_eq!(world.play(), Some(Verdict::Incomplete));
+    for name in named {
+        assert!(!world.touched.contains(&NodeName::from(format!("{name}-a1"))), "{name}");
+    }
+    golden(
+        "not-ours",
+        "Groups that a managed node group, another service or an instance refresh renews, and one that counts in \
+         weights: each is named with its reason and left as it is, the fifth is rotated.",
         world,
     );
 }

@@ -42,12 +42,22 @@ pub struct World {
     count: u32,
     launches: u32,
     pub fates: BTreeMap<u32, Fate>,
+    /// The image that launches get, where it is known.
+    pub image: Option<Text>,
+    /// An instance that hangs on its way out.
+    pub linger: Option<InstanceId>,
+    /// A node whose pods never end.
+    pub hanging: Option<NodeName>,
     /// Groups that launch nothing for now.
     pub no_capacity: bool,
     lines: String,
     told: BTreeSet<String>,
     moves: BTreeMap<Text, u32>,
-    own: BTreeMap<GroupName, u32>,
+    /// For a pod that has moved, another new node that could have taken it.
+    alternatives: BTreeMap<Text, NodeName>,
+    /// Second moves of pods that such a node, still there, could have taken the first time.
+    pub avoidable: u32,
+    pub own: BTreeMap<GroupName, u32>,
     /// Stop when an action's words contain this, with its effect but not its fold: a crash.
     pub crash_at: Option<&'static str>,
     /// Checks capacity after each step.
@@ -75,7 +85,7 @@ pub fn group(name: &str, zones: &[&str], desired: u32, max: u32) -> NodeGroup {
         operator: None,
         refreshing: false,
         warm_pool: false,
-        load_balanced: false,
+        attachments: Default::default(),
         weighted: false,
     }
 }
@@ -101,10 +111,15 @@ impl World {
             count: 0,
             launches: 0,
             fates: BTreeMap::new(),
+            image: None,
+            linger: None,
+            hanging: None,
             no_capacity: false,
             lines: String::new(),
             told: BTreeSet::new(),
             moves: BTreeMap::new(),
+            alternatives: BTreeMap::new(),
+            avoidable: 0,
             own: BTreeMap::new(),
             crash_at: None,
             promise: true,
@@ -198,6 +213,14 @@ impl World {
         }
     }
 
+    /// A node's kubelet has stopped.
+    pub fn not_ready(&mut self, name: &str) {
+        let mut node = self.snapshot.nodes[&NodeName::from(name)].clone();
+        let condition = node.conditions.get_mut("Ready").unwrap();
+        (condition.status, condition.reason) = (ConditionStatus::Unknown, "NodeStatusUnknown".into());
+        self.snapshot.apply(Fact::Node(node));
+    }
+
     pub fn add_pod(&mut self, app: &str, node: Option<&NodeName>, change: impl FnOnce(&mut Pod)) -> Uid {
         self.count += 1;
         let uid = Uid::from(format!("pod-{:04}", self.count));
@@ -270,6 +293,8 @@ impl World {
     pub fn story(mut self) -> String {
         let twice = self.moves.values().filter(|m| **m > 1).count();
         let moved = self.moves.len();
+        let avoidable = self.avoidable;
+        let twice = if twice > 0 { format!("{twice}, avoidably {avoidable}") } else { "0".to_owned() };
         let _ = writeln!(self.lines, "\npods moved: {moved}, more than once: {twice}");
         for group in self.snapshot.groups.values() {
             let zones: Vec<String> = group
@@ -311,6 +336,18 @@ impl World {
             }
         }
         for wait in &plan.waits {
+            if let plan::WaitReason::Deregistration { .. } = &wait.reason {
+                let text = format!("{} waits for {}", wait.subject, wait.reason);
+                if self.told.insert(text.clone()) {
+                    self.line(&text);
+                }
+            }
+            if let plan::WaitReason::Standstill { why } = &wait.reason {
+                let text = format!("{} waits for a change: {why}", wait.subject);
+                if self.told.insert(text.clone()) {
+                    self.line(&text);
+                }
+            }
             if let plan::WaitReason::Budget { pod, budget } = &wait.reason {
                 let text = format!(
                     "{} waits for budget {budget} to let {} go",
@@ -417,8 +454,11 @@ impl World {
         if let Action::Evict { uid, .. } | Action::DeletePod { uid, .. } = action {
             let mut pod = self.snapshot.pods[uid].clone();
             pod.deleting = Some(self.now + seconds(10));
+            let pod_node = pod.node.clone();
             self.snapshot.apply(Fact::Pod(pod));
-            self.later(10, Next::PodGone(uid.clone()));
+            if pod_node.is_none() || pod_node != self.hanging {
+                self.later(10, Next::PodGone(uid.clone()));
+            }
             self.judge_budgets();
         }
         self.after_terminate(action);
@@ -426,7 +466,9 @@ impl World {
     }
 
     fn after_terminate(&mut self, action: &Action) {
-        if let Action::Terminate { instance, .. } = action {
+        if let Action::Terminate { instance, .. } = action
+            && self.linger.as_ref() != Some(instance)
+        {
             self.later(30, Next::Gone(instance.clone()));
         }
     }
@@ -463,6 +505,9 @@ impl World {
         }
         let names: Vec<GroupName> = self.snapshot.groups.keys().cloned().collect();
         names.iter().for_each(|name| self.launch(name));
+        // A reading of the groups: what is missing, and what leaves, is so from now on.
+        let states = self.states();
+        self.snapshot.apply_groups(states, self.now);
     }
 
     fn launch(&mut self, name: &GroupName) {
@@ -483,6 +528,7 @@ impl World {
             };
             let mut new = instance(&id, name.as_str(), zone.as_str(), &version, self.now);
             new.lifecycle = Lifecycle::Pending;
+            new.image = self.image.clone();
             let mut states = self.states();
             states.iter_mut().find(|s| s.group.name == *name).unwrap().instances.push(new);
             self.snapshot.apply_groups(states, self.now);
@@ -494,7 +540,7 @@ impl World {
         }
     }
 
-    fn join(&mut self, id: &InstanceId, name: &str, created: Timestamp) {
+    pub fn join(&mut self, id: &InstanceId, name: &str, created: Timestamp) {
         let node = Node {
             name: name.into(),
             uid: format!("uid-{name}").into(),
@@ -512,7 +558,7 @@ impl World {
         self.snapshot.apply(Fact::Node(node));
     }
 
-    fn ready(&mut self, id: &InstanceId, fate: Fate) {
+    pub fn ready(&mut self, id: &InstanceId, fate: Fate) {
         let mut node = self.snapshot.node_of(id).unwrap().clone();
         let since = Some(self.now.max(node.created));
         let condition =
@@ -533,7 +579,7 @@ impl World {
         });
     }
 
-    fn gone(&mut self, id: &InstanceId) {
+    pub fn gone(&mut self, id: &InstanceId) {
         self.tell(&format!("{id} is gone"));
         if let Some(node) = self.snapshot.node_of(id).map(|n| n.name.clone()) {
             let pods: Vec<Uid> = self.snapshot.pods_on(&node).map(|p| p.uid.clone()).collect();
@@ -555,6 +601,13 @@ impl World {
         let node = self.snapshot.nodes.values().filter(fits).min_by_key(load).map(|n| n.name.clone());
         let origin: Text = old.labels.get("origin").cloned().unwrap_or_else(|| old.key.name.clone());
         *self.moves.entry(origin.clone()).or_default() += 1;
+        let known = self.alternatives.remove(&origin).and_then(|n| self.snapshot.nodes.get(&n));
+        self.avoidable += u32::from(known.is_some_and(|n| fits(&n) && self.is_current(n)));
+        let new = |n: &&Node| fits(n) && self.is_current(n);
+        let other = self.snapshot.nodes.values().filter(new).find(|n| Some(&n.name) != node.as_ref());
+        if let Some(other) = other.map(|n| n.name.clone()) {
+            self.alternatives.insert(origin.clone(), other);
+        }
         let new = self.add_pod(&app, node.as_ref(), |pod| {
             let mut labels = (*pod.labels).clone();
             labels.insert("origin".into(), origin);
@@ -562,6 +615,17 @@ impl World {
             (pod.phase, pod.flags.ready) = (Phase::Pending, false);
         });
         self.later(5, Next::PodReady(new));
+    }
+
+    /// Whether a node was launched from what its group launches now.
+    fn is_current(&self, node: &Node) -> bool {
+        let instance = node.instance.as_ref().and_then(|id| self.snapshot.instances.get(id));
+        instance.is_some_and(|i| match (&self.snapshot.groups[&i.group].target, &i.source) {
+            (Target::Template(target), LaunchSource::Template { version, .. }) => {
+                target.resolved.as_ref() == Some(version)
+            }
+            _ => false,
+        })
     }
 
     /// What the disruption controller counts.

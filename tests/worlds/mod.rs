@@ -175,7 +175,7 @@ pub fn group(desired: u32) -> NodeGroup {
         operator: None,
         refreshing: false,
         warm_pool: false,
-        load_balanced: false,
+        attachments: Default::default(),
         weighted: false,
     }
 }

@@ -19,12 +19,14 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use backon::{ExponentialBuilder, Retryable};
+use jiff::SignedDuration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
 
-use super::failure::Failure;
+use super::failure::{Failure, Fault};
 use crate::cloud::Result;
+use crate::cloud::signing::SigningTime;
 use crate::model::Text;
 
 /// How often each operation was sent.
@@ -34,13 +36,14 @@ pub(in crate::cloud) type Counts = Arc<Mutex<BTreeMap<Text, u64>>>;
 #[derive(Debug)]
 pub(in crate::cloud) struct Caller {
     counts: Counts,
+    time: SigningTime,
     jitter: RefCell<ChaCha8Rng>,
 }
 
 impl Caller {
-    /// A caller whose back-off is jittered from `seed`.
-    pub(in crate::cloud) fn new(seed: u64) -> Self {
-        Self { counts: Counts::default(), jitter: RefCell::new(ChaCha8Rng::seed_from_u64(seed)) }
+    /// A caller whose back-off is jittered from `seed`, and whose requests are signed by `time`.
+    pub(in crate::cloud) fn new(seed: u64, time: SigningTime) -> Self {
+        Self { counts: Counts::default(), time, jitter: RefCell::new(ChaCha8Rng::seed_from_u64(seed)) }
     }
 
     /// Sends a read or an idempotent write, and again after throttling and transient faults, within a
@@ -53,7 +56,8 @@ impl Caller {
         self.send(operation, send, Failure::patience).await.map_err(Failure::into_error)
     }
 
-    /// Sends a write that must take effect at most once; again only where it was throttled.
+    /// Sends a write that must take effect at most once; again only where it was thrown out unread: for its
+    /// rate, or for the date of its signature.
     pub(in crate::cloud) async fn once<T>(
         &self,
         operation: &'static str,
@@ -75,7 +79,7 @@ impl Caller {
             .without_max_times()
             .with_jitter()
             .with_jitter_seed(self.jitter.borrow_mut().next_u64());
-        (|| send(Probe::new(operation, Arc::clone(&self.counts))))
+        (|| send(Probe::new(operation, Arc::clone(&self.counts), self.time.clone())))
             .retry(backoff)
             .adjust(|failure, pause| {
                 pause.filter(|pause| patience(failure).is_some_and(|limit| started.elapsed() + *pause <= limit))
@@ -97,14 +101,18 @@ impl Caller {
 pub(in crate::cloud) struct Probe {
     operation: &'static str,
     counts: Counts,
+    time: SigningTime,
+    /// The correction its signature is made with.
+    ahead: SignedDuration,
     /// Set when the request is handed to the transport: where the transport notes its connection, if the
     /// request has such a place.
     sent: Arc<OnceLock<Option<CaptureSmithyConnection>>>,
 }
 
 impl Probe {
-    fn new(operation: &'static str, counts: Counts) -> Self {
-        Self { operation, counts, sent: Arc::default() }
+    fn new(operation: &'static str, counts: Counts, time: SigningTime) -> Self {
+        let ahead = time.ahead();
+        Self { operation, counts, time, ahead, sent: Arc::default() }
     }
 
     /// Whether the request may have reached the service. A failed connect (name, TCP, TLS) never did.
@@ -112,12 +120,14 @@ impl Probe {
         self.sent.get().is_some_and(|connection| connection.as_ref().is_none_or(|c| c.get().is_some()))
     }
 
-    /// Judges the request's error.
+    /// Judges the request's error, and corrects the time of the next signature where this one's was refused.
     pub(in crate::cloud) fn judge<E>(&self, error: &SdkError<E, HttpResponse>) -> Failure
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
-        Failure::judge(self.operation, error, self.reached())
+        let failure = Failure::judge(self.operation, error, self.reached());
+        let corrected = || error.raw_response().is_some_and(|answer| self.time.correct(self.ahead, answer));
+        if failure.fault == Fault::Skewed && !corrected() { failure.uncorrected() } else { failure }
     }
 
     fn note(&self, connection: Option<CaptureSmithyConnection>) {

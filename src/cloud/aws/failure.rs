@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The same where nothing answers at all: a wrong endpoint should not look like a hang.
 const PATIENCE_UNREACHED: Duration = Duration::from_secs(10);
 
+/// The remedy for a refused date.
+const CLOCK: &str = "this machine's clock is off by more than AWS tolerates, set it, for example with NTP";
+
 /// Why a request failed, as far as sending it again depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cloud) enum Fault {
@@ -29,6 +32,8 @@ pub(in crate::cloud) enum Fault {
     Garbled,
     /// The credentials provider did not answer in time.
     SlowCredentials,
+    /// The signature's date was refused; it had no effect.
+    Skewed,
     /// An answer that another attempt would not change.
     Final(ErrorKind),
 }
@@ -124,10 +129,15 @@ impl Failure {
             (None, Some(message)) => format!("HTTP status {status}: {message}"),
             (None, None) => format!("HTTP status {status}"),
         };
-        let fault = fault(status, code, message.unwrap_or_default());
+        let fault = match is_skewed(code.unwrap_or_default(), message.unwrap_or_default()) {
+            true => Fault::Skewed,
+            false => fault(status, code, message.unwrap_or_default()),
+        };
         let mut action = Text::from(operation);
         let message = match fault {
-            Fault::Final(ErrorKind::Credentials) => format!("{said}: {}", remedy(code.unwrap_or_default())),
+            Fault::Final(ErrorKind::Credentials) | Fault::Skewed => {
+                format!("{said}: {}", remedy(code.unwrap_or_default(), message.unwrap_or_default()))
+            }
             Fault::Final(ErrorKind::Denied) => {
                 if let Some(named) = message.and_then(denied_action) {
                     action = named.into();
@@ -139,6 +149,11 @@ impl Failure {
         Self { fault, action, message, reached: true }
     }
 
+    /// The same failure where the answer's own time does not differ from ours: another attempt is no better.
+    pub(in crate::cloud) fn uncorrected(self) -> Self {
+        Self { fault: Fault::Final(ErrorKind::Credentials), ..self }
+    }
+
     /// How long after its first sending an idempotent request may be sent again; `None`: not at all.
     pub(in crate::cloud) fn patience(&self) -> Option<Duration> {
         match self.fault {
@@ -148,9 +163,10 @@ impl Failure {
         }
     }
 
-    /// The same for a request that must take effect at most once: only if it was thrown out for its rate.
+    /// The same for a request that must take effect at most once: only if it was thrown out for its rate or
+    /// its date.
     pub(in crate::cloud) fn patience_once(&self) -> Option<Duration> {
-        (self.fault == Fault::Throttled).then_some(PATIENCE)
+        matches!(self.fault, Fault::Throttled | Fault::Skewed).then_some(PATIENCE)
     }
 
     /// The error of an idempotent request.
@@ -159,7 +175,7 @@ impl Failure {
             Fault::Throttled => ErrorKind::Throttled,
             Fault::Contention => ErrorKind::Busy,
             Fault::Transient | Fault::Garbled => ErrorKind::Unavailable,
-            Fault::SlowCredentials => ErrorKind::Credentials,
+            Fault::SlowCredentials | Fault::Skewed => ErrorKind::Credentials,
             Fault::Final(kind) => kind,
         };
         Error { kind, operation: self.action, message: self.message }
@@ -202,7 +218,6 @@ fn fault(status: u16, code: Option<&str>, message: &str) -> Fault {
         | "InstanceRefreshInProgress" => Fault::Final(Busy),
         "ExpiredToken"
         | "ExpiredTokenException"
-        | "RequestExpired"
         | "InvalidClientTokenId"
         | "InvalidAccessKeyId"
         | "UnrecognizedClientException"
@@ -213,7 +228,6 @@ fn fault(status: u16, code: Option<&str>, message: &str) -> Fault {
         | "IncompleteSignatureException"
         | "InvalidSignatureException"
         | "SignatureDoesNotMatch"
-        | "RequestTimeTooSkewed"
         | "OptInRequired" => Fault::Final(Credentials),
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "UnauthorizedAccess" | "NotAuthorized" => {
             Fault::Final(Denied)
@@ -252,13 +266,24 @@ fn validation(message: &str) -> Fault {
     Fault::Final(kind)
 }
 
+/// Whether a signature was refused for its date. `RequestExpired` can mean expired credentials as well; the
+/// answer's own time tells. (Amazon EC2 API reference, error codes; IAM user guide, "Troubleshooting signed
+/// requests".)
+fn is_skewed(code: &str, message: &str) -> bool {
+    matches!(code, "RequestTimeTooSkewed" | "RequestExpired" | "RequestInTheFuture")
+        || message.contains("Signature expired")
+        || message.contains("Signature not yet current")
+}
+
 /// What to do about refused credentials.
-fn remedy(code: &str) -> &'static str {
+fn remedy(code: &str, message: &str) -> &'static str {
     match code {
+        "RequestTimeTooSkewed" | "RequestInTheFuture" => CLOCK,
+        _ if message.contains("Signature expired") || message.contains("Signature not yet current") => CLOCK,
         "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => {
             "the AWS credentials have expired, get new ones, for example with `aws sso login`"
         }
-        "SignatureDoesNotMatch" | "InvalidSignatureException" | "RequestTimeTooSkewed" => {
+        "SignatureDoesNotMatch" | "InvalidSignatureException" => {
             "check AWS_SECRET_ACCESS_KEY, and that this machine's clock is right"
         }
         "OptInRequired" => "the account is not subscribed to this service, or the region is not enabled for it",

@@ -1,6 +1,6 @@
 //! The SDK's records in the model's words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_autoscaling::types;
 use aws_smithy_types::DateTime;
@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use crate::cloud::GroupState;
 use crate::model::{
-    Activity, ActivityStatus, GroupName, Instance, InstanceId, LaunchSource, Lifecycle, NodeGroup, Override, Process,
-    Target, TemplateRef, Text, Zone,
+    Activity, ActivityStatus, Attachment, GroupName, Instance, InstanceId, LaunchSource, Lifecycle, NodeGroup,
+    Override, Process, Target, TemplateRef, Text, Zone,
 };
 
 /// The tag EKS puts on the groups of its managed node groups, with the cluster's name as value.
@@ -59,14 +59,19 @@ pub(super) fn group(group: &types::AutoScalingGroup) -> Option<GroupState> {
         operator: group.operator().and_then(types::Operator::principal).map(Text::from),
         refreshing: false,
         warm_pool: group.warm_pool_configuration().is_some(),
-        load_balanced: !group.target_group_arns().is_empty()
-            || !group.load_balancer_names().is_empty()
-            || !group.traffic_sources().is_empty(),
+        attachments: attachments(group),
         weighted: weighted(group),
         tags,
         name,
     };
     Some(GroupState { group, instances })
+}
+
+/// The older two lists and the newer one name the same things.
+fn attachments(group: &types::AutoScalingGroup) -> BTreeSet<Attachment> {
+    let listed = group.target_group_arns().iter().chain(group.load_balancer_names()).map(String::as_str);
+    let sources = group.traffic_sources().iter().filter_map(|source| source.identifier());
+    listed.chain(sources).map(|name| Attachment(name.into())).collect()
 }
 
 /// Capacity is a node count unless overrides carry weights, or the group counts in vCPUs or memory.

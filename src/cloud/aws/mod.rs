@@ -1,6 +1,6 @@
 //! AWS itself behind the [`Cloud`] port.
 //!
-//! Auto Scaling and EKS through their SDKs, EC2 through [`super::ec2`]. The credentials, region and endpoint
+//! Auto Scaling and EKS through their SDKs, EC2 and Elastic Load Balancing through `super::query`. The credentials, region and endpoint
 //! come from where every AWS tool takes them. Each request is counted, has time-outs, and is sent again
 //! only where that is safe; `call` holds those rules and `failure` the judgement they rest on.
 
@@ -17,6 +17,7 @@ use std::time::Duration;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -33,10 +34,13 @@ use jiff::Timestamp;
 use self::call::{Caller, Probe};
 use self::failure::Failure;
 use super::ec2::Ec2;
+use super::elb::Elb;
+use super::query::Service;
+use super::signing::SigningTime;
 use super::token::TokenSource;
 use super::{Cloud, EksCluster, Error, ErrorKind, GroupState, InstanceDetail, Result};
 use crate::clock::Clock;
-use crate::model::{Activity, ActivityStatus, GroupName, InstanceId, Process, Target, Text};
+use crate::model::{Activity, ActivityStatus, Attachment, GroupName, InstanceId, Process, Target, Text};
 
 /// The most groups a page of DescribeAutoScalingGroups holds, and activities one of
 /// DescribeScalingActivities.
@@ -72,10 +76,11 @@ pub struct AwsCloud {
     autoscaling: aws_sdk_autoscaling::Client,
     eks: aws_sdk_eks::Client,
     ec2: Ec2,
+    elb: Elb,
     caller: Caller,
     provider: SharedCredentialsProvider,
     region: Text,
-    clock: Clock,
+    time: SigningTime,
 }
 
 /// Sends `$request`, watched by the probe.
@@ -141,16 +146,24 @@ impl AwsCloud {
             .operation_timeout(Duration::from_secs(40))
             .build();
         let http = config.http_client().or_else(http_client);
-        let endpoint = ec2_endpoint(config).unwrap_or_else(|| {
-            partition::ec2_endpoint(
-                &region,
-                config.use_fips().unwrap_or(false),
-                config.use_dual_stack().unwrap_or(false),
-            )
-        });
-        let held = credentials::Held::new(provider.clone());
-        let ec2 = Ec2::new(&endpoint, &region, held, clock, http.clone(), timeouts.clone());
-        let mut config = config.to_builder().retry_config(RetryConfig::disabled()).timeout_config(timeouts);
+        let time = SigningTime::from(clock);
+        let service = |name, id| {
+            let endpoint = named_endpoint(config, id).unwrap_or_else(|| {
+                let (fips, dual) = (config.use_fips(), config.use_dual_stack());
+                partition::endpoint(name, &region, fips.unwrap_or(false), dual.unwrap_or(false))
+            });
+            let held = credentials::Held::new(provider.clone());
+            Service::new(name, &endpoint, &region, held, time.clone(), http.clone(), timeouts.clone())
+        };
+        let (ec2, elb) =
+            (Ec2(service("ec2", "EC2")), Elb(service("elasticloadbalancing", "Elastic Load Balancing v2")));
+        let mut config = config
+            .to_builder()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .time_source(time.clone())
+            .disable_clock_skew_correction(true);
         config.set_http_client(http);
         let config = config.build();
         // The jitter has to differ between the members of a fleet that start together and are throttled
@@ -160,10 +173,11 @@ impl AwsCloud {
             autoscaling: aws_sdk_autoscaling::Client::new(&config),
             eks: aws_sdk_eks::Client::new(&config),
             ec2,
-            caller: Caller::new(seed),
+            elb,
+            caller: Caller::new(seed, time.clone()),
             provider,
             region,
-            clock,
+            time,
         })
     }
 
@@ -174,7 +188,7 @@ impl AwsCloud {
 
     /// Makes tokens for the API server of `cluster`.
     pub fn token_source(&self, cluster: &str) -> TokenSource {
-        TokenSource::new(self.provider.clone(), &self.region, cluster, self.clock)
+        TokenSource::new(self.provider.clone(), &self.region, cluster, self.time.clone())
     }
 }
 
@@ -190,14 +204,14 @@ fn http_client() -> Option<SharedHttpClient> {
     plugin.runtime_components(&RuntimeComponentsBuilder::new("http")).http_client()
 }
 
-/// The endpoint EC2 is overridden with, in the SDKs' own order: given by hand, `AWS_ENDPOINT_URL_EC2` and
-/// the profile's, `AWS_ENDPOINT_URL`.
-fn ec2_endpoint(config: &SdkConfig) -> Option<String> {
+/// The endpoint a service is overridden with, in the SDKs' own order: given by hand, `AWS_ENDPOINT_URL_EC2` and
+/// the like and the profile's, `AWS_ENDPOINT_URL`.
+fn named_endpoint(config: &SdkConfig, id: &'static str) -> Option<String> {
     let general = || config.endpoint_url().map(str::to_owned);
     if config.get_origin("endpoint_url").is_client_config() {
         return general();
     }
-    let key = ServiceConfigKey::builder().service_id("EC2").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+    let key = ServiceConfigKey::builder().service_id(id).env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
     let own = key.ok().and_then(|key| config.service_config()?.load_config(key));
     own.or_else(general)
 }
@@ -270,6 +284,10 @@ impl Cloud for AwsCloud {
             .try_filter_map(async |group| Ok(group))
             .try_collect()
             .await
+    }
+
+    async fn deregistration_delays(&self, attachments: &BTreeSet<Attachment>) -> Result<BTreeMap<Attachment, u32>> {
+        self.elb.delays(&self.caller, attachments).await
     }
 
     async fn resolve(&self, target: &Target) -> Result<Target> {

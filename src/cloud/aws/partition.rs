@@ -25,12 +25,13 @@ pub(in crate::cloud) fn sts_host(region: &str) -> String {
     format!("sts.{region}.{}", suffixes(region).0)
 }
 
-/// EC2's endpoint, `https://ec2.us-west-2.amazonaws.com`. GovCloud's plain endpoint is its FIPS endpoint.
-pub(in crate::cloud) fn ec2_endpoint(region: &str, fips: bool, dual_stack: bool) -> String {
+/// The endpoint of `ec2` or `elasticloadbalancing`, `https://ec2.us-west-2.amazonaws.com`. GovCloud's plain
+/// endpoint is its FIPS endpoint.
+pub(in crate::cloud) fn endpoint(name: &str, region: &str, fips: bool, dual_stack: bool) -> String {
     let (plain, dual) = suffixes(region);
     let suffix = if dual_stack { dual } else { plain };
-    let service = if fips && (dual_stack || !region.starts_with("us-gov-")) { "ec2-fips" } else { "ec2" };
-    format!("https://{service}.{region}.{suffix}")
+    let fips = if fips && (dual_stack || !region.starts_with("us-gov-")) { "-fips" } else { "" };
+    format!("https://{name}{fips}.{region}.{suffix}")
 }
 
 #[cfg(test)]
@@ -48,10 +49,14 @@ mod tests {
 
     #[test]
     fn ec2_has_fips_and_dual_stack_endpoints() {
-        assert_eq!(ec2_endpoint("eu-west-1", false, false), "https://ec2.eu-west-1.amazonaws.com");
-        assert_eq!(ec2_endpoint("cn-north-1", false, false), "https://ec2.cn-north-1.amazonaws.com.cn");
-        assert_eq!(ec2_endpoint("us-east-1", true, false), "https://ec2-fips.us-east-1.amazonaws.com");
-        assert_eq!(ec2_endpoint("us-gov-west-1", true, false), "https://ec2.us-gov-west-1.amazonaws.com");
-        assert_eq!(ec2_endpoint("us-east-1", false, true), "https://ec2.us-east-1.api.aws");
+        assert_eq!(endpoint("ec2", "eu-west-1", false, false), "https://ec2.eu-west-1.amazonaws.com");
+        assert_eq!(endpoint("ec2", "cn-north-1", false, false), "https://ec2.cn-north-1.amazonaws.com.cn");
+        assert_eq!(endpoint("ec2", "us-east-1", true, false), "https://ec2-fips.us-east-1.amazonaws.com");
+        assert_eq!(endpoint("ec2", "us-gov-west-1", true, false), "https://ec2.us-gov-west-1.amazonaws.com");
+        assert_eq!(
+            endpoint("elasticloadbalancing", "cn-north-1", false, false),
+            "https://elasticloadbalancing.cn-north-1.amazonaws.com.cn"
+        );
+        assert_eq!(endpoint("ec2", "us-east-1", false, true), "https://ec2.us-east-1.api.aws");
     }
 }

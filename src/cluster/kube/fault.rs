@@ -28,7 +28,7 @@ impl Fault {
 
     /// Whether the same request may well succeed in a moment.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self.error.kind, ErrorKind::Unavailable | ErrorKind::Throttled)
+        self.error.is_passing()
     }
 
     /// A fault in words of our own.

@@ -2,7 +2,7 @@
 //!
 //! kube's client carries the connection, TLS and kubeconfig credentials; requests and decoding are our own,
 //! because memory (slim records, no page held), the eviction's answers and the back-off of watches decide
-//! here. Requests that change the world are sent once.
+//! here. Requests that change the world are sent once, those that only read again after a passing fault.
 
 mod fault;
 mod nodes;
@@ -73,7 +73,7 @@ impl Shared {
 impl KubeCluster {
     /// Over a connection made by [`super::access::Access::connect`]; `seed` is for the jitter of back-offs.
     pub fn new(connection: Connection, seed: u64) -> Self {
-        let wire = Wire::new(connection);
+        let wire = Wire::new(connection, seed);
         Self { shared: Rc::new(Shared { wire, strings: RefCell::default(), nodes: RefCell::default(), seed }) }
     }
 
@@ -159,7 +159,7 @@ impl Cluster for KubeCluster {
         const PATH: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
         let reviews = wanted.iter().map(|&(verb, resource, namespace)| async move {
             let review = review::review(verb, resource, namespace);
-            let body = self.call(Call::json(VERB, Method::POST, PATH.into(), &review)).await?;
+            let body = self.call(Call::ask(VERB, PATH.into(), &review)).await?;
             let allowed = review::allowed(&body).map_err(|error| unreadable(VERB, &error))?;
             Ok::<_, Error>((!allowed).then(|| review::right(verb, resource, namespace)))
         });

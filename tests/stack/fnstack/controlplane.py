@@ -19,6 +19,8 @@ from .process import Child, free_ports, stop_in_order, wait_until
 # Every principal that comes in through an EKS token is put into this group, so
 # that the audit policy can tell the program under test from the harness.
 ACCESS_ENTRY_GROUP = "fnstack:access-entries"
+# The program under test in a pod, by the shipped role's service account.
+SERVICE_ACCOUNT = "system:serviceaccount:kube-system:fastnode"
 
 # kube-system's own controllers need a kubelet's address only for logs; nodes carry
 # kwok's as their ExternalIP, which leaves InternalIP free for a real-looking one.
@@ -133,6 +135,7 @@ class ControlPlane:
                     "omitStages": ["RequestReceived"],
                     "rules": [
                         {"level": "Metadata", "userGroups": [ACCESS_ENTRY_GROUP]},
+                        {"level": "Metadata", "users": [SERVICE_ACCOUNT]},
                         # When a pod is really gone, to the millisecond: the kubelet's
                         # last delete. Watches would tell it some time later.
                         {

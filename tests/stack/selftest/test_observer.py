@@ -93,8 +93,8 @@ class Instances(unittest.TestCase):
     def test_what_the_group_ends_by_itself_is_found(self):
         event = {"event": "terminating", "instance": "i-1", "group": "g", "by": "rebalance"}
         self.assertEqual(len(checks.taken_by_group([event], {"g"})), 1)
-        self.assertEqual(checks.taken_by_group([{**event, "by": "user"}], {"g"}), [])
-        self.assertEqual(checks.taken_by_group([event], {"other"}), [])
+        self.assertEqual(checks.taken_by_group([{**event, "by": "user"}], {"g"}), {})
+        self.assertEqual(checks.taken_by_group([event], {"other"}), {})
 
 
 class Dips(unittest.TestCase):

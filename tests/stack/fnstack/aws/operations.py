@@ -9,6 +9,7 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
+from . import balancers
 from .engine import Engine
 from .errors import AwsError, validation
 from .model import LEAVING, Group, Instance, describe_instance, iso
@@ -452,3 +453,4 @@ OPERATIONS: dict[str, Callable[[Engine, Params], Result]] = {
     "DescribeScheduledActions": lambda engine, params: {"ScheduledUpdateGroupActions": []},
     "DescribePolicies": lambda engine, params: {"ScalingPolicies": []},
 }
+balancers.install(OPERATIONS)

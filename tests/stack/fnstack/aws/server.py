@@ -14,7 +14,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -125,6 +126,7 @@ class AwsServer:
         self._routes = _RestRoutes("eks")
         self._stop = threading.Event()
         self._sequence = 0
+        self._after: list[tuple[str, Callable[[], None]]] = []
 
     def start(self) -> None:
         threading.Thread(target=self._server.serve_forever, name="aws", daemon=True).start()
@@ -139,6 +141,16 @@ class AwsServer:
     def _clock(self) -> None:
         while not self._stop.wait(0.05):
             self.engine.tick()
+
+    @contextmanager
+    def after(self, operation: str, call: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile `call` is made each time `operation` has taken effect, before its answer is sent."""
+        hook = (operation, call)
+        self._after.append(hook)
+        try:
+            yield
+        finally:
+            self._after.remove(hook)
 
     # -- one request ------------------------------------------------------------
 
@@ -165,6 +177,8 @@ class AwsServer:
         drop = any(f.drop for f in hit)
         code, message = _error_code(service, status, data, headers)
         self._record(began, key, service, operation, params, status, code, message, drop)
+        for call in [call for wanted, call in self._after if wanted == operation]:
+            call()
         if drop:
             self._hang_up(environ)
         headers = [(k, v) for k, v in headers if k.lower() not in ("content-length", "connection")]

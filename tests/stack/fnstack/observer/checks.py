@@ -64,13 +64,13 @@ def undrained(
     return found
 
 
-def taken_by_group(events: list[dict[str, Any]], groups: set[str]) -> list[str]:
-    """Instances that the group ended by itself: scale-in and rebalancing drain nothing."""
-    return [
-        f"{e['instance']} of {e['group']} was terminated by the group itself ({e['by']})"
+def taken_by_group(events: list[dict[str, Any]], groups: set[str]) -> dict[str, str]:
+    """Instances that the group ended by itself, each with a sentence: scale-in and rebalancing drain nothing."""
+    return {
+        e["instance"]: f"{e['instance']} of {e['group']} was terminated by the group itself ({e['by']})"
         for e in events
         if e["event"] == "terminating" and e["group"] in groups and e["by"] not in ("user", "delete")
-    ]
+    }
 
 
 def wrong_instances(

@@ -24,6 +24,10 @@ class Promise:
     # How many instances besides the outdated ones may be ended (failed replacements, a
     # surge that only a replacement can give back).
     extra_ends: int = 0
+    # How many instances the groups may end by themselves: somebody else scaled them in.
+    taken: int = 0
+    # Desired at the end, where somebody else has changed it; else as before.
+    desired: dict[str, int] = field(default_factory=dict)
     moved_twice_percent: float = 5.0
     # False where the run ended before its end: what it left is judged elsewhere.
     restored: bool = True
@@ -65,12 +69,19 @@ class Witness:
     """Reads the API server as an administrator and AWS under a name of its own."""
 
     def __init__(
-        self, kube: Kube, observer: Principal, fleet: Fleet, subject: Principal, folder: Path
+        self,
+        kube: Kube,
+        observer: Principal,
+        fleet: Fleet,
+        subject: Principal,
+        folder: Path,
+        user: str | None = None,
     ) -> None:
         self._kube = kube
         self._scaling = client(fleet.aws, observer, "autoscaling")
         self._names = list(fleet.names)
         self._subject = subject
+        self._user = user or subject.arn
         self._audit = folder / "audit.jsonl"
         self._aws_log = fleet.aws.log_path
         self._engine_log = fleet.aws.engine_log_path
@@ -120,7 +131,7 @@ class Witness:
         record, start = self.recorder, self.started
         calls = logs.aws_calls(self._aws_log, self._subject.access_key, start)
         everyone = logs.kube_requests(self._audit, start)
-        mine = [r for r in everyone if r.user == self._subject.arn]
+        mine = [r for r in everyone if r.user == self._user]
         pods = list(record.pods.values())
         ends = checks.pod_ends(pods, everyone)
         gone = checks.terminations(calls)
@@ -130,8 +141,9 @@ class Witness:
         clause = verdict.clauses
         clause["no instance terminated with pods left on it"] = checks.undrained(gone, record.names, pods, ends)
         events = logs.engine_events(self._engine_log, start)
-        clause["no instance taken by its group undrained"] = checks.taken_by_group(events, set(self._names))
-        expected = self.outdated - promise.may_stay if promise.rotates else set()
+        taken = checks.taken_by_group(events, set(self._names))
+        clause["no instance taken by its group undrained"] = list(taken.values()) if len(taken) > promise.taken else []
+        expected = self.outdated - promise.may_stay - set(taken) if promise.rotates else set()
         clause["exactly the outdated instances terminated"] = checks.wrong_instances(
             gone, expected, promise.may_stay, promise.extra_ends, self.outdated
         )
@@ -144,7 +156,11 @@ class Witness:
         )
         if promise.restored:
             clause["groups as they were"] = [
-                v for name, group in self.before.items() for v in checks.group_changes(group, after[name])
+                v
+                for name, group in self.before.items()
+                for v in checks.group_changes(
+                    {**group, "DesiredCapacity": promise.desired.get(name, group["DesiredCapacity"])}, after[name]
+                )
             ]
             clause["zones balanced"] = [v for group in after.values() for v in checks.unbalanced(group)]
             # The Node of an instance on its way out keeps its cordon and goes with it.

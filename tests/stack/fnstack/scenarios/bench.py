@@ -1,61 +1,23 @@
 """What a scenario has in its hands: the stack, the binary, and ways to be sure."""
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..aws.identity import Principal
+from ..aws.model import Timings
 from ..fleet import Fleet, FleetSpec
 from ..observer import logs
 from ..observer.witness import Promise, Verdict, Witness, write
 from ..stack import REGION, Stack
 from ..workloads import Workload
+from .subject import Failed, Result, Subject, expect
 
-
-class Failed(Exception):
-    """A scenario's expectation that did not hold."""
-
-
-def expect(condition: object, message: str) -> None:
-    if not condition:
-        raise Failed(message)
-
-
-@dataclass
-class Result:
-    """One run of the binary."""
-
-    arguments: list[str]
-    code: int
-    stdout: str
-    stderr: str
-    seconds: float
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        found = []
-        for line in self.stdout.splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return [e for e in found if isinstance(e, dict)]
-
-    @property
-    def text(self) -> str:
-        return self.stdout + self.stderr
-
-    def expect_code(self, allowed: tuple[int, ...]) -> None:
-        tail = "\n    ".join(self.text.strip().splitlines()[-8:])
-        expect(self.code in allowed, f"exit code {self.code}, expected {' or '.join(map(str, allowed))}:\n    {tail}")
+__all__ = ["Bench", "Failed", "Result", "Subject", "expect"]
 
 
 @dataclass
@@ -78,15 +40,20 @@ class Bench:
     # -- fleets ------------------------------------------------------------------
 
     @contextmanager
-    def fleet(self, stem: str, spec: FleetSpec, loads: list[Workload]) -> Iterator[Fleet]:
-        """An outdated fleet of its own, taken away afterwards."""
+    def fleet(
+        self, stem: str, spec: FleetSpec, loads: list[Workload], timings: Timings | None = None
+    ) -> Iterator[Fleet]:
+        """An outdated fleet of its own, taken away afterwards; instances take `timings` meanwhile."""
         self.drop_small()
+        usual = self.stack.aws.engine.timings
+        self.stack.aws.engine.timings = timings or usual
         began = time.monotonic()
         fleet = self.stack.fleet(self.name(stem), spec, loads)
         self.say(f"{spec.nodes} nodes and their workloads ready after {time.monotonic() - began:.1f} s")
         try:
             yield fleet
         finally:
+            self.stack.aws.engine.timings = usual
             self.stack.remove(fleet)
 
     def small(self) -> Fleet:
@@ -103,8 +70,8 @@ class Bench:
 
     # -- the binary --------------------------------------------------------------
 
-    def run(self, *arguments: str, who: Principal | None = None, timeout: float = 120) -> Result:
-        """No kubeconfig, no AWS files, no terminal: AWS credentials and nothing else."""
+    def start(self, *arguments: str, who: Principal | None = None, more: dict[str, str] | None = None) -> Subject:
+        """No kubeconfig, no AWS files, no terminal: AWS credentials and nothing else, save `more`."""
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         environment = {
@@ -112,46 +79,44 @@ class Bench:
             "HOME": str(home),
             "RUST_BACKTRACE": "1",
             **self.stack.environment(who or self.stack.fastnode),
+            **(more or {}),
         }
         number = self._numbers["run"] = self._numbers.get("run", 0) + 1
         out, err = self.folder / f"run-{number:02d}.stdout", self.folder / f"run-{number:02d}.stderr"
-        began = time.monotonic()
-        with out.open("w") as stdout, err.open("w") as stderr:
-            process = subprocess.Popen(
-                [str(self.binary), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                env=environment,
-                cwd=home,
-                start_new_session=True,
-            )
-            try:
-                code = process.wait(timeout)
-            except BaseException as error:
-                # The session is its own: whatever it started goes with it.
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                if isinstance(error, subprocess.TimeoutExpired):
-                    tail = "\n    ".join(out.read_text().splitlines()[-3:] + err.read_text().splitlines()[-5:])
-                    raise Failed(f"no end after {timeout:.0f} s: {' '.join(arguments)}\n    {tail}") from error
-                raise
-        result = Result(list(arguments), code, out.read_text(), err.read_text(), time.monotonic() - began)
-        self.say(f"$ fastnode {' '.join(arguments)}  -> {code} after {result.seconds:.1f} s ({out.name})")
+        return Subject(self.binary, list(arguments), environment, home, out, err)
+
+    def ended(self, subject: Subject, timeout: float) -> Result:
+        result = subject.wait(timeout)
+        self.say(f"$ fastnode {' '.join(subject.arguments)}  -> {result.code} after {result.seconds:.1f} s ({subject.out.name})")
         return result
 
+    def run(self, *arguments: str, who: Principal | None = None, timeout: float = 120) -> Result:
+        return self.ended(self.start(*arguments, who=who), timeout)
+
+    @staticmethod
+    def rotation(cluster: str, *more: str) -> tuple[str, ...]:
+        return ("rotate", "--cluster", cluster, "--region", REGION, "--yes", "-o", "json", *more)
+
     def rotate(self, cluster: str, *more: str, who: Principal | None = None, timeout: float = 600) -> Result:
-        return self.run(
-            "rotate", "--cluster", cluster, "--region", REGION, "--yes", "-o", "json", *more, who=who, timeout=timeout
-        )
+        return self.run(*self.rotation(cluster, *more), who=who, timeout=timeout)
+
+    @contextmanager
+    def rotating(self, cluster: str, *more: str, environment: dict[str, str] | None = None) -> Iterator[Subject]:
+        """A rotation that runs while the body does; killed where the body leaves it running."""
+        subject = self.start(*self.rotation(cluster, *more), more=environment)
+        try:
+            yield subject
+        finally:
+            subject.kill()
 
     # -- being sure ----------------------------------------------------------------
 
     @contextmanager
-    def witnessed(self, fleet: Fleet, who: Principal | None = None) -> Iterator[Witness]:
+    def witnessed(self, fleet: Fleet, who: Principal | None = None, user: str | None = None) -> Iterator[Witness]:
+        """`user` is who the subject is to Kubernetes, where that is not its AWS identity."""
         observer = self.stack.aws.identities.add(f"observer-{fleet.cluster}")
         subject = who or self.stack.fastnode
-        witness = Witness(self.stack.plane.observer, observer, fleet, subject, self.stack.folder)
+        witness = Witness(self.stack.plane.observer, observer, fleet, subject, self.stack.folder, user)
         witness.start(set(fleet.instances()))
         try:
             yield witness
@@ -167,12 +132,13 @@ class Bench:
         expect(verdict.ok, f"broken: {'; '.join(broken)} ({path})")
         return verdict
 
-    def writes_since(self, since: float, who: Principal | None = None) -> list[str]:
+    def writes_since(self, since: float, who: Principal | None = None, user: str | None = None) -> list[str]:
         """Everything the subject changed, or tried to change, in AWS or Kubernetes."""
         subject = who or self.stack.fastnode
         time.sleep(0.2)  # the audit log's last line
         calls = logs.aws_calls(self.stack.aws.log_path, subject.access_key, since)
         requests = logs.kube_requests(self.stack.plane.audit_log, since)
         found = [f"AWS {c.operation}" for c in calls if c.writes]
-        found += [f"{r.verb} {r.resource} {r.namespace}/{r.name}" for r in requests if r.user == subject.arn and r.writes]
+        name = user or subject.arn
+        found += [f"{r.verb} {r.resource} {r.namespace}/{r.name}" for r in requests if r.user == name and r.writes]
         return found

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
-from . import refusals, rotations, twins
+from . import interruptions, job, refusals, rotations, trouble, twins
 from .bench import Bench, Failed
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -22,6 +22,16 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "no-terminal": refusals.no_terminal,
     "canary-restarts": rotations.canary_restarts,
     "budget-never-frees": rotations.budget_never_frees,
+    "third-restarts": trouble.third_restarts,
+    "template-changes": trouble.template_changes,
+    "zone-without-capacity": trouble.zone_without_capacity,
+    "no-capacity": trouble.no_capacity,
+    "desired-moves": trouble.desired_moves,
+    "never-joins": trouble.never_joins,
+    "killed-twice": interruptions.killed_twice,
+    "terminated": interruptions.terminated,
+    "two-at-once": interruptions.two_at_once,
+    "own-node": job.own_node,
     "rotate-20": rotations.rotate_20,
     **twins.SCENARIOS,
 }

@@ -1,0 +1,90 @@
+//! How a run ends, as whoever reads its events sees it.
+
+use std::future::pending;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fastnode::cluster::Cluster;
+use fastnode::controller::{Error, Interrupt, Ports, Settings, rotate};
+use fastnode::event::{Event, EventKind};
+use fastnode::model::ObjectKey;
+use fastnode::plan::Verdict;
+use fastnode::policy::Policy;
+use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+pub fn ports(sim: &Simulation) -> Ports<SimCloud, SimCluster> {
+    Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock }
+}
+
+pub fn settings(scenario: &Scenario) -> Settings {
+    Settings {
+        cluster: scenario.cluster.as_str().into(),
+        policy: Policy::default(),
+        namespace: "kube-system".into(),
+        identity: "me".into(),
+        own_node: None,
+        own_pod: None,
+        seed: 1,
+    }
+}
+
+pub fn on_virtual_time<F: Future>(test: F) -> F::Output {
+    tokio::task::LocalSet::new().block_on(&sim::runtime().unwrap(), test)
+}
+
+pub async fn all(mut events: mpsc::Receiver<Event>) -> Vec<Event> {
+    let mut told = Vec::new();
+    while let Some(event) = events.recv().await {
+        told.push(event);
+    }
+    told
+}
+
+#[test]
+fn a_signal_at_the_question_ends_the_run_with_nothing_changed() {
+    on_virtual_time(async {
+        let scenario = Scenario::load("small").unwrap();
+        let sim = World::start(&scenario, 1);
+        let (send, interrupt) = watch::channel(None);
+        let (sink, events) = mpsc::channel(256);
+        let before = sim.actions();
+        let asked = async |_: &_, _: &_, _: &_| {
+            send.send(Some(Interrupt::Int)).unwrap();
+            pending().await
+        };
+        let (result, events) =
+            tokio::join!(rotate(ports(&sim), settings(&scenario), asked, sink, interrupt), all(events));
+        assert!(matches!(result, Err(Error::Interrupted(Interrupt::Int))), "{result:?}");
+        assert_eq!(sim.actions(), before);
+        // What never began does not finish.
+        assert!(events.iter().all(|e| matches!(e.kind, EventKind::RotationPlanned { .. })), "{events:?}");
+    });
+}
+
+#[test]
+fn a_run_that_loses_its_lock_says_so_and_finishes_as_failed() {
+    on_virtual_time(async {
+        let scenario = Scenario::load("small").unwrap();
+        let sim = World::start(&scenario, 1);
+        let (_keep, interrupt) = watch::channel(None);
+        let (sink, events) = mpsc::channel(256);
+        let thief = async {
+            sleep(Duration::from_secs(60)).await;
+            let key = ObjectKey::new("kube-system", "fastnode");
+            let mut lease = sim.cluster.lease(&key).await.unwrap().unwrap();
+            lease.holder = Some("somebody".to_owned());
+            sim.cluster.put_lease(&key, &lease).await.unwrap();
+        };
+        let run = rotate(ports(&sim), settings(&scenario), async |_: &_, _: &_, _: &_| true, sink, interrupt);
+        let (result, events, ()) = tokio::join!(run, all(events), thief);
+        assert!(matches!(result, Err(Error::Locked { .. })), "{result:?}");
+        let [.., error, finished] = events.as_slice() else { panic!("{events:?}") };
+        assert!(matches!(error.kind, EventKind::Error { fatal: true, .. }), "{error:?}");
+        assert!(
+            matches!(&finished.kind, EventKind::RotationFinished(r) if r.outcome == Verdict::Failed),
+            "{finished:?}"
+        );
+    });
+}

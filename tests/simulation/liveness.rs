@@ -1,0 +1,188 @@
+//! No run stands still without a word: it acts, or waits until a time that is still to come, or ends.
+
+use fastnode::event::{Event, EventKind};
+use fastnode::plan::{Verdict, Wait};
+use fastnode::policy::{Amount, Gate, OnStuck, Policy, Restarts, Surge, Timeout};
+use fastnode::sim::Scenario;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::rotations::{Run, rotate_by};
+
+/// An act takes no longer than this to show, its retries included.
+const IN_HAND: SignedDuration = SignedDuration::from_secs(90);
+
+/// Follows a run's events: what was done last, and what is waited for since.
+pub struct Liveness {
+    /// The policy lets a wait take for ever.
+    open: bool,
+    acted: Option<Timestamp>,
+    waits: Vec<Wait>,
+    /// What is wrong, told once.
+    pub fault: Option<String>,
+}
+
+impl Liveness {
+    pub fn of(policy: &Policy) -> Self {
+        let timeouts = [policy.drain_timeout, policy.join_timeout, policy.gate_timeout, policy.terminate_timeout];
+        let open = timeouts.contains(&Timeout::Never) || policy.on_stuck == OnStuck::Wait;
+        Self { open, acted: None, waits: Vec::new(), fault: None }
+    }
+
+    pub fn hear(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::Progress { waits, .. } => self.waits = waits.clone(),
+            EventKind::Tick | EventKind::Wait(_) | EventKind::PodBlocked { .. } => {}
+            _ => self.acted = Some(event.time),
+        }
+        let Some(acted) = self.acted.filter(|acted| event.time.duration_since(*acted) > IN_HAND) else { return };
+        let ends = |w: &Wait| w.until.is_some_and(|until| until + IN_HAND > event.time);
+        let named = if self.open { !self.waits.is_empty() } else { self.waits.iter().any(ends) };
+        if !named && self.fault.is_none() {
+            let waits: Vec<_> =
+                self.waits.iter().map(|w| format!("{}: {}, until {:?}", w.subject, w.reason, w.until)).collect();
+            self.fault =
+                Some(format!("at {} nothing has been done since {acted}, and it waits for {waits:?}", event.time));
+        }
+    }
+}
+
+/// `no-capacity`, and there never will be any.
+const NEVER_CAPACITY: &str = "never-capacity";
+
+/// A flag or a few, as they are typed, and what they make of a policy.
+type Flags = (&'static str, fn(&mut Policy));
+
+const FLAGS: [Flags; 25] = [
+    ("", |_| {}),
+    ("--keep-failed", |p| p.keep_failed = true),
+    ("--unavailable 1", |p| p.unavailable = Amount::Count(1)),
+    ("--unavailable 50%", |p| p.unavailable = Amount::Percent(50)),
+    ("--surge 0 --unavailable 1", |p| (p.surge, p.unavailable) = (fixed(0), Amount::Count(1))),
+    ("--surge 0 --unavailable 1 --keep-failed", |p| {
+        (p.surge, p.unavailable, p.keep_failed) = (fixed(0), Amount::Count(1), true);
+    }),
+    ("--surge 1", |p| p.surge = fixed(1)),
+    ("--surge 1 --keep-failed", |p| (p.surge, p.keep_failed) = (fixed(1), true)),
+    ("--surge 50%", |p| p.surge = Surge::Fixed(Amount::Percent(50))),
+    ("--drains 2", |p| p.drains = Amount::Count(2)),
+    ("--drains 100% --surge 100%", |p| {
+        (p.drains, p.surge) = (Amount::Percent(100), Surge::Fixed(Amount::Percent(100)));
+    }),
+    ("--max-drains 1", |p| p.max_drains = Some(1)),
+    ("--canary 0", |p| p.canary = 0),
+    ("--canary 2", |p| p.canary = 2),
+    ("--canary 2 --surge 1", |p| (p.canary, p.surge) = (2, fixed(1))),
+    ("--on-stuck wait", |p| p.on_stuck = OnStuck::Wait),
+    ("--on-stuck stop", |p| p.on_stuck = OnStuck::Stop),
+    ("--drain-timeout never", |p| p.drain_timeout = Timeout::Never),
+    ("--drain-timeout 1s", |p| p.drain_timeout = seconds(1)),
+    ("--join-timeout 20s", |p| p.join_timeout = seconds(20)),
+    ("--gate-timeout 1s --failure-budget 5", |p| (p.gate_timeout, p.failure_budget) = (seconds(1), 5)),
+    ("--failure-budget 0", |p| p.failure_budget = 0),
+    ("--failure-budget 5 --keep-failed", |p| (p.failure_budget, p.keep_failed) = (5, true)),
+    ("--gate none", |p| p.gate = Gate::None),
+    ("--restarts warn", |p| p.restarts = Restarts::Warn),
+];
+
+fn fixed(n: u32) -> Surge {
+    Surge::Fixed(Amount::Count(n))
+}
+
+fn seconds(n: i64) -> Timeout {
+    Timeout::After(SignedDuration::from_secs(n))
+}
+
+/// A run that ends as it says: what stays is named, nothing was done that was not allowed.
+fn wrong(scenario: &str, flags: &str, run: &Run) -> Vec<String> {
+    // A canary beyond the surge drains old nodes before the target has proved itself: no taint steers their pods.
+    let steered = !flags.contains("--canary 2 --surge 1");
+    let mut faults: Vec<String> = run.verdict.iter().filter(|v| steered || !v.contains("twice")).cloned().collect();
+    faults.extend(run.stands_still.clone());
+    let waits = flags.contains("--on-stuck wait");
+    match &run.result {
+        Err(e) if e.contains("for ever") && waits => {}
+        Err(e) if e.contains("for ever") || e.contains("invariant") => faults.push(e.clone()),
+        Err(_) => {}
+        Ok(report) => {
+            // A target that changes after the last launch is for the next rotation.
+            if report.outcome == Verdict::Done && !run.outdated.is_empty() && scenario != "target-changes" {
+                faults.push(format!("it ended Done with {:?} outdated", run.outdated));
+            }
+            if report.outcome == Verdict::Incomplete && run.outdated.is_empty() && run.left_behind.is_empty() {
+                faults.push("it ended Incomplete with nothing left behind".to_owned());
+            }
+        }
+    }
+    if !faults.is_empty() {
+        faults.insert(0, format!("{scenario} {flags}:"));
+        faults.push(format!(
+            "again: FASTNODE_SCENARIO={scenario} FASTNODE_FLAGS='{flags}' cargo test --test simulation -- --exact \
+             liveness::one_run --nocapture"
+        ));
+    }
+    faults
+}
+
+fn run(scenario: &str, flags: &Flags) -> Run {
+    let scenario = match scenario {
+        NEVER_CAPACITY => {
+            let mut scenario = Scenario::load("no-capacity").unwrap();
+            scenario.faults.no_capacity.iter_mut().for_each(|fault| fault.until_s = None);
+            scenario
+        }
+        built_in => Scenario::load(built_in).unwrap(),
+    };
+    let mut policy = scenario.policy();
+    (flags.1)(&mut policy);
+    rotate_by(&scenario, &policy, 1, &[])
+}
+
+fn check(scenario: &str) {
+    let faults: Vec<String> = FLAGS.iter().flat_map(|flags| wrong(scenario, flags.0, &run(scenario, flags))).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n  "));
+}
+
+#[test]
+fn one_run() {
+    let Ok(flags) = std::env::var("FASTNODE_FLAGS") else { return };
+    let scenario = std::env::var("FASTNODE_SCENARIO").expect("FASTNODE_SCENARIO names the scenario");
+    let flags = FLAGS.iter().find(|(words, _)| *words == flags).expect("FASTNODE_FLAGS is one of those tried");
+    let run = run(&scenario, flags);
+    run.print();
+    assert_eq!(wrong(&scenario, flags.0, &run), Vec::<String>::new());
+}
+
+#[test]
+fn small_ends_under_all_flags() {
+    check("small");
+}
+
+#[test]
+fn stuck_budget_ends_under_all_flags() {
+    check("stuck-budget");
+}
+
+#[test]
+fn never_joins_ends_under_all_flags() {
+    check("never-joins");
+}
+
+#[test]
+fn canary_restarts_ends_under_all_flags() {
+    check("canary-restarts");
+}
+
+#[test]
+fn no_capacity_ends_under_all_flags() {
+    check("no-capacity");
+}
+
+#[test]
+fn target_changes_ends_under_all_flags() {
+    check("target-changes");
+}
+
+#[test]
+fn never_capacity_ends_under_all_flags() {
+    check(NEVER_CAPACITY);
+}
