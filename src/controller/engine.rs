@@ -26,7 +26,7 @@ use crate::lock::{self, Lock};
 use crate::model::{GroupName, InstanceId, LaunchSource, Lifecycle, Target, Text};
 use crate::observe::source::{Answer, Heard, Source};
 use crate::observe::{InFlight, Snapshot};
-use crate::plan::{Action, ActionKey, NodePurpose, Plan, Planned, Preview, Verdict, WaitReason, plan};
+use crate::plan::{Action, ActionKey, NodePurpose, Plan, Planned, Preview, Verdict, Wait, WaitReason, plan};
 use crate::policy::Policy;
 
 /// Two passes are at least so far apart, so that what comes in a burst is planned on once.
@@ -414,7 +414,8 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             Fact::NodeGone(name) => {
                 let instance = self.snapshot.nodes.get(name).and_then(|n| n.instance.as_ref());
                 if instance.is_some_and(|i| self.snapshot.instances.contains_key(i)) {
-                    let arriving = self.plan.progress.values().any(|p| p.arriving > 0);
+                    let launching = |w: &Wait| matches!(w.reason, WaitReason::Launch { .. } | WaitReason::Join);
+                    let arriving = self.plan.waits.iter().any(launching);
                     let pace = &mut self.source.pace;
                     if arriving { pace.on_leave(Instant::now()) } else { pace.on_node(Instant::now()) }
                 }

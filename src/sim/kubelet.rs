@@ -23,7 +23,7 @@ use crate::model::{
     Uid, UpdateStrategy,
 };
 
-use super::scenario::{DaemonSpec, Scenario};
+use super::scenario::{DaemonSpec, Restarts, Scenario};
 use super::workloads::{Origin, PodState, daemon_pod};
 use super::world::{Event, Micros, World};
 
@@ -320,7 +320,12 @@ impl World {
         }
         self.tell_pod(pod);
         if scripted {
-            let delay = self.random.daemons.micros(1_500.0, 4_000.0);
+            let set = &self.daemons[daemon];
+            let mine = |r: &&Restarts| Some(r.node) == self.nodes[node].newcomer && r.daemonset == set.spec.name;
+            let delay = match self.faults.restarts.iter().find(mine).and_then(|r| r.after_s) {
+                Some(after) => self.random.daemons.spread(after),
+                None => self.random.daemons.micros(1_500.0, 4_000.0),
+            };
             self.after(delay, Event::DaemonFails(pod));
         } else if lacks {
             let delay = self.random.daemons.spread(timeout_s);

@@ -405,11 +405,11 @@ impl GroupSpec {
         if self.instance_types.is_empty() {
             return Err(wrong("instance_types", "empty", "at least one instance type"));
         }
-        if self.deregistration_s.is_some_and(|s| s > 3600) {
-            return Err(wrong("deregistration_s", self.deregistration_s.unwrap_or(0), "0 to 3600"));
-        }
         for (key, hook) in [("launch_hook_s", self.launch_hook_s), ("terminate_hook_s", self.terminate_hook_s)] {
             hook.map_or(Ok(()), |hook| check_spread(key, hook))?;
+        }
+        if self.deregistration_s.is_some_and(|s| s > 3600) {
+            return Err(wrong("deregistration_s", self.deregistration_s.unwrap_or(0), "0 to 3600"));
         }
         if self.cpu_m == 0 || self.memory_mib == 0 || self.pods == 0 {
             return Err(wrong("cpu_m, memory_mib or pods", 0, "above 0"));

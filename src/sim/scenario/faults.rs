@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Wrong, check_share, wrong};
+use super::{Spread, Wrong, check_share, check_spread, wrong};
 
 /// A zone that launches nothing for a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,8 @@ pub struct Restarts {
     pub node: u32,
     /// How often.
     pub times: u32,
+    /// From its containers' start to their end; 1.5 to 4 s where left out.
+    pub after_s: Option<Spread>,
 }
 
 /// A new node whose Ready condition comes and goes.
@@ -165,6 +167,7 @@ impl Faults {
                     "a DaemonSet of this scenario",
                 ));
             }
+            fault.after_s.map_or(Ok(()), |after| check_spread(&format!("restarts[{at}].after_s"), after))?;
         }
         for (at, fault) in self.flapping.iter().enumerate() {
             if !(0.1..=3600.0).contains(&fault.every_s) {

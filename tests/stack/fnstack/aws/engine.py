@@ -36,14 +36,18 @@ class Faults:
 
     def __init__(self) -> None:
         self.no_capacity: set[str] = set()  # zones, or group/zone
-        self.never_join: list[dict[str, Any]] = []  # {"group": name or None, "count": n}
+        self.never_join: list[dict[str, Any]] = []  # {"group": name or None, "after": n, "count": n}
 
     def lacks_capacity(self, group: str, zone: str) -> bool:
         return zone in self.no_capacity or f"{group}/{zone}" in self.no_capacity
 
     def joins(self, group: str) -> bool:
         for fault in self.never_join:
-            if fault.get("group") in (None, group) and fault["count"] > 0:
+            if fault.get("group") not in (None, group):
+                continue
+            if fault.get("after", 0) > 0:
+                fault["after"] -= 1  # so many launches are well
+            elif fault["count"] > 0:
                 fault["count"] -= 1
                 return False
         return True

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
-from . import interruptions, job, refusals, rotations, side_by_side, trouble
+from . import interruptions, job, refusals, rotations, side_by_side, trouble, twins
 from .bench import Bench, Failed
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -34,6 +34,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "aborted": interruptions.aborted,
     "own-node": job.own_node,
     "rotate-20": rotations.rotate_20,
+    **twins.SCENARIOS,
 }
 
 
