@@ -16,6 +16,8 @@ pub struct Liveness {
     /// The policy lets a wait take for ever.
     open: bool,
     acted: Option<Timestamp>,
+    /// When a wait with an end was last shown.
+    named: Option<Timestamp>,
     waits: Vec<Wait>,
     /// What is wrong, told once.
     pub fault: Option<String>,
@@ -25,7 +27,7 @@ impl Liveness {
     pub fn of(policy: &Policy) -> Self {
         let timeouts = [policy.drain_timeout, policy.join_timeout, policy.gate_timeout, policy.terminate_timeout];
         let open = timeouts.contains(&Timeout::Never) || policy.on_stuck == OnStuck::Wait;
-        Self { open, acted: None, waits: Vec::new(), fault: None }
+        Self { open, acted: None, named: None, waits: Vec::new(), fault: None }
     }
 
     pub fn hear(&mut self, event: &Event) {
@@ -34,14 +36,18 @@ impl Liveness {
             EventKind::Tick | EventKind::Wait(_) | EventKind::PodBlocked { .. } => {}
             _ => self.acted = Some(event.time),
         }
-        let Some(acted) = self.acted.filter(|acted| event.time.duration_since(*acted) > IN_HAND) else { return };
         let ends = |w: &Wait| w.until.is_some_and(|until| until + IN_HAND > event.time);
         let named = if self.open { !self.waits.is_empty() } else { self.waits.iter().any(ends) };
-        if !named && self.fault.is_none() {
+        if named {
+            // What it waited for is acted upon once it is over.
+            self.named = Some(event.time);
+        }
+        let Some(last) = self.acted.max(self.named) else { return };
+        if event.time.duration_since(last) > IN_HAND && self.fault.is_none() {
             let waits: Vec<_> =
                 self.waits.iter().map(|w| format!("{}: {}, until {:?}", w.subject, w.reason, w.until)).collect();
             self.fault =
-                Some(format!("at {} nothing has been done since {acted}, and it waits for {waits:?}", event.time));
+                Some(format!("at {} nothing has been done since {last}, and it waits for {waits:?}", event.time));
         }
     }
 }
