@@ -31,11 +31,13 @@ pub(super) enum Standing {
     },
 }
 
-/// Nodes of the group that hold a drain slot: those with something left on them.
+/// Nodes of the group that hold a drain slot: those with something left on them, replacements on their way back
+/// included.
 pub(super) fn slots(pass: &Pass<'_>, group: &Group<'_>) -> u32 {
     let derived = pass.derived;
     let busy = |m: &Member| m.drain.as_ref().is_none_or(|d| !d.pods.is_empty() || d.volumes > 0);
-    derived.select(&group.view.draining).filter(|(_, m)| busy(m)).count() as u32
+    let in_hand = derived.select(&group.view.draining).chain(derived.select(&group.view.returning));
+    in_hand.filter(|(_, m)| busy(m)).count() as u32
 }
 
 /// Drains the group's old nodes in hand, those in `let_go` aside, and terminates those that are drained.

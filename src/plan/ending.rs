@@ -153,8 +153,11 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         return;
     }
     let node = derived.members.get(&id).and_then(|m| drain::node_of(pass, m));
-    if let Some(node) = node {
+    if let Some(node) = node
+        && group::has_cluster_slot(pass, group)
+    {
         let why = "the surge is given back";
+        pass.draining += 1;
         pass.act(changes::cordon(node, &pass.rotation.id, why, pass.now), ActionReason::GivingBack);
     }
 }

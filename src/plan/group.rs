@@ -202,7 +202,10 @@ pub(super) fn cordons_in_flight<'a>(pass: &mut Pass<'a>, groups: &mut [Group<'a>
         let id = pass.snapshot.nodes.get(name).and_then(|n| n.instance.as_ref());
         let Some(member) = id.and_then(|id| derived.members.get(id)) else { continue };
         // A mark in flight on a candidate may be its cordon; where it is the soft taint, this errs on the safe side.
-        if member.role == Role::Candidate
+        if member.role == Role::Adopted {
+            // It may be the cordon of one that is given back.
+            pass.draining += 1;
+        } else if member.role == Role::Candidate
             && let Some(group) = groups.iter_mut().find(|g| *g.name == member.group)
         {
             pick(pass, group, member);
@@ -402,9 +405,7 @@ pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) 
             pass.wait(group.subject(), reason);
             return false;
         }
-        if let Some(allowed) = pass.policy.max_drains.filter(|max| pass.draining >= *max) {
-            let reason = WaitReason::DrainSlot { draining: pass.draining, allowed };
-            pass.wait(group.subject(), reason);
+        if !has_cluster_slot(pass, group) {
             return false;
         }
         if !winds_down && let Some(reason) = canary::holds(pass.policy, group) {
@@ -415,6 +416,13 @@ pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) 
             return true;
         }
     }
+    false
+}
+
+/// Whether the cluster has a drain slot left; else the wait for one is named.
+pub(super) fn has_cluster_slot(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
+    let Some(allowed) = pass.policy.max_drains.filter(|max| pass.draining >= *max) else { return true };
+    pass.wait(group.subject(), WaitReason::DrainSlot { draining: pass.draining, allowed });
     false
 }
 
