@@ -151,7 +151,9 @@ def own_node(bench: Bench) -> None:
                 result = bench.ended(subject, 120)
             result.expect_code(EXPECTED["own-node next"])
             kubelet.ended(after, result.code)
-            bench.judge(witness, Promise(), "own-node")
+            # That one goes last, whichever zone the others' replacements were launched in: where its zone is not
+            # the fullest then, it is replaced too, and one of the fullest gives the surge back.
+            bench.judge(witness, Promise(extra_ends=1), "own-node")
         _succeeds(bench, f"rotate-{fleet.cluster}")
 
 
