@@ -1,5 +1,9 @@
 //! Ctrl-C and SIGTERM: the first asks the rotation to stop cleanly, the second leaves at once.
+//!
+//! A thread of its own listens: it is there however busy the rotation's thread is, and a simulation's runtime
+//! needs no sockets for it.
 
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -7,21 +11,26 @@ use super::exit::Exit;
 use super::log;
 use crate::controller::Interrupt;
 
-/// Listens from now on. Must be called inside a `LocalSet`.
+/// Listens from now on.
 ///
 /// # Errors
-/// If the handlers cannot be installed.
+/// If the handlers cannot be installed, or the thread cannot be started.
 pub fn listen() -> std::io::Result<watch::Receiver<Option<Interrupt>>> {
-    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let (mut int, mut term) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
     let (sender, receiver) = watch::channel(None);
-    tokio::task::spawn_local(async move {
+    let listening = async move {
         let first = next(&mut int, &mut term).await;
         // Where nobody listens any more the rotation has ended; the second signal still leaves.
         let _ = sender.send(Some(first));
         let second = next(&mut int, &mut term).await;
         log::leave();
         std::process::exit(i32::from(Exit::from(second).code()));
-    });
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(listening))?;
     Ok(receiver)
 }
 
