@@ -4,12 +4,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::engine::{CREDENTIALS, Ending, Engine};
+use super::own::LAG;
 use super::{Error, history, prepare};
 use crate::cloud::{self, Cloud};
 use crate::cluster::{self, Cluster};
 use crate::event::EventKind;
 use crate::execute::{Fault, Outcome};
-use crate::model::{Text, Uid};
+use crate::model::{Process, Text, Uid};
 use crate::plan::{Action, ActionKey, Verdict};
 use crate::policy::OnStuck;
 
@@ -121,6 +122,10 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         match action {
             Action::Resize { .. } => self.source.pace.on_resize(Instant::now()),
             Action::Terminate { .. } => self.source.pace.on_terminate(Instant::now()),
+            // Until a moment ago the group may have launched: what is not seen of it must not be shrunk away.
+            Action::Suspend { processes, .. } if processes.iter().any(|p| &*p.0 == Process::LAUNCH) => {
+                self.source.pace.not_before(Instant::now() + LAG);
+            }
             _ => {}
         }
     }

@@ -13,7 +13,7 @@ use crate::observe::Snapshot;
 use crate::plan::Action;
 
 /// The Auto Scaling API may show a change a moment after it has confirmed it.
-const LAG: Duration = Duration::from_secs(2);
+pub(super) const LAG: Duration = Duration::from_secs(2);
 
 /// Our changes of groups that a source may not show yet, with when they were confirmed.
 #[derive(Debug, Default)]

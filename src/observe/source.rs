@@ -55,6 +55,8 @@ pub enum Answer {
 pub struct Pace {
     due: Instant,
     began: Option<Instant>,
+    /// Readings that began before it may lack something.
+    not_before: Option<Instant>,
     resized: bool,
     expecting: bool,
     reading: bool,
@@ -76,7 +78,7 @@ impl Pace {
 
     /// A pace whose first reading is due at once.
     pub fn new(now: Instant) -> Self {
-        Self { due: now, began: None, resized: false, expecting: false, reading: false, again: false }
+        Self { due: now, began: None, not_before: None, resized: false, expecting: false, reading: false, again: false }
     }
 
     /// When the next reading is due; `None` while one is under way.
@@ -84,9 +86,15 @@ impl Pace {
         (!self.reading).then_some(self.due)
     }
 
-    /// Whether the groups were read, beginning no longer than `age` ago, and the answer is here.
+    /// Whether the groups were read, beginning no longer than `age` ago and not too early, and the answer is here.
     pub fn is_fresh(&self, now: Instant, age: Duration) -> bool {
-        !self.reading && self.began.is_some_and(|b| now.saturating_duration_since(b) <= age)
+        let young = |began: Instant| now.saturating_duration_since(began) <= age;
+        !self.reading && self.began.is_some_and(|b| young(b) && self.not_before.is_none_or(|from| b >= from))
+    }
+
+    /// Only a reading that begins at `from` or later shows all that a group has done by itself until now.
+    pub fn not_before(&mut self, from: Instant) {
+        self.not_before = Some(from);
     }
 
     /// A watch saw a Node come or go whose instance the groups say otherwise of.
@@ -114,7 +122,7 @@ impl Pace {
     /// Fresh values are needed now; a reading that is under way will be fresh when it comes back.
     pub fn now(&mut self, now: Instant) {
         if !self.reading {
-            self.hasten(now);
+            self.hasten(self.not_before.map_or(now, |from| from.max(now)));
         }
     }
 
@@ -346,5 +354,19 @@ mod tests {
         pace.end(after(start, 1200));
         assert_eq!(pace.due(), Some(after(start, 2000)));
         assert!(pace.is_fresh(after(start, 1300), Duration::from_secs(5)));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_that_began_too_early_is_not_fresh() {
+        let start = Instant::now();
+        let mut pace = read(start);
+        pace.begin(after(start, 900));
+        pace.not_before(after(start, 3000));
+        pace.end(after(start, 1100));
+        assert!(!pace.is_fresh(after(start, 1200), Duration::from_secs(5)));
+        pace.now(after(start, 1200));
+        assert_eq!(pace.due(), Some(after(start, 3000)), "no reading helps before");
+        pace.begin(after(start, 3000));
+        pace.end(after(start, 3100));
+        assert!(pace.is_fresh(after(start, 3200), Duration::from_secs(5)));
     }
 }

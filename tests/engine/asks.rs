@@ -7,6 +7,7 @@ use fastnode::controller::{Aborted, Answer, Error, Interrupt, Settings, abort, a
 use fastnode::event::{Event, EventKind, Report};
 use fastnode::model::ObjectKey;
 use fastnode::plan::Verdict;
+use fastnode::policy::{Amount, Policy, Surge};
 use fastnode::sim::{Scenario, Simulation, World};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -25,11 +26,11 @@ fn other(scenario: &Scenario) -> Settings {
 /// Rotates until it ends or `signal` says so.
 async fn run(
     sim: &Simulation,
-    scenario: &Scenario,
+    settings: Settings,
     signal: watch::Receiver<Option<Interrupt>>,
 ) -> (Result<Report, Error>, Vec<Event>) {
     let (sink, events) = mpsc::channel(256);
-    let rotated = rotate(ports(sim), settings(scenario), async |_: &_, _: &_, _: &_| true, sink, signal);
+    let rotated = rotate(ports(sim), settings, async |_: &_, _: &_, _: &_| true, sink, signal);
     tokio::join!(rotated, all(events))
 }
 
@@ -47,7 +48,7 @@ async fn interrupted(sim: &Simulation, scenario: &Scenario) {
         after(150).await;
         send.send(Some(Interrupt::Int)).unwrap();
     };
-    let ((result, _), ()) = tokio::join!(run(sim, scenario, signal), cut);
+    let ((result, _), ()) = tokio::join!(run(sim, settings(scenario), signal), cut);
     assert!(matches!(result, Err(Error::Interrupted(_))), "{result:?}");
     assert_ne!(sim.left_behind(), [""; 0], "the surge stays");
 }
@@ -79,7 +80,7 @@ fn a_paused_rotation_takes_no_other_node_in_hand_and_goes_on_when_asked() {
             assert_eq!((told.request.as_deref(), told.holder.as_deref()), (Some("pause"), Some("me")));
             assert_eq!(ask(&ports, &settings, false).await.unwrap(), Answer::Heard { holder: "me".into() });
         };
-        let ((result, events), ()) = tokio::join!(run(&sim, &scenario, signal), asking);
+        let ((result, events), ()) = tokio::join!(run(&sim, settings(&scenario), signal), asking);
         let at = |wanted: fn(&EventKind) -> bool| events.iter().position(|e| wanted(&e.kind)).unwrap();
         let paused = at(|e| matches!(e, EventKind::RotationPaused));
         let resumed = at(|e| matches!(e, EventKind::RotationResumed));
@@ -99,7 +100,7 @@ fn an_abort_is_done_by_whoever_runs_and_waited_for() {
             after(70).await;
             abort_from_elsewhere(&sim, &scenario).await
         };
-        let ((result, events), (aborted, _)) = tokio::join!(run(&sim, &scenario, signal), asking);
+        let ((result, events), (aborted, _)) = tokio::join!(run(&sim, settings(&scenario), signal), asking);
         assert_eq!(result.unwrap().outcome, Verdict::Aborted);
         let Aborted::There(Some(report)) = aborted else { panic!("{aborted:?}") };
         assert_eq!(report.outcome, Verdict::Aborted);
@@ -114,6 +115,35 @@ fn an_abort_is_done_by_whoever_runs_and_waited_for() {
 }
 
 #[test]
+fn an_abort_shrinks_away_no_launch_that_it_has_not_seen() {
+    on_virtual_time(async {
+        let mut scenario = Scenario::load("small").unwrap();
+        // Groups that launch a moment after a termination, which comes a moment after the last reading.
+        scenario.times.reaction_s = (0.5, 0.0).into();
+        scenario.times.grace_s = (0.5, 0.0).into();
+        let policy =
+            Policy { surge: Surge::Fixed(Amount::Count(1)), drains: Amount::Count(1), ..settings(&scenario).policy };
+        let one_by_one = || Settings { policy: policy.clone(), ..settings(&scenario) };
+        let sim = World::start(&scenario, 3);
+        let (_keep, signal) = watch::channel(None);
+        let (_, events) = run(&sim, one_by_one(), signal).await;
+        let terminates = |e: &&Event| matches!(e.kind, EventKind::NodeTerminating { .. });
+        let terminated = events.iter().find(terminates).unwrap().time.duration_since(events[0].time);
+        for quarter in 0..24 {
+            let sim = World::start(&scenario, 3);
+            let (_keep, signal) = watch::channel(None);
+            let asking = async {
+                sleep(terminated.unsigned_abs() + Duration::from_millis(250) * quarter - Duration::from_secs(2)).await;
+                abort_from_elsewhere(&sim, &scenario).await
+            };
+            let ((result, _), _) = tokio::join!(run(&sim, one_by_one(), signal), asking);
+            assert_eq!(result.unwrap().outcome, Verdict::Aborted, "{quarter}");
+            put_back(&sim);
+        }
+    });
+}
+
+#[test]
 fn a_paused_rotation_is_aborted_all_the_same() {
     on_virtual_time(async {
         let (scenario, sim) = world();
@@ -124,7 +154,7 @@ fn a_paused_rotation_is_aborted_all_the_same() {
             after(60).await;
             abort_from_elsewhere(&sim, &scenario).await
         };
-        let ((result, _), (aborted, _)) = tokio::join!(run(&sim, &scenario, signal), asking);
+        let ((result, _), (aborted, _)) = tokio::join!(run(&sim, settings(&scenario), signal), asking);
         assert_eq!(result.unwrap().outcome, Verdict::Aborted);
         assert!(matches!(aborted, Aborted::There(Some(_))), "{aborted:?}");
         put_back(&sim);
@@ -176,7 +206,7 @@ fn a_rotation_that_is_started_while_paused_waits() {
                 Answer::Heard { holder: "me".into() }
             );
         };
-        let ((result, events), ()) = tokio::join!(run(&sim, &scenario, signal), asking);
+        let ((result, events), ()) = tokio::join!(run(&sim, settings(&scenario), signal), asking);
         let resumed = events.iter().position(|e| matches!(e.kind, EventKind::RotationResumed)).unwrap();
         assert!(events[..resumed].iter().all(|e| !matches!(e.kind, EventKind::NodeDraining { .. })), "it waited");
         assert_eq!(result.unwrap().outcome, Verdict::Done);

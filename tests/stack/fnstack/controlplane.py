@@ -208,7 +208,7 @@ class ControlPlane:
                 "--use-service-account-credentials=true",
                 # Not-ready:NoExecute comes and goes on this beat; by default every 5 s, which are
                 # longer than all else that a new node here takes.
-                "--node-monitor-period=500ms",
+                "--node-monitor-period=200ms",
                 "--leader-elect=false",
                 "--bind-address=127.0.0.1",
                 f"--secure-port={self._cm}",

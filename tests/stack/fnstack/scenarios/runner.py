@@ -1,11 +1,13 @@
-"""Runs scenarios one after another on one control plane; ends with the counts."""
+"""Runs scenarios one after another on one control plane; ends with a line for each and the counts."""
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
@@ -43,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fastnode", type=Path, default=REPOSITORY / "target/release/fastnode", help="the binary; default %(default)s"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="control planes side by side, one scenario each at a time")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="control planes side by side, save for scenarios that compare durations"
+    )
 
 
 # Seconds of those that take much longer or shorter than the others (60): only for sharing them out.
@@ -53,6 +57,38 @@ WEIGHTS = {
     "rotate-20": 150,
     "killed-twice": 80,
 }
+# What compares durations, or waits for states that pass, has the machine for itself.
+ALONE = frozenset(twins.SCENARIOS)
+
+_RESULTS = "results.json"
+
+
+@dataclass
+class Ended:
+    """How a scenario ended; `error` is its first line where it failed."""
+
+    name: str
+    seconds: float
+    error: str | None = None
+
+
+def results(folder: Path) -> list[Ended]:
+    """What a run that kept its files in `folder` has ended so far."""
+    path = folder / _RESULTS
+    return [Ended(**entry) for entry in json.loads(path.read_text())] if path.exists() else []
+
+
+def conclude(ended: list[Ended], chosen: list[str], began: float) -> int:
+    """A line for each of `chosen`, the counts, and the exit code; what has not ended has failed."""
+    found = {one.name: one for one in ended}
+    print()
+    failed = 0
+    for name in chosen:
+        one = found.get(name) or Ended(name, 0.0, "it never ran to its end")
+        failed += one.error is not None
+        print(f"{name:24} {one.seconds:6.1f} s  {'passed' if one.error is None else f'FAILED: {one.error}'}")
+    print(f"\n{len(chosen) - failed} passed, {failed} failed, {time.monotonic() - began:.0f} s in all", flush=True)
+    return 1 if failed else 0
 
 
 def run(arguments: argparse.Namespace, settings) -> int:
@@ -66,34 +102,33 @@ def run(arguments: argparse.Namespace, settings) -> int:
         return 2
     folder = arguments.dir or Path(tempfile.mkdtemp(prefix="fastnode-scenarios-"))
     print(f"output of the runs and verdicts: {folder}", flush=True)
-    if arguments.jobs > 1 and len(chosen) > 1:
-        return side_by_side.run(chosen, WEIGHTS, arguments, folder)
-    settings.folder = settings.folder or folder / "stack"
-    failed: list[str] = []
     began = time.monotonic()
+    if arguments.jobs > 1 and len(chosen) > 1:
+        folders = side_by_side.run(chosen, ALONE, WEIGHTS, arguments, folder)
+        return conclude([one for own in folders for one in results(own)], chosen, began)
+    settings.folder = settings.folder or folder / "stack"
+    ended: list[Ended] = []
     with Stack(settings) as stack:
         print(f"control plane up after {time.monotonic() - began:.1f} s, role from {stack.rbac}", flush=True)
         bench = Bench(stack, arguments.fastnode.resolve(), folder)
         for name in chosen:
-            if not _one(bench, name):
-                failed.append(name)
-    print(f"\n{time.monotonic() - began:.0f} s in all" + (f"; failed: {', '.join(failed)}" if failed else ""))
-    print(f"{len(chosen) - len(failed)} passed, {len(failed)} failed")
-    return 1 if failed else 0
+            ended.append(_one(bench, name))
+            (folder / _RESULTS).write_text(json.dumps([asdict(one) for one in ended]))
+    return conclude(ended, chosen, began)
 
 
-def _one(bench: Bench, name: str) -> bool:
+def _one(bench: Bench, name: str) -> Ended:
     scenario = SCENARIOS[name]
     print(f"\n{name}: {(scenario.__doc__ or '').strip()}", flush=True)
     began = time.monotonic()
+    error = None
     try:
         scenario(bench)
-    except Failed as error:
-        print(f"  FAILED after {time.monotonic() - began:.1f} s: {error}", flush=True)
-        return False
+    except Failed as failure:
+        error = str(failure)
     except Exception:  # the harness itself: as loud as a failure of the subject
         traceback.print_exc()
-        print(f"  FAILED after {time.monotonic() - began:.1f} s: the harness broke", flush=True)
-        return False
-    print(f"  passed after {time.monotonic() - began:.1f} s", flush=True)
-    return True
+        error = "the harness broke"
+    seconds = time.monotonic() - began
+    print(f"  passed after {seconds:.1f} s" if error is None else f"  FAILED after {seconds:.1f} s: {error}", flush=True)
+    return Ended(name, seconds, error and error.splitlines()[0])

@@ -20,6 +20,12 @@ def cordoned(bench: Bench) -> list[str]:
     return [n["metadata"]["name"] for n in bench.stack.plane.admin.list("Node") if n["spec"].get("unschedulable")]
 
 
+def leaving(bench: Bench, fleet: Fleet) -> list[str]:
+    """Pods of the fleet's workloads that were told to go."""
+    pods = bench.stack.plane.admin.list("Pod", fleet.cluster)
+    return [p["metadata"]["name"] for p in pods if "deletionTimestamp" in p["metadata"]]
+
+
 def holder(bench: Bench) -> str:
     """Who holds the lock; empty where nobody does."""
     lease = bench.stack.plane.admin.find("Lease", "fastnode", "kube-system")

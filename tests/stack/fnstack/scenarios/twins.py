@@ -21,6 +21,9 @@ from .bench import Bench, Result, expect
 
 FILES = REPOSITORY / "tests/twins"
 TOLERANCE = 0.10
+# A machine that is busy with something else can only make a rotation longer: one that took too long
+# is done once more. What happened, and in which order, must hold each time.
+TRIES = 2
 # What kwok adds by itself to the end of a pod, seconds.
 _KWOK_STOPS = 0.1
 # What comes over and over, or depends on where the scheduler put a pod, is no step of a node.
@@ -37,8 +40,17 @@ def twin(name: str) -> Callable[[Bench], None]:
         path = FILES / f"{name}.toml"
         told = tomllib.loads(path.read_text())
         simulated = bench.run("rotate", "--simulate", str(path), "--yes", "-o", "json", "--speed", "max", timeout=60)
-        real = _on_stack(bench, name, told)
-        _compare(bench, simulated, real)
+        expected = _finished(simulated)["duration_s"]
+        for tried in range(1, TRIES + 1):
+            real = _on_stack(bench, name, told)
+            _compare(simulated, real)
+            took = _finished(real)["duration_s"]
+            apart = took / expected - 1
+            times = f"{expected:.1f} s on the simulator, {took:.1f} s on the stack ({apart:+.1%}), try {tried} of {TRIES}"
+            bench.say(times)
+            if apart <= TOLERANCE:
+                break
+        expect(abs(apart) <= TOLERANCE, f"more than {TOLERANCE:.0%} apart: {times}")
 
     scenario.__doc__ = f"As the simulator plays it: {tomllib.loads((FILES / f'{name}.toml').read_text())['about']}."
     return scenario
@@ -164,11 +176,10 @@ def _finished(result: Result) -> dict[str, Any]:
     return found[-1]
 
 
-def _compare(bench: Bench, simulated: Result, real: Result) -> None:
+def _compare(simulated: Result, real: Result) -> None:
+    """All but the time."""
     expect(simulated.code == real.code, f"the simulator ends with exit code {simulated.code}, the stack {real.code}")
     left, right = _finished(simulated), _finished(real)
-    took = left["duration_s"], right["duration_s"]
-    bench.say(f"{took[0]:.1f} s on the simulator, {took[1]:.1f} s on the stack ({took[1] / took[0] - 1:+.1%})")
     differences = []
     mine, theirs = steps(simulated.events), steps(real.events)
     for group in sorted(mine.keys() | theirs.keys()):
@@ -180,7 +191,6 @@ def _compare(bench: Bench, simulated: Result, real: Result) -> None:
                 differences.append(f"{group} {number}: {' > '.join(one)}\n      on the stack: {' > '.join(other)}")
     expect(not differences, "the order of events differs:\n    " + "\n    ".join(differences[:8]))
     expect(left["outcome"] == right["outcome"], f"outcomes {left['outcome']} and {right['outcome']}")
-    expect(abs(took[1] / took[0] - 1) <= TOLERANCE, f"{took[0]:.1f} s and {took[1]:.1f} s are more than 10% apart")
 
 
 # -- the port -----------------------------------------------------------------------------------
