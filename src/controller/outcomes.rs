@@ -99,16 +99,14 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         }
         let failing = now.duration_since(since);
         if failing >= PERSISTENT && self.policy.on_stuck != OnStuck::Wait {
-            let ends = self.record.current().ending.is_some();
-            if ends || failing >= PERSISTENT * 2 {
+            if self.wanted.is_some() || self.record.current().ending.is_some() {
                 return Some(Ending::Failed(Error::Stuck { what: action.to_string(), fault: fault.to_string() }));
             }
-            if self.wanted.is_none() {
-                let minutes = failing.as_mins();
-                let message = format!("failed to {action} for {minutes} min, so the rotation ends: {fault}");
-                events.push(EventKind::Error { message, fatal: false });
-                self.wanted = Some(Verdict::Stuck);
-            }
+            let minutes = failing.as_mins();
+            let message = format!("failed to {action} for {minutes} min, so the rotation ends: {fault}");
+            events.push(EventKind::Error { message, fatal: false });
+            self.wanted = Some(Verdict::Stuck);
+            self.pauses.anew(now);
         }
         self.follow_up(action);
         if let Action::Resize { group, .. } | Action::Terminate { group, decrement: Some(_), .. } = action

@@ -59,6 +59,11 @@ impl Pauses {
         (attempts, since)
     }
 
+    /// What fails has its whole time once more.
+    pub(super) fn anew(&mut self, now: Timestamp) {
+        self.failed.values_mut().for_each(|round| round.since = now);
+    }
+
     /// An action succeeded.
     pub(super) fn succeeded(&mut self, key: &ActionKey) {
         if !self.failed.is_empty() {

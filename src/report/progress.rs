@@ -75,7 +75,7 @@ impl Progress {
         let (stop, stopped) = channel();
         let shared = Arc::clone(&state);
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
-            let surface = Surface(Arc::new(Frame::new()));
+            let surface = Surface(Arc::new(Frame::new(Term::buffered_stderr())));
             let target = ProgressDrawTarget::term_like_with_hz(Box::new(surface.clone()), PATIENCE);
             let bar = ProgressBar::with_draw_target(None, target);
             bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
@@ -164,13 +164,13 @@ struct Drawn {
     canvas: Canvas,
     /// To be printed for good with the next frame.
     above: Vec<String>,
-    /// The frame so far.
-    text: String,
+    /// The frame so far. indicatif writes each line at once and goes to the next by filling it with spaces.
+    lines: Vec<String>,
 }
 
 impl Frame {
-    fn new() -> Self {
-        Self { term: Term::buffered_stderr(), drawn: Mutex::default() }
+    fn new(term: Term) -> Self {
+        Self { term, drawn: Mutex::default() }
     }
 }
 
@@ -204,27 +204,44 @@ impl TermLike for Surface {
     }
 
     fn write_line(&self, line: &str) -> io::Result<()> {
-        let mut drawn = lock(&self.0.drawn);
-        drawn.text.push_str(line);
-        drawn.text.push('\n');
-        Ok(())
+        self.write_str(line)
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        lock(&self.0.drawn).text.push_str(text);
+        // What goes back to a line's beginning or fills it up is the canvas's to say.
+        if !text.trim_matches([' ', '\r']).is_empty() {
+            lock(&self.0.drawn).lines.push(text.to_owned());
+        }
         Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
         let mut drawn = lock(&self.0.drawn);
-        let text = std::mem::take(&mut drawn.text);
+        let lines = std::mem::take(&mut drawn.lines);
         let above = std::mem::take(&mut drawn.above);
-        // indicatif fills the last line with spaces.
-        let lines: Vec<String> = text.trim_end_matches(' ').lines().map(str::to_owned).collect();
         let frame = drawn.canvas.frame(&above, &lines, self.0.term.size());
         drop(drawn);
         // A terminal that has gone away shows nothing more, and the rotation does not need it.
         let _ = self.0.term.write_str(&frame).and_then(|()| self.0.term.flush());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_a_frame_gets_a_row_of_its_own() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let term = Term::read_write_pair(file.reopen().unwrap(), file.reopen().unwrap());
+        let surface = Surface(Arc::new(Frame::new(term)));
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(surface), PATIENCE);
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(ProgressStyle::with_template("{msg}").unwrap());
+        bar.set_message("compute ━━··\ngeneral ━···\n0 of 9 nodes rotated");
+        let drawn = std::fs::read_to_string(file.path()).unwrap();
+        let rows = ["compute ━━··", "general ━···", "0 of 9 nodes rotated"].join("\x1b[K\r\n");
+        assert!(drawn.contains(&format!("{rows}\x1b[K")), "{drawn:?}");
     }
 }

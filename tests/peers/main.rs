@@ -183,6 +183,10 @@ fn peer_04_nothing_goes_on_after_a_step_before_it_failed() {
     let text = group("g", 3, "") + &workload("web", "replicas=4");
     let (run, _) = play(&text, surge(1), cordons_fail);
     assert!(!run.log.sent("cordon").is_empty());
+    // It fails for ever: after 15 minutes the rotation ends, and the surge cannot be given back either.
+    assert!(matches!(run.result, Err(Error::Stuck { .. })), "{:?}", run.result);
+    let ends = |e: &EventKind| matches!(e, EventKind::Error { message, .. } if message.contains("for 15 min, so"));
+    assert!(run.position(ends).is_some());
     assert_eq!(run.log.sent("evict"), [""; 0], "no node was cordoned, so none is drained");
     assert!(run.log.sent("terminate").iter().all(|line| line.ends_with(" true")), "only the surge is given back");
 
