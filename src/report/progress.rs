@@ -1,7 +1,7 @@
 //! Draws [`super::view::View`] on the terminal: the only place that knows indicatif.
 //!
-//! indicatif composes the frames and decides when one is due; [`Surface`] is the terminal it draws on, and has
-//! the [`Canvas`] write each frame so that no resizing tears it.
+//! indicatif composes the frames and decides when one is due; `Surface` is the terminal it draws on, and has
+//! the `Canvas` write each frame so that no resizing tears it.
 //!
 //! A thread of its own draws at most `FRAMES` times a second by the wall clock, whatever the speed of the
 //! events; a terminal that has stopped (Ctrl-S) stops that thread and nothing else.
