@@ -455,3 +455,13 @@ fn a_managed_node_group_is_skipped_with_its_command_and_refused_where_it_is_name
     let (alone, _dir) = scenario("");
     run(&format!("rotate --simulate {alone} --yes")).code(3).stderr(contains(command));
 }
+
+#[test]
+fn what_is_to_narrow_and_is_empty_does_not_mean_everything() {
+    for flags in [["--group", ""], ["--node", " "], ["--selector", ""]] {
+        let output = fastnode().args(["rotate", "--simulate", "small", "--yes"]).args(flags).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {said}");
+        assert!(said.contains("leave it out to mean everything"), "{said}");
+    }
+}

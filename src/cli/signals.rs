@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks the rotation to stop cleanly, the second leaves at once.
+//! Ctrl-C, SIGTERM, and SIGHUP as SIGTERM (a terminal that was closed): the first asks the rotation to stop cleanly, the second leaves at once.
 //!
 //! A thread of its own listens: it is there however busy the rotation's thread is, and a simulation's runtime
 //! needs no sockets for it.
@@ -17,16 +17,17 @@ use crate::controller::Interrupt;
 /// If the handlers cannot be installed, or the thread cannot be started.
 pub fn listen() -> std::io::Result<watch::Receiver<Option<Interrupt>>> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
-    let (mut int, mut term) = {
+    let mut signals = {
         let _inside = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        let [int, term, hup] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        (int?, term?, hup?)
     };
     let (sender, receiver) = watch::channel(None);
     let listening = async move {
-        let first = next(&mut int, &mut term).await;
+        let first = next(&mut signals).await;
         // Where nobody listens any more the rotation has ended; the second signal still leaves.
         let _ = sender.send(Some(first));
-        let second = next(&mut int, &mut term).await;
+        let second = next(&mut signals).await;
         log::leave();
         std::process::exit(i32::from(Exit::from(second).code()));
     };
@@ -34,11 +35,12 @@ pub fn listen() -> std::io::Result<watch::Receiver<Option<Interrupt>>> {
     Ok(receiver)
 }
 
-async fn next(int: &mut Signal, term: &mut Signal) -> Interrupt {
+async fn next((int, term, hup): &mut (Signal, Signal, Signal)) -> Interrupt {
     tokio::select! {
         biased;
         _ = int.recv() => Interrupt::Int,
         _ = term.recv() => Interrupt::Term,
+        _ = hup.recv() => Interrupt::Term,
     }
 }
 

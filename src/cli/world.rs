@@ -135,6 +135,10 @@ fn simulated<T: Task>(
     if let Some(cluster) = config.text("cluster")? {
         cluster.clone_into(&mut scenario.cluster);
     }
+    if scenario.faults.crash_at.is_some() {
+        let why = "faults.crash_at is for tests, which start fastnode again: expected a scenario without it";
+        return Err(Failure::new(Exit::Usage, why));
+    }
     let seed = config.number("seed", 0_u64)?;
     let speed = config.speed()?;
     let task = task(&config);

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use toml::Value;
+
 use super::selector;
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, Source};
 use crate::model::{GroupName, NodeName};
 use crate::policy::{Amount, Gate, OnStuck, OnTargetChange, Policy, Restarts, Scope, parse_duration};
 
@@ -79,11 +81,28 @@ impl Config {
     }
 
     fn scope(&self) -> Result<Scope, ConfigError> {
+        for key in ["group", "node", "selector"] {
+            self.refuse_empty(key)?;
+        }
         Ok(Scope {
             groups: self.words("group")?.into_iter().map(GroupName::from).collect(),
             nodes: self.words("node")?.into_iter().map(NodeName::from).collect(),
             selector: self.parsed("selector", selector::parse)?,
         })
+    }
+
+    /// What was to narrow the rotation and is empty, as a script's unset variable is, must not mean everything.
+    fn refuse_empty(&self, key: &str) -> Result<(), ConfigError> {
+        let setting = self.get(key)?;
+        let blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+        let empty = match &setting.value {
+            Value::Array(items) => items.iter().any(blank),
+            value => blank(value),
+        };
+        if empty && setting.source != Source::Default {
+            return Err(self.wrong(key, setting, "a name or a label requirement; leave it out to mean everything"));
+        }
+        Ok(())
     }
 
     /// `auto`, `none` or names; a file may write the two words without a list.

@@ -8,8 +8,8 @@ use super::pass::Pass;
 use super::zones::Choice;
 use super::{ActionKey, BlockReason, outdated, tokens};
 use crate::model::{
-    Budget, Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Target, TemplateRef,
-    Text, Zone, marks,
+    Budget, Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Process, Target,
+    TemplateRef, Text, Zone, marks,
 };
 use crate::observe::{Drain, DrainPod, Member, Role, Snapshot, Stray};
 use crate::policy::Policy;
@@ -37,7 +37,14 @@ pub(crate) fn group_hold(cluster: &str, group: &NodeGroup) -> Option<BlockReason
     if group.reuses {
         return Some(BlockReason::NotOurs { what: REUSES.into() });
     }
-    group.weighted.then_some(BlockReason::Weighted)
+    if group.weighted {
+        return Some(BlockReason::Weighted);
+    }
+    // In hand already, it is seen through: what cannot be done then is named where it comes up.
+    let process =
+        [Process::LAUNCH, Process::TERMINATE].into_iter().find(|p| group.suspended.iter().any(|s| &*s.0 == *p));
+    let process = process.filter(|_| !group.tags.contains_key(marks::TAG_ROTATION))?;
+    Some(BlockReason::NotOurs { what: format!("somebody has suspended its process {process}: resume it first").into() })
 }
 
 /// Whether `now` would launch something else than `fixed`; what is not resolved yet is not called different.

@@ -23,12 +23,18 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         pass.working = true;
         return;
     }
-    if group.ledger.confirmed > 0 && group.fault.is_none() {
+    let owed = group.ledger.confirmed > 0 && group.fault.is_none();
+    let before = (pass.plan.actions.len(), pass.plan.waits.len(), pass.working);
+    if owed {
         give_back(pass, group);
     }
-    drain::failed(pass, group);
-    let owed = group.ledger.confirmed > 0 && group.fault.is_none();
     let stays = owed && cannot_give_back(pass, group);
+    if stays && pass.plan.actions.len() == before.0 {
+        // What it looked for in vain will not come: nothing more is launched.
+        pass.plan.waits.truncate(before.1);
+        pass.working = before.2;
+    }
+    drain::failed(pass, group);
     if stays {
         let surge = group.ledger.confirmed;
         let why = format!(

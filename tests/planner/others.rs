@@ -102,3 +102,20 @@ fn a_warm_pool_that_takes_instances_back_keeps_its_group_as_it_is() {
         world,
     );
 }
+
+#[test]
+fn a_group_whose_launches_somebody_has_suspended_is_left_alone() {
+    let mut world = World::new(policy(1)).with_group("frozen", &[("a", 2)], 1).with_group("workers", &[("a", 1)], 1);
+    world.change_group("frozen", |g| {
+        g.suspended.insert(Process(Process::LAUNCH.into()));
+    });
+    world.begin();
+    assert_eq!(world.play(), Some(Verdict::Incomplete));
+    assert!(!world.touched.contains(&NodeName::from("frozen-a1")));
+    golden(
+        "launches-suspended",
+        "Somebody has suspended Launch in a group: what is terminated there would not come back. The group is left \
+         alone and named, with what to do; the other one is rotated.",
+        world,
+    );
+}

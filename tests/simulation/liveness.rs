@@ -58,7 +58,7 @@ const NEVER_CAPACITY: &str = "never-capacity";
 /// A flag or a few, as they are typed, and what they make of a policy.
 type Flags = (&'static str, fn(&mut Policy));
 
-const FLAGS: [Flags; 25] = [
+const FLAGS: [Flags; 26] = [
     ("", |_| {}),
     ("--keep-failed", |p| p.keep_failed = true),
     ("--unavailable 1", |p| p.unavailable = Amount::Count(1)),
@@ -67,6 +67,7 @@ const FLAGS: [Flags; 25] = [
     ("--surge 0 --unavailable 1 --keep-failed", |p| {
         (p.surge, p.unavailable, p.keep_failed) = (fixed(0), Amount::Count(1), true);
     }),
+    ("--keep-failed --failure-budget 0", |p| (p.keep_failed, p.failure_budget) = (true, 0)),
     ("--surge 1", |p| p.surge = fixed(1)),
     ("--surge 1 --keep-failed", |p| (p.surge, p.keep_failed) = (fixed(1), true)),
     ("--surge 50%", |p| p.surge = Surge::Fixed(Amount::Percent(50))),
