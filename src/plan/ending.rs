@@ -215,6 +215,14 @@ fn put_back(pass: &mut Pass<'_>, group: &Group<'_>) {
         pass.act(action, ActionReason::PuttingBack);
         return;
     }
+    if let Some(former) = former.filter(|max| *max < group.record.max) {
+        // Somebody has scaled the group meanwhile: it is for them to say what its maximum is to be.
+        let (max, desired) = (group.record.max, group.record.desired);
+        let why = format!("its maximum stays raised from {former} to {max}: its desired is {desired} by now");
+        pass.incomplete = true;
+        pass.block(group.subject(), BlockReason::Ledger { why: why.into() });
+        keep.extend([marks::TAG_ROTATION, marks::TAG_MAX]);
+    }
     let ours = tags.keys().filter(|k| k.starts_with("fastnode:") && !keep.contains(&***k));
     let keys: BTreeSet<_> = ours.cloned().collect();
     if clean && !keys.is_empty() {

@@ -21,7 +21,10 @@ pub(super) fn read(pass: &mut Pass<'_>, group: &NodeGroup) -> Reading {
         Ok(ledger) => ledger,
         Err(error) => return Reading { ledger: Ledger::settled(0), fault: Some(error.to_string().into()) },
     };
-    let Some(step) = &ledger.step else { return Reading { ledger, fault: None } };
+    let Some(step) = &ledger.step else {
+        let fault = sunk(group, &ledger);
+        return Reading { ledger, fault };
+    };
     if pass.in_flight(&ActionKey::Group(group.name.clone())) {
         return Reading { ledger, fault: None };
     }
@@ -43,6 +46,16 @@ pub(super) fn read(pass: &mut Pass<'_>, group: &NodeGroup) -> Reading {
             Reading { ledger, fault: Some(why.into()) }
         }
     }
+}
+
+/// Why the surge cannot be told from the group's own size: somebody has lowered desired so far that with our surge in
+/// it the rest would be below the minimum.
+fn sunk(group: &NodeGroup, ledger: &Ledger) -> Option<Text> {
+    let (desired, min, surge) = (group.desired, group.min, ledger.confirmed);
+    let sunk = surge > 0 && desired < min.saturating_add(surge);
+    let why =
+        || format!("somebody lowered its desired to {desired}: less our {surge} that is below its minimum, {min}");
+    sunk.then(|| why().into())
 }
 
 /// Whether the group's tag holds a step, whatever this pass makes of it.

@@ -119,3 +119,23 @@ fn a_group_whose_launches_somebody_has_suspended_is_left_alone() {
         world,
     );
 }
+
+#[test]
+fn somebody_lowers_desired_below_the_minimum_and_our_surge() {
+    let mut world = World::new(policy(2)).with_group("workers", &[("a", 2), ("b", 2)], 1);
+    world.change_group("workers", |g| g.min = 4);
+    world.at(60, |world| {
+        world.change_group("workers", |g| g.desired -= 1);
+        world.tell("somebody lowers desired by 1");
+    });
+    world.promise = false;
+    world.begin();
+    assert_eq!(world.play(), Some(Verdict::Incomplete));
+    golden(
+        "desired-sinks-to-the-minimum",
+        "Four nodes, minimum 4, surge 2. Somebody lowers desired in the middle: whose instance that was cannot be \
+         told, for less our surge the group would be below its minimum. Nothing more is raised or lowered, the tag \
+         stays, and the group is named.",
+        world,
+    );
+}
