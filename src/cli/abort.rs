@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::exit::Exit;
-use super::failure::{Failure, chain};
-use super::log;
+use super::failure::Failure;
 use super::printer::Printer;
-use super::rotate::{EVENTS, show};
+use super::rotate::show;
+use super::telling;
 use super::world::{Task, World, run};
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
@@ -18,7 +17,7 @@ use crate::controller::{self, Aborted};
 use crate::event::Report;
 use crate::plan::Verdict;
 use crate::report::closing;
-use crate::report::reporter::{Reporter, Show};
+use crate::report::reporter::Show;
 
 struct Abort {
     printer: Printer,
@@ -42,20 +41,12 @@ impl Task for Abort {
     async fn run<C: Cloud + 'static, K: Cluster + 'static>(self, world: World<C, K>) -> Result<Exit, Failure> {
         let World { ports, settings, interrupt, .. } = world;
         let (cluster, printer) = (settings.cluster.clone(), self.printer);
-        let mut reporter = Reporter::new(self.show, self.events.as_deref(), log::bars)
-            .map_err(|e| Failure::new(Exit::Usage, chain(&e)))?;
-        let (sink, mut events) = mpsc::channel(EVENTS);
-        let pump = tokio::task::spawn_local(async move {
-            while let Some(event) = events.recv().await {
-                reporter.event(&event);
-            }
-            reporter
-        });
+        let (sink, telling) = telling::begin(self.show, self.events.as_deref())?;
         let told = |holder: &str| {
             printer.err(&format!("{cluster}: asked {holder} to put everything back; waiting for its end\n"));
         };
         let result = controller::abort(ports, settings, told, sink, interrupt).await;
-        let reporter = pump.await.map_err(|e| Failure::new(Exit::Unexpected, chain(&e)))?;
+        let reporter = telling.end().await?;
         let began = reporter.report().is_some();
         let ending = match (&result, self.show) {
             (Ok(Aborted::Nothing), Show::Json) => {

@@ -14,6 +14,7 @@ mod prompt;
 mod rotate;
 mod signals;
 mod status;
+mod telling;
 pub mod world;
 
 use std::path::PathBuf;

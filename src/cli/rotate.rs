@@ -3,13 +3,11 @@
 use std::cell::Cell;
 use std::path::PathBuf;
 
-use tokio::sync::mpsc;
-
 use super::exit::Exit;
-use super::failure::{Failure, chain};
+use super::failure::Failure;
 use super::printer::{Format, Printer};
 use super::world::{Task, World, run};
-use super::{log, prompt};
+use super::{prompt, telling};
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::config::{Config, PastBudgets};
@@ -18,12 +16,9 @@ use crate::observe::Snapshot;
 use crate::plan::Preview;
 use crate::preflight::Preflight;
 use crate::report::plain::Detail;
-use crate::report::reporter::{Reporter, Show};
+use crate::report::reporter::Show;
 use crate::report::text::count;
 use crate::report::{closing, plan};
-
-/// Events that may wait for the reporter, which never blocks: a burst, not a backlog.
-pub(super) const EVENTS: usize = 4096;
 
 struct Rotate {
     printer: Printer,
@@ -147,15 +142,7 @@ impl Task for Rotate {
             ));
         }
         settings.policy.past_budgets = self.past_budgets != PastBudgets::No;
-        let mut reporter = Reporter::new(self.show, self.events.as_deref(), log::bars)
-            .map_err(|e| Failure::new(Exit::Usage, chain(&e)))?;
-        let (sink, mut events) = mpsc::channel(EVENTS);
-        let pump = tokio::task::spawn_local(async move {
-            while let Some(event) = events.recv().await {
-                reporter.event(&event);
-            }
-            reporter
-        });
+        let (sink, telling) = telling::begin(self.show, self.events.as_deref())?;
         let confirm = async |_: &Snapshot, preview: &Preview, preflight: &Preflight| {
             self.looked();
             let go_on = self.confirm(&cluster, preview, preflight).await;
@@ -165,7 +152,7 @@ impl Task for Rotate {
         self.looking(&cluster);
         let result = controller::rotate(ports, settings, confirm, sink, interrupt).await;
         self.looked();
-        let reporter = pump.await.map_err(|e| Failure::new(Exit::Unexpected, chain(&e)))?;
+        let reporter = telling.end().await?;
         let ending = match (reporter.report(), self.show) {
             (Some(report), Show::Bars(paint, _) | Show::Lines(paint, _)) => {
                 closing::text(report, &cluster, self.printer.width, paint)
