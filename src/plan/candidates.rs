@@ -41,8 +41,7 @@ pub(crate) fn group_hold(cluster: &str, group: &NodeGroup) -> Option<BlockReason
         return Some(BlockReason::Weighted);
     }
     // In hand already, it is seen through: what cannot be done then is named where it comes up.
-    let process =
-        [Process::LAUNCH, Process::TERMINATE].into_iter().find(|p| group.suspended.iter().any(|s| &*s.0 == *p));
+    let process = [Process::LAUNCH, Process::TERMINATE].into_iter().find(|p| group.is_suspended(p));
     let process = process.filter(|_| !group.tags.contains_key(marks::TAG_ROTATION))?;
     Some(BlockReason::NotOurs { what: format!("somebody has suspended its process {process}: resume it first").into() })
 }

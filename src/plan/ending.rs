@@ -210,14 +210,14 @@ fn put_back(pass: &mut Pass<'_>, group: &Group<'_>) {
         }
     }
     let former = tags.get(marks::TAG_MAX).and_then(|t| t.parse::<u32>().ok());
-    if let Some(to) = former.filter(|max| *max < group.record.max && group.record.desired <= *max) {
-        let action = Action::SetMax { group: group.name.clone(), from: group.record.max, to };
-        pass.act(action, ActionReason::PuttingBack);
-        return;
-    }
-    if let Some(former) = former.filter(|max| *max < group.record.max) {
+    let (max, desired) = (group.record.max, group.record.desired);
+    if let Some(former) = former.filter(|former| *former < max) {
+        if desired <= former {
+            let action = Action::SetMax { group: group.name.clone(), from: max, to: former };
+            pass.act(action, ActionReason::PuttingBack);
+            return;
+        }
         // Somebody has scaled the group meanwhile: it is for them to say what its maximum is to be.
-        let (max, desired) = (group.record.max, group.record.desired);
         let why = format!("its maximum stays raised from {former} to {max}: its desired is {desired} by now");
         pass.incomplete = true;
         pass.block(group.subject(), BlockReason::Ledger { why: why.into() });
