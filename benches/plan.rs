@@ -10,6 +10,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+mod big;
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::rc::Rc;
@@ -22,23 +24,14 @@ use fastnode::model::Pod;
 use fastnode::observe::{RotationRecord, Snapshot};
 use fastnode::plan::plan;
 use fastnode::policy::Policy;
-use fastnode::sim::{self, Scenario, World};
+use fastnode::sim::{self, World};
 use jiff::Timestamp;
 use tokio::task::LocalSet;
 
-/// The demo's cluster, ten times over.
-const TIMES: u32 = 10;
 const RUNS: usize = 10;
 
-fn big() -> (Snapshot, Timestamp) {
-    let mut scenario = Scenario::load("demo").unwrap();
-    for group in &mut scenario.groups {
-        (group.nodes, group.min, group.max) =
-            (group.nodes * TIMES, group.min * TIMES, group.max.map(|max| max * TIMES));
-    }
-    for workload in &mut scenario.workloads {
-        workload.copies *= TIMES;
-    }
+fn observed() -> (Snapshot, Timestamp) {
+    let scenario = big::scenario();
     let settings = Settings {
         cluster: scenario.cluster.as_str().into(),
         policy: Policy::default(),
@@ -104,7 +97,7 @@ fn pass(policy: &Policy, snapshot: &mut Snapshot, now: Timestamp) {
 }
 
 fn main() {
-    let (mut snapshot, now) = big();
+    let (mut snapshot, now) = observed();
     let policy = Policy::default();
     println!("{} nodes, {} pods, {} budgets", snapshot.nodes.len(), snapshot.pods.len(), snapshot.budgets.len());
 

@@ -9,32 +9,20 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+mod big;
+
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use fastnode::controller::{Interrupt, Ports, Settings, rotate};
 use fastnode::policy::{Amount, Policy};
-use fastnode::sim::{self, Scenario, Simulation, World};
+use fastnode::sim::{self, Simulation, World};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
-/// The demo's cluster, ten times over.
-const TIMES: u32 = 10;
 /// Nodes of a group drained at once, so that there is much to follow.
 const DRAINS: u32 = 10;
-
-fn scenario() -> Scenario {
-    let mut scenario = Scenario::load("demo").unwrap();
-    for group in &mut scenario.groups {
-        (group.nodes, group.min, group.max) =
-            (group.nodes * TIMES, group.min * TIMES, group.max.map(|max| max * TIMES));
-    }
-    for workload in &mut scenario.workloads {
-        workload.copies *= TIMES;
-    }
-    scenario
-}
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the wall clock")]
 fn wall() -> Duration {
@@ -65,7 +53,8 @@ impl Mark {
 }
 
 async fn run(facts: u64) {
-    let scenario = scenario();
+    let scenario = big::scenario();
+    let nodes: u32 = scenario.groups.iter().map(|g| g.nodes).sum();
     let simulation = World::start(&scenario, 0);
     let settings = Settings {
         cluster: scenario.cluster.as_str().into(),
@@ -108,7 +97,7 @@ async fn run(facts: u64) {
     let simulator = (ended.simulator - begun.simulator).as_secs_f64() / (ended.wall - begun.wall).as_secs_f64();
     let all = (ended.processor - begun.processor).as_secs_f64();
     let each = |seconds: f64| seconds * 1e6 / counted as f64;
-    println!("{} nodes, {:.0?} of the cluster's time, {counted} facts", 500 * TIMES, simulation.elapsed());
+    println!("{nodes} nodes, {:.0?} of the cluster's time, {counted} facts", simulation.elapsed());
     println!("controller  {:>7.1} us a fact", each(all * (1.0 - simulator)));
     println!("simulator   {:>7.1} us a fact", each(all * simulator));
 }

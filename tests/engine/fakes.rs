@@ -87,7 +87,8 @@ impl FakeCloud {
 
 impl Cloud for FakeCloud {
     async fn cluster(&self, _: &str) -> cloud::Result<EksCluster> {
-        unimplemented!("not called by the engine")
+        let message = "the engine is told where its cluster is".into();
+        Err(cloud::Error { kind: cloud::ErrorKind::NotFound, operation: "cluster".into(), message })
     }
     async fn groups(&self, _: &str) -> cloud::Result<Vec<GroupState>> {
         self.log.borrow_mut().push("groups".into());

@@ -344,10 +344,7 @@ fn an_override_is_judged_by_its_own_template() {
 #[test]
 fn a_target_that_moves_ends_the_rotation() {
     let mut world = World::new(policy(2)).with_group("workers", &[("a", 3), ("b", 3)], 1);
-    world.at(130, |world| {
-        world.change_group("workers", |g| g.target = template("5"));
-        world.tell("$Latest resolves to 5 now");
-    });
+    targets::moves_at(&mut world, 130);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::TargetChanged));
     golden(

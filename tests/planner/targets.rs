@@ -8,14 +8,19 @@ use jiff::SignedDuration;
 use crate::world::{World, template};
 use crate::{golden, policy};
 
+/// So many seconds in, the template has a new version.
+pub fn moves_at(world: &mut World, seconds: i64) {
+    world.at(seconds, |world| {
+        world.change_group("workers", |g| g.target = template("5"));
+        world.tell("$Latest resolves to 5 now");
+    });
+}
+
 #[test]
 fn a_target_that_moves_may_start_again_with_a_canary() {
     let policy = Policy { on_target_change: OnTargetChange::Recanary, ..policy(2) };
     let mut world = World::new(policy).with_group("workers", &[("a", 3), ("b", 3)], 1);
-    world.at(130, |world| {
-        world.change_group("workers", |g| g.target = template("5"));
-        world.tell("$Latest resolves to 5 now");
-    });
+    moves_at(&mut world, 130);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Done));
     golden(
@@ -32,10 +37,7 @@ fn a_target_that_moves_may_start_again_with_a_canary() {
 fn a_target_that_moves_before_anything_was_proved() {
     let policy = Policy { on_target_change: OnTargetChange::Recanary, ..policy(1) };
     let mut world = World::new(policy).with_group("workers", &[("a", 2)], 1);
-    world.at(30, |world| {
-        world.change_group("workers", |g| g.target = template("5"));
-        world.tell("$Latest resolves to 5 now");
-    });
+    moves_at(&mut world, 30);
     world.begin();
     assert_eq!(world.play(), Some(Verdict::Done));
     golden(
