@@ -5,9 +5,11 @@
 //! and `set_desired` are sent once and answer [`ErrorKind::UnknownOutcome`] when no reply came, because a
 //! second blind send could cost an instance.
 
+pub mod addons;
 pub mod aws;
 mod ec2;
 mod elb;
+pub mod evidence;
 mod query;
 pub mod signing;
 pub mod token;

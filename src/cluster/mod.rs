@@ -5,7 +5,9 @@
 //! retries.
 
 pub mod access;
+pub mod evidence;
 pub mod kube;
+pub mod manifests;
 mod slim;
 
 use std::collections::BTreeMap;
@@ -104,6 +106,8 @@ pub enum ErrorKind {
     NamespaceTerminating,
     /// 429 without a budget's cause: the API server sheds load.
     Throttled,
+    /// 422: the object does not fit its schema.
+    Invalid,
     /// 401: the token is not accepted.
     Unauthorized,
     /// 403: `Error::verb` is not allowed.

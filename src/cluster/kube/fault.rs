@@ -121,6 +121,7 @@ fn kind(verb: &str, code: u16, retry_after: Option<u32>, status: &Status) -> Err
         422 if status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.field == "metadata.uid")) => {
             ErrorKind::Conflict
         }
+        422 => ErrorKind::Invalid,
         // Both carry the cause; only the budget not yet observed says when to come back.
         429 if has_cause("DisruptionBudget") && retry_after.is_some() => ErrorKind::BudgetUnobserved,
         429 if has_cause("DisruptionBudget") => ErrorKind::BudgetExhausted,
