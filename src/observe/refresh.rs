@@ -313,6 +313,8 @@ mod tests {
             tolerates_cordon: rng.random_bool(0.1),
             unschedulable: None,
             created: at(0),
+            scheduled: None,
+            initialized: None,
             ready_since: None,
         }
     }
