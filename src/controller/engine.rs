@@ -11,7 +11,7 @@ use super::changes::{Changes, group_of};
 use super::ending::{about, release};
 use super::fresh;
 use super::handover::{self, OwnPod};
-use super::own::OwnWrites;
+use super::own::{self, OwnWrites, Reading};
 use super::pauses::Pauses;
 use super::prepare::{self, BATCH, World};
 use super::voice::Voice;
@@ -182,6 +182,8 @@ pub(super) struct Engine<'a, C, K> {
     pub(super) again: bool,
     /// Actions wait for a fresh reading of the groups.
     pub(super) held: bool,
+    /// A Node went whose instance is in service as far as was read: the groups are to say what became of it.
+    pub(super) orphaned: bool,
     /// Nothing is left but to evict our own pod: nothing more is begun.
     pub(super) leaving: Option<OwnPod>,
     /// On request: drains in hand finish, nothing new is begun.
@@ -235,6 +237,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             pauses: Pauses::seeded(settings.seed),
             again: true,
             held: false,
+            orphaned: false,
             leaving: None,
             paused: false,
             wanted: None,
@@ -413,6 +416,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             }
             Fact::NodeGone(name) => {
                 let instance = self.snapshot.nodes.get(name).and_then(|n| n.instance.as_ref());
+                self.orphaned |= instance.is_some_and(|i| self.in_service(i));
                 if instance.is_some_and(|i| self.snapshot.instances.contains_key(i)) {
                     let launching = |w: &Wait| matches!(w.reason, WaitReason::Launch { .. } | WaitReason::Join);
                     let arriving = self.plan.waits.iter().any(launching);
@@ -454,9 +458,17 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                     self.targets.forget();
                     self.resolve = Instant::now();
                 }
-                self.own.read(&mut self.snapshot, states, began, now);
+                let reading = self.own.read(&mut self.snapshot, states, began, now);
                 self.source.pace.end(Instant::now());
                 self.rejected = 0;
+                match reading {
+                    Reading::Taken => self.again |= std::mem::take(&mut self.orphaned),
+                    Reading::Refused => {
+                        self.source.pace.refuse(Instant::now(), own::LAG);
+                        return None;
+                    }
+                    Reading::Disputed(message) => events.push(EventKind::Error { message, fatal: false }),
+                }
                 self.again |= std::mem::take(&mut self.held);
             }
             Answer::Targets(targets) => {
@@ -560,7 +572,8 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         if let Some(own) = self.leaving.take() {
             return Some(Ending::OwnNode(own));
         }
-        let verdict = self.plan.verdict.filter(|_| self.snapshot.in_flight.is_empty() && !self.held);
+        let settled = self.snapshot.in_flight.is_empty() && !self.held && !self.orphaned;
+        let verdict = self.plan.verdict.filter(|_| settled);
         verdict.map(Ending::Verdict)
     }
 
@@ -607,7 +620,8 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         if holds && begins_something(&planned.action) {
             return;
         }
-        if !self.is_read(&planned.action, instant) {
+        let doubtful = self.own.in_doubt() && begins_something(&planned.action);
+        if doubtful || !self.is_read(&planned.action, instant) {
             self.held = true;
             return;
         }
