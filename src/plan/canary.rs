@@ -15,11 +15,20 @@ use crate::policy::{Policy, Timeout};
 /// and one for each old node that does not go with the surge.
 pub(super) fn wanted(policy: &Policy, group: &Group<'_>) -> u32 {
     let there = proved(group) + group.arriving + group.missing;
-    policy.canary.min((group.remaining + there).saturating_sub(group.ledger.confirmed))
+    policy.canary.min((group.remaining + there).saturating_sub(group.surge()))
 }
 
 fn proved(group: &Group<'_>) -> u32 {
     group.view.adopted.len() as u32 + group.functional
+}
+
+/// Whether our surge reaches the canary and yet launches no more towards it: somebody scaled the group in as it was
+/// raised, so that as many instances are there as desired says. The rest of the canary then needs drains, as without a
+/// surge.
+pub(super) fn is_cut_short(policy: &Policy, group: &Group<'_>) -> bool {
+    let due = group.arriving + group.failing + group.missing + group.to_raise + group.view.pending > 0;
+    let settled = !due && group.ledger.step.is_none() && group.view.failed.is_empty();
+    settled && group.surge() > 0 && group.surge() >= group.limits.surge.min(wanted(policy, group))
 }
 
 /// Whether anything works that the recorded target launched; with no canary wanted nothing has to.
@@ -35,14 +44,14 @@ pub(super) fn holds(policy: &Policy, group: &Group<'_>) -> Option<WaitReason> {
     if group.proven {
         // Proven once; but with a surge, nothing is drained while nothing on the target works.
         let works = group.view.serving_current + group.functional > 0;
-        let needed = policy.canary > 0 && group.ledger.confirmed > 0;
+        let needed = policy.canary > 0 && group.surge() > 0;
         return (needed && !works).then_some(WaitReason::Canary { functional: 0, wanted: 1 });
     }
     let wanted = wanted(policy, group);
     let functional = proved(group);
     let picked: u32 = group.picked.values().sum();
     let under_way = functional + group.arriving + group.missing + group.in_drain + picked;
-    let surged = functional >= group.limits.surge.min(wanted);
+    let surged = functional >= group.limits.surge.min(wanted) || is_cut_short(policy, group);
     (!surged || under_way >= wanted).then_some(WaitReason::Canary { functional, wanted })
 }
 
@@ -51,7 +60,7 @@ pub(super) fn holds(policy: &Policy, group: &Group<'_>) -> Option<WaitReason> {
 /// for, nor one that needs a drain itself.
 pub(super) fn is_awaited(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
     let by_surge = wanted(pass.policy, group).min(group.limits.surge);
-    if group.proven || proved(group) >= by_surge || !group.goes_on(pass) {
+    if group.proven || proved(group) >= by_surge || is_cut_short(pass.policy, group) || !group.goes_on(pass) {
         return false;
     }
     let since = pass.snapshot.short_since.get(group.name).copied().filter(|_| group.missing > 0);
@@ -95,7 +104,7 @@ pub(super) fn judge<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     if group.goes_on(pass) {
         adopt(pass, group);
     }
-    if group.missing > 0 && group.remaining + group.ledger.confirmed > 0 {
+    if group.missing > 0 && group.remaining + group.surge() > 0 {
         launch_wait(pass, group);
     }
 }
