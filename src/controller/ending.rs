@@ -15,8 +15,8 @@ use crate::execute::Fault;
 use crate::lock::Lock;
 use crate::model::marks::{CORDONED_BEFORE, EXCLUDE_FROM_LB, EXCLUDED_SINCE, REASON, ROTATION, SINCE, STATE};
 use crate::model::{Node, NodeMark, NodeName, Text};
-use crate::observe::{InFlight, Snapshot};
-use crate::plan::{Action, ActionReason, Block, BlockReason, NodePurpose, Planned, Preview, Verdict};
+use crate::observe::{InFlight, Role, Snapshot};
+use crate::plan::{Action, ActionReason, Block, BlockReason, NodePurpose, Planned, Preview, Subject, Verdict};
 use crate::report::summary::held;
 
 /// On a signal: acts in flight are awaited so long at most, and uncordoning takes so long at most. Together with
@@ -65,7 +65,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         let left: Vec<Text> = self.plan.blocks.iter().filter_map(left_behind).collect();
         let mut report = self.voice.report(verdict, now, preview, self.policy, self.ports, left);
         // What came to be held only on the way is named as well.
-        for (node, why) in held(&self.plan.blocks) {
+        for (node, why) in held(&self.plan.blocks).into_iter().chain(with_group(&self.snapshot, &self.plan.blocks)) {
             report.nodes_skipped.entry(node).or_insert(why);
         }
         report
@@ -128,6 +128,23 @@ pub(super) fn about(snapshot: &Snapshot, name: &NodeName) -> About {
         instance: instance.map(|i| i.id.clone()),
         node: Some(name.clone()),
     }
+}
+
+/// Outdated nodes that stay because their whole group is held, with the reason. What belongs to somebody else is
+/// rotated by its owner.
+pub(super) fn with_group(snapshot: &Snapshot, blocks: &[Block]) -> Vec<(NodeName, Text)> {
+    let owned = |why: &BlockReason| matches!(why, BlockReason::ManagedNodeGroup { .. } | BlockReason::Operator { .. });
+    let groups = blocks.iter().filter_map(|block| match &block.subject {
+        Subject::Group(name) if !owned(&block.reason) => Some((name, &block.reason)),
+        _ => None,
+    });
+    let mut nodes = Vec::new();
+    for (group, why) in groups {
+        let members = snapshot.instances_of(group).filter_map(|i| snapshot.derived().member(&i.id));
+        let stays = members.filter(|m| m.role == Role::Candidate).filter_map(|m| m.node.clone());
+        nodes.extend(stays.map(|node| (node, format!("its group is held: {why}").into())));
+    }
+    nodes
 }
 
 /// What is held at the end because it could not be put back.

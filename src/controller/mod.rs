@@ -54,7 +54,7 @@ use crate::event::{About, EventKind, Report, Sink};
 use crate::lock::Lock;
 use crate::model::{NodeName, ObjectKey, Text};
 use crate::observe::Snapshot;
-use crate::plan::{Finding, Preview, Verdict, preview};
+use crate::plan::{Block, BlockReason, Finding, Preview, Verdict, preview};
 use crate::policy::Policy;
 use crate::preflight::{self, Preflight};
 
@@ -121,6 +121,10 @@ where
     Ok(world.snapshot)
 }
 
+fn is_standby(block: &Block) -> bool {
+    matches!(&block.reason, BlockReason::Lifecycle { state } if &**state == "Standby")
+}
+
 /// Rotates. `confirm` is asked once, after observing and before the lock and any write; where it says no,
 /// nothing was changed. Where there is nothing to do and nothing of ours is left in the world, it is not asked
 /// and nothing is written. Must be called inside a `LocalSet`.
@@ -150,7 +154,7 @@ where
         // What is held altogether is refused below, with the reasons.
         let idle = preview.finding == Finding::NothingToDo || (!preview.has_work() && preflight.faults.is_empty());
         if !wrong && idle && !prepare::is_marked(&world.snapshot) {
-            return Ok(Err(preview));
+            return Ok(Err((world, preview)));
         }
         // What a rotation has begun is finished or undone, whatever would speak against beginning it.
         if wrong || (!preflight.faults.is_empty() && world.open.is_none()) {
@@ -173,13 +177,16 @@ where
     };
     let (world, preview, lock) = match begun {
         Ok(begun) => begun,
-        Err(preview) => {
+        Err((world, preview)) => {
             let now = ports.clock.now();
             let outcome = match preview.finding {
                 Finding::Held => Verdict::Incomplete,
+                // What is outdated and not ours to change is left behind here as by a rotation.
+                _ if preview.blocks.iter().any(is_standby) => Verdict::Incomplete,
                 Finding::NothingToDo | Finding::Work => Verdict::Done,
             };
-            let report = voice.report(outcome, now, &preview, &settings.policy, &ports, vec![]);
+            let mut report = voice.report(outcome, now, &preview, &settings.policy, &ports, vec![]);
+            report.nodes_skipped.extend(ending::with_group(&world.snapshot, &preview.blocks));
             let about = |node: &NodeName| About { node: Some(node.clone()), ..About::default() };
             voice.tell_skipped(now, &report, about).await;
             voice.say(now, EventKind::RotationFinished(Box::new(report.clone()))).await;
