@@ -155,6 +155,7 @@ impl Cloud for SimCloud {
             if *world.cluster != *cluster {
                 return Vec::new();
             }
+            world.judge_told();
             let states = world.groups.iter().map(|group| GroupState {
                 group: group.record.clone(),
                 instances: group.live.iter().map(|i| world.instances[*i].record.clone()).collect(),
