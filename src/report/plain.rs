@@ -135,7 +135,7 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::RotationPlanned { groups, expected_s, lower_bound_s, bottleneck, .. } => {
             let outdated = groups.values().map(|g| u64::from(g.outdated)).sum();
             let rest = format!(
-                "{} outdated in {}: about {}, at least {} ({bottleneck})",
+                "{} outdated in {}: about {}, at least about {} ({bottleneck})",
                 count(outdated, "node"),
                 count(groups.values().filter(|g| g.outdated > 0).count() as u64, "group"),
                 seconds(*expected_s),

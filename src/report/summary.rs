@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::bound::{self, GroupLoad};
+use crate::bound::{self, GroupLoad, Measured};
 use crate::event::{About, Chosen, Event, EventKind, Percentiles, Report, TimeLost};
 use crate::model::{GroupName, InstanceId, NodeName, Text};
 use crate::plan::{Block, BlockReason, Progress, Subject, Verdict, Wait, WaitReason};
@@ -81,16 +81,38 @@ struct Means {
 struct Mean {
     sum: f64,
     count: u32,
+    least: Option<f64>,
 }
 
 impl Mean {
     fn add(&mut self, seconds: f64) {
         self.sum += seconds;
         self.count += 1;
+        self.least = Some(self.least.map_or(seconds, |least| least.min(seconds)));
     }
 
     fn get(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / f64::from(self.count))
+    }
+}
+
+/// How large a group was: others may scale it meanwhile, and a percentage is then of more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sizes {
+    first: u32,
+    largest: u32,
+    /// The largest surge.
+    surge: u32,
+}
+
+impl Sizes {
+    /// A limit that was resolved at first, if it was a percentage, as it may have become.
+    fn grown(&self, limit: u32) -> u32 {
+        if self.largest <= self.first {
+            return limit;
+        }
+        let grown = u64::from(limit) * u64::from(self.largest);
+        u32::try_from(grown.div_ceil(u64::from(self.first.max(1)))).unwrap_or(u32::MAX)
     }
 }
 
@@ -110,6 +132,7 @@ pub struct Summary {
     /// Outdated nodes that the plan held back and that were never taken on.
     held: BTreeMap<NodeName, Text>,
     groups: BTreeMap<GroupName, Means>,
+    sizes: BTreeMap<GroupName, Sizes>,
     stages: BTreeMap<&'static str, Vec<f64>>,
     /// The DaemonSet each arriving node waited for last.
     culprits: BTreeMap<NodeName, Text>,
@@ -138,6 +161,7 @@ impl Summary {
             skipped: BTreeMap::new(),
             held: BTreeMap::new(),
             groups: BTreeMap::new(),
+            sizes: BTreeMap::new(),
             stages: BTreeMap::new(),
             culprits: BTreeMap::new(),
             slowest: BTreeMap::new(),
@@ -199,6 +223,13 @@ impl Summary {
             }
             EventKind::Wait(wait) => self.waiting(wait),
             EventKind::Progress { groups, waits, .. } => {
+                for (name, progress) in groups {
+                    let own = progress.own_desired;
+                    let first = Sizes { first: own, ..Sizes::default() };
+                    let sizes = self.sizes.entry(name.clone()).or_insert(first);
+                    sizes.largest = sizes.largest.max(own);
+                    sizes.surge = sizes.surge.max(progress.surge);
+                }
                 self.charge = charge(groups, waits);
                 self.spending = spending(waits);
             }
@@ -280,7 +311,7 @@ impl Summary {
 
     /// The report: what was folded, and `closing`.
     pub fn report(&self, closing: Closing) -> Report {
-        let bound = bound::lower_bound(&self.loads(&closing), closing.max_drains);
+        let bound = bound::measured(&self.loads(&closing), closing.max_drains);
         let duration_s = seconds_between(self.started, closing.finished);
         let rotated: u32 = self.groups.values().map(|g| g.rotated).sum();
         let (lower_bound_s, bottleneck) = match rotated {
@@ -312,20 +343,29 @@ impl Summary {
         }
     }
 
-    fn loads(&self, closing: &Closing) -> Vec<GroupLoad> {
+    fn loads(&self, closing: &Closing) -> Vec<Measured> {
         let load = |(name, limits): (&GroupName, &Limits)| {
             let means = self.groups.get(name).filter(|m| m.rotated > 0)?;
-            Some(GroupLoad {
+            let sizes = self.sizes.get(name).copied().unwrap_or_default();
+            let load = GroupLoad {
                 group: name.clone(),
                 canary: limits.canary,
                 chain: None,
                 nodes: means.rotated,
-                surge: limits.surge,
-                unavailable: limits.unavailable,
-                drains: limits.drains,
+                surge: sizes.grown(limits.surge).max(sizes.surge),
+                unavailable: sizes.grown(limits.unavailable),
+                drains: sizes.grown(limits.drains),
                 b: means.arrive.get().unwrap_or_default(),
                 d: means.drain.get().unwrap_or_default(),
                 x: means.terminate.get().unwrap_or_default(),
+            };
+            let least = |mean: &Mean| mean.least.unwrap_or_default();
+            Some(Measured {
+                load,
+                launches: means.arrive.count,
+                least_b: least(&means.arrive),
+                least_d: least(&means.drain),
+                least_x: least(&means.terminate),
             })
         };
         closing.limits.iter().filter_map(load).collect()
