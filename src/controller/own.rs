@@ -313,8 +313,8 @@ mod tests {
         Duration::from_secs(n)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_was_terminated_does_not_come_back() {
+    #[test]
+    fn what_was_terminated_does_not_come_back() {
         let (mut own, mut snapshot, later) = read();
         own.left.insert("i-1".into());
         let stale = || shows(3, &["i-1", "i-2", "i-3"]);
@@ -329,8 +329,8 @@ mod tests {
         assert!(!own.in_doubt());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn desired_is_not_back_at_what_it_was_changed_from_unless_it_stays_there() {
+    #[test]
+    fn desired_is_not_back_at_what_it_was_changed_from_unless_it_stays_there() {
         let (mut own, mut snapshot, later) = read();
         own.sizes.insert("g".into(), Set::from([3]));
         let stale = || shows(3, &["i-1", "i-2", "i-3"]);
@@ -347,8 +347,8 @@ mod tests {
         assert_eq!(own.read(&mut snapshot, stale(), later + seconds(90), START), Reading::Taken, "it was seen changed");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_instance_that_nobody_took_out_is_missing_only_if_two_readings_say_so() {
+    #[test]
+    fn an_instance_that_nobody_took_out_is_missing_only_if_two_readings_say_so() {
         let (mut own, mut snapshot, later) = read();
         let without = || shows(3, &["i-1", "i-2"]);
         assert_eq!(own.read(&mut snapshot, without(), later, START), Reading::Refused);
@@ -356,8 +356,8 @@ mod tests {
         assert_eq!(own.read(&mut snapshot, without(), later + LAG, START), Reading::Taken);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_step_announced_since_is_not_hidden_by_an_earlier_write_of_ours() {
+    #[test]
+    fn a_step_announced_since_is_not_hidden_by_an_earlier_write_of_ours() {
         let (mut own, mut snapshot, later) = read();
         let tag = |ledger: &Ledger| BTreeMap::from([(TAG_SURGE.into(), Some(ledger.to_tag().into()))]);
         let effect = Effect::Tags("g".into(), tag(&Ledger::settled(2)));
