@@ -330,6 +330,7 @@ mod tests {
             warm_pool: false,
             reuses: false,
             attachments: Default::default(),
+            subnets: Default::default(),
             weighted: false,
         };
         let states = ["InService", "InService", "InService", "Pending", "Terminating", "Standby", "Warmed:Stopped"];

@@ -125,6 +125,7 @@ mod tests {
             warm_pool: false,
             reuses: false,
             attachments: Default::default(),
+            subnets: Default::default(),
             weighted: false,
         }
     }

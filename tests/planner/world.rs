@@ -87,6 +87,7 @@ pub fn group(name: &str, zones: &[&str], desired: u32, max: u32) -> NodeGroup {
         warm_pool: false,
         reuses: false,
         attachments: Default::default(),
+        subnets: Default::default(),
         weighted: false,
     }
 }

@@ -178,6 +178,7 @@ pub fn group(desired: u32) -> NodeGroup {
         warm_pool: false,
         reuses: false,
         attachments: Default::default(),
+        subnets: Default::default(),
         weighted: false,
     }
 }

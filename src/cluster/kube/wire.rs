@@ -55,6 +55,11 @@ impl Call {
         Self { verb, method: Method::GET, path, body: None, reads: true }
     }
 
+    /// A GET that is not worth asking again: its answer may be missing, and another one waits behind it.
+    pub(super) fn get_once(verb: &'static str, path: String) -> Self {
+        Self { reads: false, ..Self::get(verb, path) }
+    }
+
     /// A question that is POSTed and leaves nothing behind, as access reviews are.
     pub(super) fn ask(verb: &'static str, path: String, body: &Value) -> Self {
         Self { reads: true, ..Self::json(verb, Method::POST, path, body) }
