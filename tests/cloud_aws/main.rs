@@ -4,6 +4,7 @@
 
 mod answers;
 mod balancers;
+mod evidence;
 mod refusals;
 mod skew;
 mod sockets;
