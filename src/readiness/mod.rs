@@ -5,6 +5,7 @@
 //! has a current pod, Running and Ready, that was never restarted. Everything missing or unknown counts as
 //! unmet: it fails closed. Nothing here reads a clock: how long it must have stayed so is the planner's.
 
+pub mod diagnosis;
 mod expected;
 mod gate;
 mod peers;
@@ -76,7 +77,7 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot, node: &Node) -> Judgement {
         match pods::pod_of(set, snapshot.revisions.get(&set.uid), &daemons, Clauses::New) {
             Ok(pod) => {
                 since = since.max(pod.ready_since);
-                judge_restarts(policy, snapshot, node, set, pod, &mut judgement);
+                judge_restarts(policy, snapshot, node, (set, pod), &daemons, &mut judgement);
             }
             Err(why) => {
                 // A pod that crashes again and again is hardly ever seen Running.
@@ -144,13 +145,14 @@ fn judge_restarts(
     policy: &Policy,
     snapshot: &Snapshot,
     node: &Node,
-    set: &DaemonSet,
-    pod: &Pod,
+    (set, pod): (&DaemonSet, &Pod),
+    daemons: &[&Pod],
     judgement: &mut Judgement,
 ) {
     for container in pods::restarted(pod) {
         let lasting = container.restarts > allowed_restarts(policy, snapshot, node, set, container);
-        let fault = Unmet { lasting, ..lacking_daemonset(set, pods::restart_sentence(set, container)) };
+        let proxy = daemons.iter().copied().find(|other| pods::is_kube_proxy(snapshot, other) && other.uid != pod.uid);
+        let fault = Unmet { lasting, ..lacking_daemonset(set, pods::restart_sentence(set, container, proxy)) };
         let list = if lasting { &mut judgement.unmet } else { &mut judgement.tolerated };
         list.push(fault);
     }

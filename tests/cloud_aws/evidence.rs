@@ -100,7 +100,9 @@ async fn access_entries_come_in_pages() {
 #[tokio::test(start_paused = true)]
 async fn free_addresses_are_those_of_the_subnets_that_ec2_knows() {
     let subnet = |id: &str, free: u32| {
-        format!("<item><subnetId>{id}</subnetId><state>available</state><availableIpAddressCount>{free}</availableIpAddressCount></item>")
+        format!(
+            "<item><subnetId>{id}</subnetId><state>available</state><availableIpAddressCount>{free}</availableIpAddressCount></item>"
+        )
     };
     let wire = Wire::new([ok(format!(
         "<DescribeSubnetsResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>1</requestId>\

@@ -89,8 +89,7 @@ impl AwsCloud {
 
 /// By filter, which passes over ids EC2 does not know, where naming them fails the whole call.
 fn filter<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> Parameters {
-    let mut parameters: Parameters =
-        vec![("Filter.1.Name".into(), name.into()), ("MaxResults".into(), "1000".into())];
+    let mut parameters: Parameters = vec![("Filter.1.Name".into(), name.into()), ("MaxResults".into(), "1000".into())];
     parameters.extend((1..).zip(values).map(|(i, value)| (format!("Filter.1.Value.{i}"), value.to_owned())));
     parameters
 }
