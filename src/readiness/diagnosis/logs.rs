@@ -24,7 +24,7 @@ pub(super) fn find<'a>(signature: &'a Signature, case: Case<'a>, matches: &mut V
             ..Match::of(signature)
         };
         found.cost_s = match signature.cost {
-            Some(Cost::Span) => span(&lines),
+            Some(Cost::Span) => span(&lines, case.evidence.logs.get(log).and_then(|all| all.first())),
             Some(Cost::Delay) => pod_of(suspect, case).and_then(|(node, pod)| delay(node, pod)),
             None => None,
         };
@@ -37,10 +37,12 @@ pub(super) fn find<'a>(signature: &'a Signature, case: Case<'a>, matches: &mut V
     }
 }
 
-/// Seconds from the first to the last line; nothing where there is but one.
-fn span(lines: &[&LogLine]) -> Option<f64> {
+/// Seconds from the first to the last line found. A program that tells only of the end of its tries began them with
+/// its log.
+fn span(lines: &[&LogLine], begin: Option<&LogLine>) -> Option<f64> {
     let (first, last) = (lines.first()?, lines.last()?);
-    seconds_between(first.time, last.time).filter(|seconds| *seconds > 0.0)
+    let told = seconds_between(first.time, last.time).filter(|seconds| *seconds > 0.0);
+    told.or_else(|| seconds_between(begin?.time, last.time)).filter(|seconds| *seconds > 0.0)
 }
 
 /// The run of a container in which the rule is found, and the lines it found. The earliest run tells of the start.

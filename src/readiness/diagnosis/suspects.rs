@@ -22,7 +22,7 @@ const FIRST: SignedDuration = SignedDuration::from_mins(5);
 const LATE: SignedDuration = SignedDuration::from_secs(20);
 /// An instance has so long to join before it is a suspect.
 const JOIN: SignedDuration = SignedDuration::from_mins(5);
-/// Newest kube-proxy pods that are suspected because of their spec alone.
+/// kube-proxy pods that are looked at, the newest, where nothing but their spec is suspicious.
 const BY_SPEC: usize = 2;
 
 const KUBE_PROXY: &str = "kube-proxy";
@@ -239,7 +239,8 @@ fn suspect_by_spec<'a>(
         let mut others: Vec<_> = pods.filter_map(|pod| at_node(pod)).collect();
         others.retain(|(node, pod)| !is_left_out(node) && !known.iter().any(|(_, _, k)| k.uid == pod.uid));
         others.sort_by_key(|(node, _)| std::cmp::Reverse(node.created));
-        known.extend(others.into_iter().take(BY_SPEC).map(|(node, pod)| (Why::BySpec, node, pod)));
+        let further = BY_SPEC.saturating_sub(known.len());
+        known.extend(others.into_iter().take(further).map(|(node, pod)| (Why::BySpec, node, pod)));
     }
 }
 
@@ -253,7 +254,12 @@ fn in_turn(by_set: BTreeMap<&ObjectKey, Vec<(Why, &Node, &Pod)>>) -> Vec<Suspect
                 pod: pod.key.clone(),
                 set: set.clone(),
                 node: node.name.clone(),
-                containers: pod.containers.iter().map(|c| (c.name.clone(), c.restarts > 0)).collect(),
+                containers: pod
+                    .containers
+                    .iter()
+                    .filter(|c| !is_over(c))
+                    .map(|c| (c.name.clone(), c.restarts > 0))
+                    .collect(),
             })
         })
         .collect();
@@ -265,6 +271,12 @@ fn in_turn(by_set: BTreeMap<&ObjectKey, Vec<(Why, &Node, &Pod)>>) -> Vec<Suspect
         }
         all.extend(turn);
     }
+}
+
+/// Whether it is an init container that did its work at once: its log tells nothing.
+fn is_over(container: &Container) -> bool {
+    let ended_well = matches!(&container.state, ContainerState::Terminated(run) if run.exit_code == 0);
+    container.init && ended_well && container.restarts == 0
 }
 
 fn unjoined(snapshot: &Snapshot, scope: &Scope, now: Timestamp, found: &mut Suspects) {
