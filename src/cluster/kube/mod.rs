@@ -5,6 +5,7 @@
 //! here. Requests that change the world are sent once, those that only read again after a passing fault.
 
 mod fault;
+mod manifests;
 mod nodes;
 mod records;
 mod review;
