@@ -29,7 +29,7 @@ fn unmet(change: impl FnOnce(&mut Snapshot)) -> Vec<String> {
 fn restarted(snapshot: &mut Snapshot, uid: &str, container: usize, times: u32, exit: i32) {
     let container = &mut pod_mut(snapshot, uid).containers[container];
     container.restarts = times;
-    container.last_exit = Some(exit);
+    container.last = Some(LastRun { exit_code: exit, reason: "Error".into(), started: None, finished: None });
 }
 
 #[test]

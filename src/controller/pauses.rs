@@ -178,6 +178,8 @@ mod tests {
                 tolerates_cordon: false,
                 unschedulable: None,
                 created: Timestamp::UNIX_EPOCH,
+                scheduled: None,
+                initialized: None,
                 ready_since: None,
             }));
         }

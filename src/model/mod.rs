@@ -24,5 +24,5 @@ pub use instance::{Instance, LaunchSource, Lifecycle};
 pub use ledger::{Ledger, Step};
 pub use marks::NodeMark;
 pub use node::{Condition, ConditionStatus, CsiNode, Node, Taint, TaintEffect, VolumeAttachment};
-pub use pod::{Container, ContainerState, Owner, Phase, Pod, PodFlags};
+pub use pod::{Container, ContainerState, LastRun, Owner, Phase, Pod, PodFlags};
 pub use selector::{Labels, NodeSelectorTerm, Operator, Requirement, Selector, Toleration};

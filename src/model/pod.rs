@@ -40,8 +40,21 @@ pub enum ContainerState {
     Waiting(Text),
     /// Running since.
     Running(Option<Timestamp>),
-    /// Ended with this exit code.
-    Terminated(i32),
+    /// Ended.
+    Terminated(LastRun),
+}
+
+/// A run of a container that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// How it exited: 0 well, 128 + n by signal n.
+    pub exit_code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, …
+    pub reason: Text,
+    /// When it was started.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
 }
 
 /// A container's status. Kept for pods of DaemonSets only: nothing else is gated.
@@ -57,8 +70,8 @@ pub struct Container {
     pub ready: bool,
     /// Its state.
     pub state: ContainerState,
-    /// Exit code of its previous run, where there was one.
-    pub last_exit: Option<i32>,
+    /// Its previous run, where there was one.
+    pub last: Option<LastRun>,
 }
 
 /// Facts about a pod that are yes or no.
@@ -117,6 +130,11 @@ pub struct Pod {
     pub unschedulable: Option<Text>,
     /// When it was created.
     pub created: Timestamp,
+    /// When it was bound to its node: its `PodScheduled` condition became true.
+    pub scheduled: Option<Timestamp>,
+    /// When its init containers had ended well: its `Initialized` condition became true. Kept for pods of
+    /// DaemonSets.
+    pub initialized: Option<Timestamp>,
     /// When its `Ready` condition last changed.
     pub ready_since: Option<Timestamp>,
 }

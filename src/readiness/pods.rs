@@ -1,6 +1,6 @@
 //! Whether a gated DaemonSet's pod on a node is what it should be, restarts aside from policy.
 
-use crate::model::{Container, ContainerState, DaemonSet, Phase, Pod, Revision, Text, UpdateStrategy};
+use crate::model::{Container, ContainerState, DaemonSet, LastRun, Phase, Pod, Revision, Text, UpdateStrategy};
 
 /// The exit code by which a waiter asks to be started over; such a restart is the waiter at work.
 const STARTED_OVER: i32 = 75;
@@ -85,7 +85,11 @@ fn fault(set: &DaemonSet, revision: Option<&Revision>, pod: &Pod, clauses: Claus
 }
 
 fn not_running(pod: &Pod) -> String {
-    let busy = |c: &&Container| !matches!(c.state, ContainerState::Running(_) | ContainerState::Terminated(0));
+    let busy = |c: &&Container| match &c.state {
+        ContainerState::Running(_) => false,
+        ContainerState::Terminated(run) => run.exit_code != 0,
+        ContainerState::Waiting(_) => true,
+    };
     match pod.containers.iter().find(busy) {
         Some(container) => not_ready(container),
         None => match &pod.unschedulable {
@@ -104,7 +108,9 @@ fn not_ready(container: &Container) -> String {
     match &container.state {
         ContainerState::Waiting(why) => format!("{kind} {} is waiting: {why}{restarts}", container.name),
         ContainerState::Running(_) => format!("{kind} {} is running, not ready{restarts}", container.name),
-        ContainerState::Terminated(code) => format!("{kind} {} ended with exit code {code}{restarts}", container.name),
+        ContainerState::Terminated(LastRun { exit_code, .. }) => {
+            format!("{kind} {} ended with exit code {exit_code}{restarts}", container.name)
+        }
     }
 }
 
@@ -114,12 +120,14 @@ pub(crate) fn restarted(pod: &Pod) -> impl Iterator<Item = &Container> {
 }
 
 fn is_waiter_at_work(container: &Container) -> bool {
-    container.init && container.name.starts_with(WAITER) && container.last_exit == Some(STARTED_OVER)
+    container.init
+        && container.name.starts_with(WAITER)
+        && container.last.as_ref().is_some_and(|run| run.exit_code == STARTED_OVER)
 }
 
 /// `aws-node: container aws-node restarted 1x`
 pub(super) fn restart_sentence(set: &DaemonSet, container: &Container) -> Text {
     let kind = if container.init { "init container" } else { "container" };
-    let exit = container.last_exit.map_or_else(String::new, |code| format!(", last exit code {code}"));
+    let exit = container.last.as_ref().map_or_else(String::new, |run| format!(", last exit code {}", run.exit_code));
     format!("{}: {kind} {} restarted {}x{exit}", set.key.name, container.name, container.restarts).into()
 }

@@ -18,9 +18,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cluster::{Fact, NodeChange};
 use crate::model::marks::UNSCHEDULABLE_TAINT;
 use crate::model::{
-    Condition, ConditionStatus, Container, ContainerState, CsiNode, DaemonSet, Labels, Lifecycle, Node, NodeName,
-    NodeSelectorTerm, ObjectKey, Operator, Owner, Phase, Requirement, Revision, Taint, TaintEffect, Text, Toleration,
-    Uid, UpdateStrategy,
+    Condition, ConditionStatus, Container, ContainerState, CsiNode, DaemonSet, Labels, LastRun, Lifecycle, Node,
+    NodeName, NodeSelectorTerm, ObjectKey, Operator, Owner, Phase, Requirement, Revision, Taint, TaintEffect, Text,
+    Toleration, Uid, UpdateStrategy,
 };
 
 use super::scenario::{DaemonSpec, Restarts, Scenario};
@@ -140,7 +140,7 @@ impl World {
                     container.restarts = restarts;
                     container.ready = true;
                     container.state = ContainerState::Running(Some(ready));
-                    container.last_exit = (restarts > 0).then_some(1);
+                    container.last = (restarts > 0).then(|| crashed(None, ready));
                 }
             }
             self.nodes[node].ready_daemons.insert(daemon);
@@ -338,12 +338,13 @@ impl World {
     }
 
     pub(super) fn daemon_fails(&mut self, pod: u32) {
+        let now = self.timestamp();
         let Some(state) = self.live_pod(pod) else { return };
         state.restarts += 1;
         let restarts = state.restarts;
         for container in &mut state.record.containers {
             container.restarts = restarts;
-            container.last_exit = Some(1);
+            container.last = Some(crashed(started(container), now));
         }
         let reason = if restarts == 1 { "ContainerCreating" } else { "CrashLoopBackOff" };
         set_containers(state, ContainerState::Waiting(reason.into()), false);
@@ -365,7 +366,9 @@ impl World {
         }
         state.record.flags.ready = true;
         state.record.ready_since = Some(now);
-        set_containers(state, ContainerState::Running(Some(now)), true);
+        for container in &mut state.record.containers {
+            container.ready = true;
+        }
         self.tell_pod(pod);
         self.nodes[node].ready_daemons.insert(daemon);
         if self.daemons[daemon].spec.makes_ready {
@@ -561,6 +564,18 @@ fn set_containers(pod: &mut PodState, to: ContainerState, ready: bool) {
     }
 }
 
+/// Since when a container runs.
+fn started(container: &Container) -> Option<Timestamp> {
+    match container.state {
+        ContainerState::Running(since) => since,
+        ContainerState::Waiting(_) | ContainerState::Terminated(_) => None,
+    }
+}
+
+fn crashed(started: Option<Timestamp>, finished: Timestamp) -> LastRun {
+    LastRun { exit_code: 1, reason: "Error".into(), started, finished: Some(finished) }
+}
+
 /// The containers of a DaemonSet's pod before they start.
 pub(super) fn new_containers(spec: &DaemonSpec) -> Vec<Container> {
     vec![Container {
@@ -569,6 +584,6 @@ pub(super) fn new_containers(spec: &DaemonSpec) -> Vec<Container> {
         restarts: 0,
         ready: false,
         state: ContainerState::Waiting("ContainerCreating".into()),
-        last_exit: None,
+        last: None,
     }]
 }

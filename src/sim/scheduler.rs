@@ -160,11 +160,13 @@ impl World {
         let alternative = if self.now > 0 { self.alternative(id, node) } else { None };
         let name = self.nodes[node].record.name.clone();
         let zone = self.nodes[node].zone;
+        let now = self.timestamp();
         let Some(pod) = self.live_pod(id) else { return };
         pod.node = Some(node);
         pod.alternative = alternative;
         pod.placed_badly = outdated && alternative.is_some();
         pod.record.node = Some(name);
+        pod.record.scheduled = Some(now);
         pod.record.unschedulable = None;
         let (cpu, memory, origin) = (pod.record.cpu as i64, pod.record.memory as i64, pod.origin);
         if let Origin::Work { workload, .. } = origin {

@@ -202,6 +202,8 @@ impl World {
             tolerates_cordon: false,
             unschedulable: None,
             created: self.timestamp(),
+            scheduled: None,
+            initialized: None,
             ready_since: None,
         };
         let volume = owner.volumes.get(slot as usize).copied();
@@ -494,6 +496,9 @@ pub(super) fn daemon_pod(
         tolerates_cordon: true,
         unschedulable: None,
         created,
+        // Bound as it is made, and without init containers initialised as soon as the kubelet sees it.
+        scheduled: Some(created),
+        initialized: Some(created),
         ready_since: None,
     };
     PodState {

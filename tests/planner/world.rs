@@ -241,6 +241,8 @@ impl World {
             tolerates_cordon: false,
             unschedulable: None,
             created: self.now,
+            scheduled: Some(self.now),
+            initialized: None,
             ready_since: Some(self.now),
         };
         change(&mut pod);
@@ -576,7 +578,7 @@ impl World {
             pod.tolerates_cordon = true;
             let state = ContainerState::Running(since);
             let name = "aws-node".into();
-            pod.containers = vec![Container { name, init: false, restarts, ready: true, state, last_exit: None }];
+            pod.containers = vec![Container { name, init: false, restarts, ready: true, state, last: None }];
         });
     }
 

@@ -110,8 +110,9 @@ pub fn revision(set: &DaemonSet, number: i64, hash: &str) -> Revision {
 }
 
 pub fn container(name: &str, init: bool) -> Container {
-    let state = if init { ContainerState::Terminated(0) } else { ContainerState::Running(Some(began())) };
-    Container { name: name.into(), init, restarts: 0, ready: true, state, last_exit: None }
+    let ended = LastRun { exit_code: 0, reason: "Completed".into(), started: Some(began()), finished: Some(began()) };
+    let state = if init { ContainerState::Terminated(ended) } else { ContainerState::Running(Some(began())) };
+    Container { name: name.into(), init, restarts: 0, ready: true, state, last: None }
 }
 
 /// A workload pod on a node.
@@ -132,6 +133,8 @@ pub fn pod(uid: &str, key: ObjectKey, node: &Node) -> Pod {
         tolerates_cordon: false,
         unschedulable: None,
         created: node.created + SignedDuration::from_secs(5),
+        scheduled: Some(node.created + SignedDuration::from_secs(5)),
+        initialized: None,
         ready_since: Some(node.created + SignedDuration::from_secs(30)),
     }
 }

@@ -10,7 +10,7 @@ use super::intern::Interner;
 use super::meta::Meta;
 use crate::cluster::Fact;
 use crate::model::pod::tolerates_cordon;
-use crate::model::{Container, ContainerState, NodeName, Phase, Pod, PodFlags, Toleration, quantity};
+use crate::model::{Container, ContainerState, LastRun, NodeName, Phase, Pod, PodFlags, Toleration, quantity};
 
 const ZONE_KEYS: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
 
@@ -129,7 +129,8 @@ struct State<'a> {
     #[serde(borrow)]
     waiting: Option<Waiting<'a>>,
     running: Option<Running>,
-    terminated: Option<Terminated>,
+    #[serde(borrow)]
+    terminated: Option<Terminated<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -146,9 +147,13 @@ struct Running {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Terminated {
+struct Terminated<'a> {
     #[serde(default)]
     exit_code: i32,
+    #[serde(borrow, default, deserialize_with = "null_default")]
+    reason: Str<'a>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
 }
 
 impl<'a> Record<'a> for PodJson<'a> {
@@ -160,7 +165,8 @@ impl<'a> Record<'a> for PodJson<'a> {
         let Self { metadata, spec, status } = self;
         let owner = metadata.controller(strings);
         let ready = status.condition("Ready");
-        let containers = if owner.as_ref().is_some_and(|o| &*o.kind == "DaemonSet") {
+        let daemon = owner.as_ref().is_some_and(|o| &*o.kind == "DaemonSet");
+        let containers = if daemon {
             let inits = status.init_container_statuses.iter().map(|c| (c, true));
             let mains = status.container_statuses.iter().map(|c| (c, false));
             inits.chain(mains).map(|(c, init)| c.model(init, strings)).collect()
@@ -186,6 +192,8 @@ impl<'a> Record<'a> for PodJson<'a> {
             tolerates_cordon: tolerates_cordon(&tolerations),
             unschedulable: status.unschedulable().map(|why| strings.text(why)),
             created: metadata.created(),
+            scheduled: status.since("PodScheduled"),
+            initialized: daemon.then(|| status.since("Initialized")).flatten(),
             ready_since: ready.and_then(|c| c.last_transition_time),
         }))
     }
@@ -293,6 +301,11 @@ impl<'a> Status<'a> {
         self.conditions.iter().find(|c| c.name.as_str() == name)
     }
 
+    /// When a condition that is true became so.
+    fn since(&self, name: &str) -> Option<Timestamp> {
+        self.condition(name).filter(|c| c.status.as_str() == "True").and_then(|c| c.last_transition_time)
+    }
+
     /// The scheduler's words, where it found no node.
     fn unschedulable(&self) -> Option<&str> {
         let scheduled = self.condition("PodScheduled")?;
@@ -306,7 +319,7 @@ impl ContainerStatus<'_> {
     fn model(&self, init: bool, strings: &mut Interner) -> Container {
         let state = match &self.state {
             State { running: Some(running), .. } => ContainerState::Running(running.started_at),
-            State { terminated: Some(terminated), .. } => ContainerState::Terminated(terminated.exit_code),
+            State { terminated: Some(terminated), .. } => ContainerState::Terminated(terminated.model(strings)),
             // An empty state means waiting (`ContainerState` in k8s.io/api/core/v1).
             State { waiting, .. } => {
                 ContainerState::Waiting(strings.text(waiting.as_ref().map_or("", |w| w.reason.as_str())))
@@ -318,7 +331,18 @@ impl ContainerStatus<'_> {
             restarts: self.restart_count,
             ready: self.ready,
             state,
-            last_exit: self.last_state.terminated.as_ref().map(|t| t.exit_code),
+            last: self.last_state.terminated.as_ref().map(|t| t.model(strings)),
+        }
+    }
+}
+
+impl Terminated<'_> {
+    fn model(&self, strings: &mut Interner) -> LastRun {
+        LastRun {
+            exit_code: self.exit_code,
+            reason: strings.text(&self.reason),
+            started: self.started_at,
+            finished: self.finished_at,
         }
     }
 }

@@ -70,17 +70,20 @@ fn daemon_pod() -> Value {
             "phase": "Running",
             "conditions": [
                 {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-01T10:00:01Z"},
+                {"type": "Initialized", "status": "True", "lastTransitionTime": "2026-11-01T10:00:04Z"},
                 {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-01T10:00:09Z", "lastProbeTime": null},
             ],
             "initContainerStatuses": [
                 {"name": "aws-vpc-cni-init", "ready": true, "restartCount": 1,
-                    "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}, "lastState": {"terminated": {"exitCode": 2}}},
+                    "state": {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": "2026-11-01T10:00:02Z",
+                        "finishedAt": null}}, "lastState": {"terminated": {"exitCode": 2}}},
             ],
             "containerStatuses": [
                 {"name": "aws-node", "ready": true, "restartCount": 0, "image": "j",
                     "state": {"running": {"startedAt": "2026-11-01T10:00:05Z"}}, "lastState": {}},
                 {"name": "exporter", "ready": false, "restartCount": 7,
-                    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}, "lastState": {"terminated": {"exitCode": 137}}},
+                    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled",
+                        "startedAt": "2026-11-01T10:00:06Z", "finishedAt": "2026-11-01T10:00:08Z"}}},
             ],
         },
     })
@@ -89,13 +92,21 @@ fn daemon_pod() -> Value {
 #[test]
 fn a_daemon_pod_with_every_field() {
     let Some(Fact::Pod(pod)) = read(Kind::Pod, &daemon_pod()).fact else { panic!("no pod") };
-    let container = |name: &str, init, restarts, ready, state, last_exit| Container {
+    let container = |name: &str, init, restarts, ready, state, last| Container {
         name: name.into(),
         init,
         restarts,
         ready,
         state,
-        last_exit,
+        last,
+    };
+    let ended = |exit_code| LastRun { exit_code, reason: "".into(), started: None, finished: None };
+    let init = LastRun { reason: "Completed".into(), started: Some(time("2026-11-01T10:00:02Z")), ..ended(0) };
+    let killed = LastRun {
+        exit_code: 137,
+        reason: "OOMKilled".into(),
+        started: Some(time("2026-11-01T10:00:06Z")),
+        finished: Some(time("2026-11-01T10:00:08Z")),
     };
     assert_eq!(
         pod,
@@ -123,7 +134,7 @@ fn a_daemon_pod_with_every_field() {
                 critical: true,
             },
             containers: vec![
-                container("aws-vpc-cni-init", true, 1, true, ContainerState::Terminated(0), Some(2)),
+                container("aws-vpc-cni-init", true, 1, true, ContainerState::Terminated(init), Some(ended(2))),
                 container(
                     "aws-node",
                     false,
@@ -132,7 +143,14 @@ fn a_daemon_pod_with_every_field() {
                     ContainerState::Running(Some(time("2026-11-01T10:00:05Z"))),
                     None
                 ),
-                container("exporter", false, 7, false, ContainerState::Waiting("CrashLoopBackOff".into()), Some(137)),
+                container(
+                    "exporter",
+                    false,
+                    7,
+                    false,
+                    ContainerState::Waiting("CrashLoopBackOff".into()),
+                    Some(killed)
+                ),
             ],
             revision: Some("6d5b".into()),
             // The first init container alone (500m) is more than 25m + the sidecar's 50m; 5m of overhead.
@@ -142,6 +160,8 @@ fn a_daemon_pod_with_every_field() {
             tolerates_cordon: true,
             unschedulable: None,
             created: time("2026-11-01T10:00:00Z"),
+            scheduled: Some(time("2026-11-01T10:00:01Z")),
+            initialized: Some(time("2026-11-01T10:00:04Z")),
             ready_since: Some(time("2026-11-01T10:00:09Z")),
         }
     );
@@ -159,7 +179,8 @@ fn a_pod_of_a_workload_keeps_no_container_statuses_and_no_flag_it_has_not() {
         {"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoExecute"}],
         "topologySpreadConstraints": [{"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"},
             {"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}]});
-    json["status"] = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+    json["status"] = json!({"phase": "Pending", "conditions": [{"type": "Initialized", "status": "True", "lastTransitionTime": "2026-11-01T10:00:04Z"},
+        {"type": "PodScheduled", "status": "False", "lastTransitionTime": "2026-11-01T10:00:01Z",
         "reason": "Unschedulable", "message": "0/5 nodes are available: 5 Insufficient cpu."}]});
     let Some(Fact::Pod(pod)) = read(Kind::Pod, &json).fact else { panic!("no pod") };
     assert!(pod.containers.is_empty());
@@ -167,6 +188,7 @@ fn a_pod_of_a_workload_keeps_no_container_statuses_and_no_flag_it_has_not() {
     assert_eq!((pod.phase, pod.node, pod.deleting, pod.tolerates_cordon), (Phase::Pending, None, None, false));
     assert_eq!(pod.unschedulable.as_deref(), Some("0/5 nodes are available: 5 Insufficient cpu."));
     assert_eq!((pod.cpu, pod.memory, pod.ready_since), (0, 0, None));
+    assert_eq!((pod.scheduled, pod.initialized), (None, None), "a condition that is false since then");
 }
 
 #[test]
