@@ -69,7 +69,7 @@ fn texts(list: &Value) -> impl Iterator<Item = &str> {
 pub fn words(container: &Value) -> Vec<String> {
     let all = texts(&container["command"]).chain(texts(&container["args"]));
     all.flat_map(|text| {
-        text.split_whitespace().map(|word| word.trim_matches(['"', '\'']).to_owned()).collect::<Vec<_>>()
+        text.split_whitespace().map(|word| word.replace(['"', '\''], "")).collect::<Vec<_>>()
     })
     .collect()
 }
