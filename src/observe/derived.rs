@@ -125,6 +125,16 @@ impl Member {
     pub(crate) fn rank(&self, id: &InstanceId) -> Rank {
         (self.own, self.serves, self.born, id.clone())
     }
+
+    /// Whether it is among its zone's candidates.
+    fn is_queued(&self) -> bool {
+        self.role == Role::Candidate && self.counted
+    }
+
+    /// Whether it is a candidate that is to get the soft taint.
+    fn is_untainted(&self) -> bool {
+        self.role == Role::Candidate && !self.tainted
+    }
 }
 
 /// Members by their instance; those of a group's part are the same records as the whole's.
@@ -231,11 +241,20 @@ fn count(number: &mut u32, on: bool) {
 impl GroupView {
     /// Puts a member into the sums (`on`), or takes out one that was put in.
     fn sum(&mut self, id: &InstanceId, member: &Arc<Member>, on: bool) {
+        if member.is_untainted() {
+            enter(&mut self.untainted, id, member, on);
+        }
+        if member.is_queued() {
+            let zone = self.zones.entry(member.zone.clone()).or_default();
+            toggle(&mut zone.candidates, member.rank(id), on);
+        }
+        self.tally(id, member, on);
+    }
+
+    /// All of [`GroupView::sum`] but the two sets that hold most of a big group.
+    fn tally(&mut self, id: &InstanceId, member: &Arc<Member>, on: bool) {
         if member.marked {
             enter(&mut self.marked, id, member, on);
-        }
-        if member.role == Role::Candidate && !member.tainted {
-            enter(&mut self.untainted, id, member, on);
         }
         match member.stray {
             Stray::No => {}
@@ -278,8 +297,7 @@ impl GroupView {
         let zone = self.zones.entry(member.zone.clone()).or_default();
         count(&mut zone.counted, on);
         match member.role {
-            Role::Candidate => toggle(&mut zone.candidates, member.rank(id), on),
-            Role::Draining | Role::Failed | Role::Returning => {}
+            Role::Candidate | Role::Draining | Role::Failed | Role::Returning => {}
             _ => count(&mut zone.staying, on),
         }
         if member.role == Role::Adopted {
@@ -335,19 +353,34 @@ impl Derived {
     }
 
     /// Everything at once, from the groups in scope and their members in the order of their ids.
-    pub(super) fn of(
-        groups: BTreeMap<GroupName, GroupView>,
-        members: impl Iterator<Item = (InstanceId, Member)>,
-    ) -> Self {
-        let members: Members = members.map(|(id, member)| (id, Arc::new(member))).collect();
+    pub(super) fn of(groups: BTreeMap<GroupName, GroupView>, members: Vec<(InstanceId, Arc<Member>)>) -> Self {
         let mut derived = Self { groups, ..Self::default() };
+        // Sorted once and built at once, which costs a fraction of as many insertions.
+        let mut queued: BTreeMap<(&GroupName, &Zone), Vec<Rank>> = BTreeMap::new();
+        let mut untainted: BTreeMap<&GroupName, Vec<(InstanceId, Arc<Member>)>> = BTreeMap::new();
         for (id, member) in &members {
             if let Some(group) = derived.groups.get_mut(&member.group) {
-                group.sum(id, member, true);
+                group.tally(id, member, true);
+            }
+            if member.is_queued() {
+                queued.entry((&member.group, &member.zone)).or_default().push(member.rank(id));
+            }
+            if member.is_untainted() {
+                untainted.entry(&member.group).or_default().push((id.clone(), member.clone()));
             }
             derived.watch(member, true);
         }
-        derived.members = members;
+        for ((group, zone), ranks) in queued {
+            if let Some(view) = derived.groups.get_mut(group) {
+                view.zones.entry(zone.clone()).or_default().candidates = BTreeSet::from_iter(ranks);
+            }
+        }
+        for (group, those) in untainted {
+            if let Some(view) = derived.groups.get_mut(group) {
+                view.untainted = Members::from_iter(those);
+            }
+        }
+        derived.members = Members::from_iter(members);
         derived
     }
 

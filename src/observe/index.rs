@@ -6,8 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::cluster::Kind;
-use crate::model::{Budget, GroupName, InstanceId, Node, NodeName, ObjectKey, Pod, Text, Uid, VolumeAttachment};
+use crate::model::{
+    Budget, GroupName, InstanceId, Node, NodeMark, NodeName, ObjectKey, Pod, Text, Uid, VolumeAttachment, marks,
+};
+use crate::plan::candidates::is_marked;
 use crate::plan::filters;
+use crate::readiness;
 
 use super::covers::Covers;
 
@@ -15,7 +19,7 @@ use super::covers::Covers;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Index {
     /// Nodes that name an instance, the newest last: one registered anew under another name outlives its object.
-    pub(super) nodes_of_instance: BTreeMap<InstanceId, BTreeSet<(Timestamp, NodeName)>>,
+    pub(super) nodes_of_instance: BTreeMap<InstanceId, Vec<Joined>>,
     pub(super) instances_of_group: BTreeMap<GroupName, BTreeSet<InstanceId>>,
     pub(super) pods_of_node: BTreeMap<NodeName, BTreeMap<Uid, Arc<Pod>>>,
     /// Of these, the few that could hold their node, whatever the policy.
@@ -23,6 +27,35 @@ pub(super) struct Index {
     pub(super) attachments_of_node: BTreeMap<NodeName, BTreeSet<Text>>,
     pub(super) covers: Covers,
     pub(super) relists: Vec<Relist>,
+}
+
+/// What every member is derived from of its Node. Told when the Node's fact arrives, so that deriving thousands of
+/// members does not look up and walk as many records.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Joined {
+    pub(crate) created: Timestamp,
+    pub(crate) name: NodeName,
+    /// The annotation [`marks::STATE`].
+    pub(crate) mark: Option<NodeMark>,
+    /// See [`readiness::serves`].
+    pub(crate) serves: bool,
+    /// See [`is_marked`].
+    pub(crate) marked: bool,
+    /// It has the soft taint.
+    pub(crate) tainted: bool,
+}
+
+impl Joined {
+    fn of(node: &Node) -> Self {
+        Self {
+            created: node.created,
+            name: node.name.clone(),
+            mark: node.annotation(marks::STATE).and_then(NodeMark::parse),
+            serves: readiness::serves(node),
+            marked: is_marked(node),
+            tainted: node.has_taint(marks::OUTDATED_TAINT),
+        }
+    }
 }
 
 /// A full list in progress: what it has named so far.
@@ -47,15 +80,17 @@ impl Index {
     }
 
     pub(super) fn join(&mut self, node: &Node) {
-        if let Some(instance) = &node.instance {
-            self.nodes_of_instance.entry(instance.clone()).or_default().insert((node.created, node.name.clone()));
-        }
+        let Some(instance) = &node.instance else { return };
+        let nodes = self.nodes_of_instance.entry(instance.clone()).or_insert_with(|| Vec::with_capacity(1));
+        let joined = Joined::of(node);
+        let at = nodes.partition_point(|n| (n.created, &n.name) < (joined.created, &joined.name));
+        nodes.insert(at, joined);
     }
 
     pub(super) fn part(&mut self, node: &Node) {
         let Some(instance) = &node.instance else { return };
         let Some(nodes) = self.nodes_of_instance.get_mut(instance) else { return };
-        nodes.remove(&(node.created, node.name.clone()));
+        nodes.retain(|n| n.name != node.name);
         if nodes.is_empty() {
             self.nodes_of_instance.remove(instance);
         }

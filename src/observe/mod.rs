@@ -9,4 +9,5 @@ mod snapshot;
 pub mod source;
 
 pub use derived::{Derived, Drain, DrainPod, GroupView, Member, Members, Role, Stray, ZoneView};
+pub(crate) use index::Joined;
 pub use snapshot::{InFlight, Refusal, RotationRecord, Snapshot, Synced};

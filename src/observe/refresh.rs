@@ -149,7 +149,7 @@ impl Snapshot {
             let member = self.instances.get(id).and_then(|instance| {
                 derived.groups.get(&instance.group)?;
                 let group = self.groups.get(&instance.group)?;
-                Some(judge.member(group, instance))
+                Some(judge.member(group, instance, self.joined(id)))
             });
             changed |= derived.put(id, member);
         }
@@ -171,11 +171,17 @@ impl Snapshot {
             }
         }
         let judge = Judge { policy, snapshot: self, started: self.started() };
-        let in_scope: BTreeSet<GroupName> = groups.keys().cloned().collect();
-        let members = self.instances.values().filter(|instance| in_scope.contains(&instance.group));
-        let members = members.filter_map(|instance| {
-            Some((instance.id.clone(), judge.member(self.groups.get(&instance.group)?, instance)))
-        });
+        // Both are in the order of the ids: joined by going along, not by look-ups.
+        let mut nodes = self.index.nodes_of_instance.iter().peekable();
+        let mut members = Vec::with_capacity(self.instances.len());
+        for (id, instance) in &self.instances {
+            while nodes.next_if(|(of, _)| *of < id).is_some() {}
+            let joined = nodes.next_if(|(of, _)| *of == id).and_then(|(_, nodes)| nodes.last());
+            let group = self.groups.get(&instance.group).filter(|group| groups.contains_key(&group.name));
+            if let Some(group) = group {
+                members.push((id.clone(), Arc::new(judge.member(group, instance, joined))));
+            }
+        }
         Derived::of(groups, members)
     }
 }

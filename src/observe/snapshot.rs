@@ -18,7 +18,7 @@ use crate::model::{
 use crate::plan::{ActionKey, Verdict, filters};
 
 use super::derived::Derived;
-use super::index::{Index, Relist};
+use super::index::{Index, Joined, Relist};
 use super::refresh::{Dirty, Seen};
 
 /// The rotation's own record, as its ConfigMap keeps it: fixed when it began, the same after a crash.
@@ -324,8 +324,12 @@ impl Snapshot {
 
     /// The Node of an instance, joined by `providerID`.
     pub fn node_of(&self, instance: &InstanceId) -> Option<&Node> {
-        let (_, newest) = self.index.nodes_of_instance.get(instance)?.last()?;
-        self.nodes.get(newest)
+        self.nodes.get(&self.joined(instance)?.name)
+    }
+
+    /// What of an instance's Node its member is derived from.
+    pub(super) fn joined(&self, instance: &InstanceId) -> Option<&Joined> {
+        self.index.nodes_of_instance.get(instance)?.last()
     }
 
     /// The instances of a group, by id.

@@ -11,7 +11,7 @@ use crate::model::{
     Budget, Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Process, Target,
     TemplateRef, Text, Zone, marks,
 };
-use crate::observe::{Drain, DrainPod, Member, Role, Snapshot, Stray};
+use crate::observe::{Drain, DrainPod, Joined, Member, Role, Snapshot, Stray};
 use crate::policy::Policy;
 use crate::readiness;
 
@@ -77,15 +77,17 @@ pub(crate) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Derives what the planner knows of an instance.
-    pub(crate) fn member(&self, group: &NodeGroup, instance: &Instance) -> Member {
+    /// Derives what the planner knows of an instance, `joined` with its Node.
+    pub(crate) fn member(&self, group: &NodeGroup, instance: &Instance, joined: Option<&Joined>) -> Member {
         let snapshot = self.snapshot;
         let rotation = snapshot.rotation.as_ref();
-        let node = snapshot.node_of(&instance.id);
+        // Few parts need the whole record.
+        let node = || joined.and_then(|j| snapshot.nodes.get(&j.name));
         let fixed = rotation.and_then(|r| r.targets.get(&group.name)).unwrap_or(&group.target);
-        let born = instance.launched_at.or(node.map(|n| n.created));
-        let mark = node.and_then(|n| n.annotation(marks::STATE)).and_then(NodeMark::parse);
-        let outdated = outdated::reasons(self.policy, fixed, instance, node, self.started);
+        let born = instance.launched_at.or(joined.map(|j| j.created));
+        let mark = joined.and_then(|j| j.mark);
+        let named = joined.map(|j| (&j.name, j.created));
+        let outdated = outdated::reasons(self.policy, fixed, instance, named, self.started);
         let new = rotation.is_some()
             && (mark == Some(NodeMark::Replacement)
                 || (instance.lifecycle == Lifecycle::Pending || born.is_none_or(|b| b >= self.started)));
@@ -109,29 +111,29 @@ impl Judge<'_> {
             Lifecycle::Unknown(state) => Role::Aside(state.clone()),
             Lifecycle::Pending | Lifecycle::InService if replacement => self.replacement(instance, mark),
             Lifecycle::Pending | Lifecycle::InService if outdated.is_empty() || !self.in_scope(node) => Role::Current,
-            Lifecycle::Pending | Lifecycle::InService => self.old(group, instance, node, mark),
+            Lifecycle::Pending | Lifecycle::InService => self.old(group, instance, joined.map(|j| &j.name), mark),
         };
         let outdated = if matches!(role, Role::Current) || replacement { Vec::new() } else { outdated };
         let in_service = instance.lifecycle == Lifecycle::InService;
         let serves = in_service
             && !matches!(role, Role::Young | Role::Failed | Role::Returning)
-            && node.is_some_and(readiness::serves);
-        let judgement = node.filter(|_| role == Role::Young).map(|node| readiness::judge(self.policy, snapshot, node));
-        let drain = node
-            .filter(|_| matches!(role, Role::Draining | Role::Failed | Role::Returning))
-            .map(|node| self.drain(node));
+            && joined.is_some_and(|j| j.serves);
+        let judged = if role == Role::Young { node() } else { None };
+        let judgement = judged.map(|node| readiness::judge(self.policy, snapshot, node));
+        let drained = if matches!(role, Role::Draining | Role::Failed | Role::Returning) { node() } else { None };
+        let drain = drained.map(|node| self.drain(node));
         Member {
             group: group.name.clone(),
             zone: instance.zone.clone(),
-            node: node.map(|n| n.name.clone()),
+            node: joined.map(|j| j.name.clone()),
             role,
             outdated,
             counted,
             pending: instance.lifecycle == Lifecycle::Pending,
             serves,
-            marked: node.is_some_and(is_marked),
-            tainted: node.is_some_and(|n| n.has_taint(marks::OUTDATED_TAINT)),
-            own: node.is_some_and(|n| snapshot.own_node.as_ref() == Some(&n.name)),
+            marked: joined.is_some_and(|j| j.marked),
+            tainted: joined.is_some_and(|j| j.tainted),
+            own: joined.is_some_and(|j| snapshot.own_node.as_ref() == Some(&j.name)),
             born,
             judgement,
             drain,
@@ -150,7 +152,7 @@ impl Judge<'_> {
         }
     }
 
-    fn old(&self, group: &NodeGroup, instance: &Instance, node: Option<&Node>, mark: Option<NodeMark>) -> Role {
+    fn old(&self, group: &NodeGroup, instance: &Instance, node: Option<&NodeName>, mark: Option<NodeMark>) -> Role {
         let rotation = self.snapshot.rotation.as_ref();
         let Some(node) = node else {
             let what = "an instance without a Node: nothing on it can be drained";
@@ -161,7 +163,7 @@ impl Judge<'_> {
             Some(NodeMark::Skipped) => return Role::Skipped,
             _ => {}
         }
-        if rotation.is_some_and(|r| r.skipped.contains_key(&node.name)) {
+        if rotation.is_some_and(|r| r.skipped.contains_key(node)) {
             return Role::Skipped;
         }
         // Where the group protects all it launches, protection says nothing about this one.
@@ -172,20 +174,20 @@ impl Judge<'_> {
         self.node_hold(node).map_or(Role::Candidate, Role::Held)
     }
 
-    fn in_scope(&self, node: Option<&Node>) -> bool {
+    fn in_scope<'n>(&self, node: impl Fn() -> Option<&'n Node>) -> bool {
         let scope = &self.policy.scope;
         if scope.nodes.is_empty() && scope.selector.is_empty() {
             return true;
         }
-        node.is_some_and(|node| {
+        node().is_some_and(|node| {
             (scope.nodes.is_empty() || scope.nodes.contains(&node.name))
                 && scope.selector.iter().all(|r| r.matches(&node.labels))
         })
     }
 
     /// What holds a node: the first of its pods that must not be evicted.
-    fn node_hold(&self, node: &Node) -> Option<BlockReason> {
-        self.snapshot.holders_on(&node.name).find_map(|pod| match filters::judge(self.policy, self.snapshot, pod) {
+    fn node_hold(&self, node: &NodeName) -> Option<BlockReason> {
+        self.snapshot.holders_on(node).find_map(|pod| match filters::judge(self.policy, self.snapshot, pod) {
             Verdict::Hold(reason) => Some(reason),
             _ => None,
         })

@@ -9,20 +9,21 @@
 use jiff::Timestamp;
 
 use super::Outdated;
-use crate::model::{Instance, LaunchSource, Node, Target, TemplateRef, Text};
+use crate::model::{Instance, LaunchSource, NodeName, Target, TemplateRef, Text};
 use crate::policy::Policy;
 
 /// Why `instance` is to be rotated; empty where it is on the target. `started` is when the rotation began (when
-/// the groups were read, where none has): age and force do not reach instances launched after it.
+/// the groups were read, where none has): age and force do not reach instances launched after it. `node` is its
+/// Node's name and when that was created.
 pub(crate) fn reasons(
     policy: &Policy,
     target: &Target,
     instance: &Instance,
-    node: Option<&Node>,
+    node: Option<(&NodeName, Timestamp)>,
     started: Timestamp,
 ) -> Vec<Outdated> {
     let mut reasons = against(target, instance);
-    let launched = instance.launched_at.or(node.map(|n| n.created));
+    let launched = instance.launched_at.or(node.map(|(_, created)| created));
     if let Some(launched) = launched
         && launched < started
     {
@@ -30,7 +31,7 @@ pub(crate) fn reasons(
         if limit.is_some_and(|limit| launched < limit) {
             reasons.push(Outdated::Age { launched });
         }
-        if node.is_some_and(|n| policy.scope.nodes.contains(&n.name)) {
+        if node.is_some_and(|(name, _)| policy.scope.nodes.contains(name)) {
             reasons.push(Outdated::Named);
         }
         if policy.force {
