@@ -15,3 +15,5 @@ mod liveness;
 mod ports;
 #[path = "simulation/rotations.rs"]
 mod rotations;
+#[path = "simulation/starts.rs"]
+mod starts;

@@ -138,7 +138,7 @@ fn lookup(container: &Value) -> Lookup {
     if !words.first().is_some_and(|w| w.ends_with("kube-proxy")) {
         return Lookup::Right;
     }
-    let mut values = words.iter().zip(words.iter().skip(1).map(Some).chain([None])).filter_map(|(word, next)| {
+    let values = words.iter().zip(words.iter().skip(1).map(Some).chain([None])).filter_map(|(word, next)| {
         let rest = word.strip_prefix("--hostname-override")?;
         rest.strip_prefix('=').or_else(|| next.filter(|_| rest.is_empty()).copied())
     });
@@ -149,7 +149,7 @@ fn lookup(container: &Value) -> Lookup {
             e["valueFrom"]["fieldRef"]["fieldPath"].as_str() == Some("spec.nodeName")
         })
     };
-    match (values.next_back().filter(by_the_node), tag(container)) {
+    match (values.last().filter(by_the_node), tag(container)) {
         (Some(_), _) => Lookup::Right,
         (None, Some(version)) if version >= (1, 34) => Lookup::Polls,
         (None, _) => Lookup::Sleeps,

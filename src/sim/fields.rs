@@ -175,6 +175,21 @@ fn remove(object: &mut Value, path: &[Step]) {
     }
 }
 
+/// Puts a leaf, or an item, into a tree as `fieldsV1` writes it.
+fn plant(tree: &mut Value, path: &[Step]) {
+    let Some(map) = tree.as_object_mut() else { return };
+    let Some((step, rest)) = path.split_first() else { return };
+    let key = match step {
+        Step::Field(name) => format!("f:{name}"),
+        Step::Item(keys) => format!("k:{keys}"),
+    };
+    let inner = map.entry(key).or_insert_with(|| json!({}));
+    if let (Step::Item(_), [], Some(item)) = (step, rest, inner.as_object_mut()) {
+        item.insert(".".to_owned(), json!({}));
+    }
+    plant(inner, rest);
+}
+
 impl Fields {
     /// Everything in an object belongs to one manager.
     pub(super) fn all_of(object: &Value, manager: &str, operation: &'static str) -> Self {
@@ -252,20 +267,7 @@ impl Fields {
         let mut trees: BTreeMap<&Manager, Value> = BTreeMap::new();
         for (path, owners) in &self.0 {
             for owner in owners {
-                let mut at = trees.entry(owner).or_insert_with(|| json!({}));
-                for step in &path.0 {
-                    let key = match step {
-                        Step::Field(name) => format!("f:{name}"),
-                        Step::Item(keys) => format!("k:{keys}"),
-                    };
-                    at = match at.as_object_mut() {
-                        Some(map) => map.entry(key).or_insert_with(|| json!({})),
-                        None => break,
-                    };
-                }
-                if let (Some(Step::Item(_)), Some(map)) = (path.0.last(), at.as_object_mut()) {
-                    map.insert(".".to_owned(), json!({}));
-                }
+                plant(trees.entry(owner).or_insert_with(|| json!({})), &path.0);
             }
         }
         let entry = |((manager, operation), tree): (&Manager, Value)| {
