@@ -25,7 +25,7 @@ pub(super) struct Role {
 pub(super) enum Act {
     /// An init container that has done its work as soon as it runs.
     Prepares,
-    /// An init container that waits, looking once a second.
+    /// An init container that waits.
     Waits(Wait),
     /// A program that the image does not hold: it never starts.
     Missing,
@@ -36,14 +36,26 @@ pub(super) enum Act {
 /// What a waiter waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// The Services' rules, through the address in `KUBERNETES_SERVICE_HOST`.
+    /// The Services' rules, by connecting to the address in `KUBERNETES_SERVICE_HOST`.
     Variable,
-    /// The Services' rules, through a fixed address or by looking at them.
+    /// The Services' rules, by connecting to a fixed address.
+    Address,
+    /// The Services' rules, by looking at them.
     Rules,
     /// What the network's agent brings.
     Network,
     /// What the DaemonSet itself needs.
     Need,
+}
+
+impl Wait {
+    /// From one look to the next, seconds: a connection into nothing takes its 3 s to fail, and a second goes by.
+    pub(super) const fn every(self) -> f64 {
+        match self {
+            Self::Variable | Self::Address => 4.0,
+            Self::Rules | Self::Network | Self::Need => 1.0,
+        }
+    }
 }
 
 /// The DaemonSet's work.
@@ -122,12 +134,14 @@ fn preparation(container: &Value) -> Act {
     }
     let Some(at) = words.iter().position(|w| *w == "await") else { return Act::Prepares };
     let rest = || words[at + 1..].iter();
-    let kind = rest().find(|w| ["tcp", "file", "iptables"].contains(w)).copied();
+    let kind = rest().find(|w| ["tcp", "file", "iptables", "condition"].contains(w)).copied();
     let names = |text: &str| rest().any(|w| w.contains(text));
     Act::Waits(match kind {
         Some("tcp") if names("KUBERNETES_SERVICE_HOST") => Wait::Variable,
         Some("tcp") if names("127.0.0.1") || names("localhost") => Wait::Network,
-        Some("tcp" | "iptables") => Wait::Rules,
+        Some("tcp") => Wait::Address,
+        Some("iptables") => Wait::Rules,
+        Some("condition") => Wait::Network,
         Some("file") if names("/etc/cni/") || names("10-aws") => Wait::Network,
         _ => Wait::Need,
     })
@@ -145,9 +159,10 @@ fn lookup(container: &Value) -> Lookup {
     let by_the_node = |variable: &&str| {
         let name = variable.strip_prefix("$(").and_then(|v| v.strip_suffix(')'));
         let all = container["env"].as_array();
-        all.into_iter().flatten().filter(|e| e["name"].as_str() == name).any(|e| {
-            e["valueFrom"]["fieldRef"]["fieldPath"].as_str() == Some("spec.nodeName")
-        })
+        all.into_iter()
+            .flatten()
+            .filter(|e| e["name"].as_str() == name)
+            .any(|e| e["valueFrom"]["fieldRef"]["fieldPath"].as_str() == Some("spec.nodeName"))
     };
     match (values.last().filter(by_the_node), tag(container)) {
         (Some(_), _) => Lookup::Right,
@@ -163,9 +178,10 @@ fn without(container: &Value, spec: &DaemonSpec) -> Without {
     if !image(container).contains("amazon-k8s-cni") {
         return Without::Exits(spec.redial_s);
     }
-    let endpoint = container["env"].as_array().into_iter().flatten().any(|e| {
-        e["name"].as_str() == Some("CLUSTER_ENDPOINT") && e["value"].as_str().is_some_and(|v| !v.is_empty())
-    });
+    let endpoint =
+        container["env"].as_array().into_iter().flatten().any(|e| {
+            e["name"].as_str() == Some("CLUSTER_ENDPOINT") && e["value"].as_str().is_some_and(|v| !v.is_empty())
+        });
     match tag(container) {
         // It speaks to the API server's own address, past the Services.
         Some(version) if endpoint && version >= (1, 12) => Without::Works,
@@ -236,7 +252,7 @@ mod tests {
         let args = |args: &[&str]| json!({ "name": "w", "image": "fastnode:0.1.0", "args": args });
         let by_variable = ["await", "tcp", "$(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT)"];
         assert_eq!(act(args(&by_variable)), Act::Waits(Wait::Variable));
-        assert_eq!(act(args(&["await", "tcp", "172.20.0.1:443"])), Act::Waits(Wait::Rules));
+        assert_eq!(act(args(&["await", "tcp", "172.20.0.1:443"])), Act::Waits(Wait::Address));
         assert_eq!(act(args(&["await", "iptables", "KUBE-SERVICES"])), Act::Waits(Wait::Rules));
         assert_eq!(act(args(&["await", "file", "/etc/cni/net.d/10-aws.conflist"])), Act::Waits(Wait::Network));
         assert_eq!(act(json!({ "name": "i", "image": "eks/amazon-k8s-cni-init:v1.20.4" })), Act::Prepares);

@@ -28,7 +28,9 @@ fn console(world: &World, instance: &InstanceId) -> Option<String> {
          [   11.930412] {host} nodeadm[2031]: Configuring EKS node\n"
     );
     Some(match state.node {
-        Some(_) => booted + &format!("[   13.201177] {host} systemd[1]: Started kubelet.service - Kubernetes Kubelet.\n"),
+        Some(_) => {
+            booted + &format!("[   13.201177] {host} systemd[1]: Started kubelet.service - Kubernetes Kubelet.\n")
+        }
         None => {
             booted
                 + &format!(

@@ -4,9 +4,10 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::cluster::evidence::{EventRecord, Evidence, LOG_LINES, LogLine, LogRun};
 use crate::cluster::Result;
+use crate::cluster::evidence::{EventRecord, Evidence, LOG_LINES, LogLine, LogRun};
 use crate::model::{ConditionStatus, ObjectKey, Uid};
+use crate::units::seconds;
 
 use super::SimCluster;
 use super::behaviour::{Act, Without, minor};
@@ -131,7 +132,10 @@ fn tell_network(log: &mut Log, story: &Story<'_>) {
 fn tell_dependent(log: &mut Log, story: &Story<'_>) {
     let (run, name) = (story.run, story.name);
     let time = |at| timestamp(at).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    log.line(run.started, json!({ "level": "info", "msg": format!("starting {name}"), "time": time(run.started) }).to_string());
+    log.line(
+        run.started,
+        json!({ "level": "info", "msg": format!("starting {name}"), "time": time(run.started) }).to_string(),
+    );
     if let (true, Some((at, code))) = (run.missed, run.ended) {
         let address = match (story.need, name) {
             ("kube-proxy", "node-local-dns") => "172.20.0.10:53".to_owned(),
@@ -150,13 +154,19 @@ fn tell_dependent(log: &mut Log, story: &Story<'_>) {
 fn tell_waiter(log: &mut Log, story: &Story<'_>) {
     let run = story.run;
     if let Some((at, 75)) = run.ended {
-        log.line(at, "KUBERNETES_SERVICE_HOST is empty: to be started over (75)");
+        log.line(at, "KUBERNETES_SERVICE_HOST is not there yet: exit 75, start me over");
         return;
     }
-    log.line(run.started, "waiting for the Kubernetes service endpoint");
+    let goal = format!("a connection to {SERVICE_ADDRESS}:443");
+    if run.missed {
+        let until = run.reached.unwrap_or(Micros::MAX);
+        for n in (0..30).take_while(|n| run.started + (3 + 10 * n) * SECOND < until) {
+            let text = format!("waiting for {goal}, {}: no answer", seconds((3 + 10 * n) as f64));
+            log.line(run.started + (3 + 10 * n) * SECOND, text);
+        }
+    }
     if let Some(at) = run.reached {
-        let waited = (at - run.started) as f64 / SECOND as f64;
-        log.line(at, format!("it is there after {waited:.1} s"));
+        log.line(at, format!("{goal}: there after {}", seconds((at - run.started) as f64 / SECOND as f64)));
     }
 }
 
@@ -209,8 +219,11 @@ impl World {
                 found.extend(self.back_offs(pod, startup));
                 if startup.held && !pod.record.flags.host_network {
                     let ready = node.record.ready() == ConditionStatus::True;
-                    let (reason, message) =
-                        if ready { ("FailedCreatePodSandBox", no_sandbox(pod)) } else { ("NetworkNotReady", NETWORK_NOT_READY.to_owned()) };
+                    let (reason, message) = if ready {
+                        ("FailedCreatePodSandBox", no_sandbox(pod))
+                    } else {
+                        ("NetworkNotReady", NETWORK_NOT_READY.to_owned())
+                    };
                     let since = self.now.saturating_sub(micros_since(pod.record.created, self.timestamp()));
                     let count = ((self.now - since) / (if ready { 12 } else { 2 } * SECOND)).max(1) as u32;
                     found.push(self.warning(pod, reason, message, count, (since, self.now)));

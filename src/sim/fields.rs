@@ -101,9 +101,10 @@ fn flatten(value: &Value, path: &mut Vec<Step>, into: &mut BTreeMap<Path, Value>
                 path.pop();
             }
         }
-        leaf => {
+        leaf if !path.is_empty() => {
             into.insert(Path(path.clone()), leaf.clone());
         }
+        _ => {}
     }
 }
 
@@ -114,7 +115,7 @@ fn leaves(object: &Value) -> BTreeMap<Path, Value> {
     into
 }
 
-fn item_at<'a>(list: &'a mut Vec<Value>, keys: &str) -> Option<(usize, &'a mut Value)> {
+fn item_at<'a>(list: &'a mut [Value], keys: &str) -> Option<(usize, &'a mut Value)> {
     let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
     list.iter_mut().enumerate().find(|(_, item)| keys.iter().all(|(key, value)| item.get(key) == Some(value)))
 }
@@ -223,7 +224,8 @@ impl Fields {
                 owners.remove(&conflict.manager);
             }
         }
-        let left_out: Vec<Path> = self.0.iter().filter(|(p, o)| o.contains(&me) && !wanted.contains_key(p)).map(|(p, _)| p.clone()).collect();
+        let left_out: Vec<Path> =
+            self.0.iter().filter(|(p, o)| o.contains(&me) && !wanted.contains_key(p)).map(|(p, _)| p.clone()).collect();
         for path in left_out {
             let owners = self.0.entry(path.clone()).or_default();
             owners.remove(&me);
@@ -400,7 +402,8 @@ mod tests {
         assert_eq!(after.pointer(command), Some(&json!(["x", "y"])));
         let (precondition, why) = patch(&after, &change).unwrap_err();
         assert!(precondition && why.contains("testing value"), "{why}");
-        let (precondition, why) = patch(&object, &json!([{ "op": "replace", "path": "/a/b", "value": 1 }])).unwrap_err();
+        let (precondition, why) =
+            patch(&object, &json!([{ "op": "replace", "path": "/a/b", "value": 1 }])).unwrap_err();
         assert!(!precondition && why.contains("/a/b"), "{why}");
     }
 }

@@ -30,9 +30,8 @@ fn found(world: &World, key: &ObjectKey) -> Result<usize> {
 /// What the schema of a DaemonSet asks for, as far as a patch is likely to miss it.
 fn check(manifest: &Value, name: &str) -> Result<()> {
     let pod = &manifest["spec"]["template"]["spec"];
-    let invalid = |what: String| {
-        Err(error(ErrorKind::Invalid, PATCH, format!("DaemonSet.apps {name:?} is invalid: {what}")))
-    };
+    let invalid =
+        |what: String| Err(error(ErrorKind::Invalid, PATCH, format!("DaemonSet.apps {name:?} is invalid: {what}")));
     for list in ["containers", "initContainers"] {
         for (at, container) in pod[list].as_array().into_iter().flatten().enumerate() {
             let place = format!("spec.template.spec.{list}[{at}]");

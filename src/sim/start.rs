@@ -28,8 +28,6 @@ use super::world::{Event, Micros, World};
 const SECOND: Micros = 1_000_000;
 /// A container that ran so long begins its back-off anew.
 const FORGIVEN: Micros = 600 * SECOND;
-/// How often a waiter looks.
-const LOOKS: f64 = 1.0;
 /// `EX_TEMPFAIL`: a waiter asks to be started over.
 const STARTED_OVER: i32 = 75;
 /// What the runtime reports for a program that is not there.
@@ -244,7 +242,7 @@ impl World {
             there.peek().is_none() || there.any(|d| self.nodes[node].provided.contains(&d))
         };
         match wait {
-            Wait::Variable | Wait::Rules => provided(|s| s.name == "kube-proxy"),
+            Wait::Variable | Wait::Address | Wait::Rules => provided(|s| s.name == "kube-proxy"),
             Wait::Network => provided(|s| s.makes_ready),
             Wait::Need => self.has_need(daemon, node),
         }
@@ -260,7 +258,7 @@ impl World {
         if self.has_waited(wait, daemon, node) {
             return self.reach(pod, 0);
         }
-        self.look_from_now(pod, LOOKS, Micros::MAX);
+        self.look_from_now(pod, wait.every(), Micros::MAX);
     }
 
     fn run_work(&mut self, pod: u32, daemon: usize, node: usize, without: Without, lookup: Micros) {

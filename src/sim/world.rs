@@ -15,11 +15,11 @@ use crate::cluster::{ConfigRecord, Fact, LeaseRecord};
 use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Zone};
 
 use super::Faults;
+use super::addons::UpdateState;
 use super::budgets::BudgetState;
+use super::daemons::Daemon;
 use super::groups::{Group, InstanceState};
 use super::judge::Judge;
-use super::addons::UpdateState;
-use super::daemons::Daemon;
 use super::kubelet::NodeState;
 use super::scenario::{Scenario, Times};
 use super::scheduler::Cells;
