@@ -11,6 +11,8 @@
 mod harness;
 #[path = "simulation/liveness.rs"]
 mod liveness;
+#[path = "simulation/objects.rs"]
+mod objects;
 #[path = "simulation/ports.rs"]
 mod ports;
 #[path = "simulation/rotations.rs"]
