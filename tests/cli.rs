@@ -79,6 +79,27 @@ fn a_flag_out_of_range_is_named_with_what_would_be_right() {
 }
 
 #[test]
+fn what_begins_with_a_dash_is_still_a_value_out_of_range() {
+    let flags = ["--surge -1", "--canary -1", "--soak -1s", "--drain-timeout -5m", "--older-than -2h", "--seed -1"];
+    for flag in flags {
+        let (name, value) = flag.split_once(' ').unwrap();
+        let told = format!("failed to read {name}: {value:?} is not a");
+        run(&format!("plan --simulate small {flag}")).code(2).stdout(is_empty()).stderr(contains(told));
+    }
+}
+
+#[test]
+fn a_level_and_a_namespace_that_cannot_be_are_named() {
+    let plan = "plan --simulate small";
+    run(&format!("{plan} --log-level loud")).code(2).stderr(contains("failed to read --log-level: \"loud\""));
+    run(&format!("{plan} --log-level off,fastnode=debug")).code(10);
+    for wrong in ["Kube_System", "-a", "a/b"] {
+        let told = format!("failed to read --state-namespace: {wrong:?} is not a namespace");
+        run(&format!("{plan} --state-namespace={wrong}")).code(2).stderr(contains(told));
+    }
+}
+
+#[test]
 fn a_wrong_variable_is_named() {
     let mut command = fastnode();
     command.args(["plan", "--simulate", "small"]).env("FASTNODE_CANARY", "many");
@@ -384,6 +405,21 @@ fn a_budget_that_never_frees_skips_its_node_and_is_named() {
     let output = text(&output);
     assert!(output.contains("skipped"), "{output}");
     assert!(output.contains("incomplete"), "{output}");
+}
+
+#[test]
+fn what_could_not_be_written_is_said_and_is_no_success() {
+    let told = "failed to write to standard output: No space left on device";
+    for arguments in ["rotate --simulate small --yes -o json", "plan --simulate small", "config list"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut process = Process::new(env!("CARGO_BIN_EXE_fastnode"));
+        let process = process.args(arguments.split(' ')).env_clear().stdout(full).stderr(Stdio::piped());
+        let output = process.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments}");
+        assert_eq!(text(&output.stderr).matches(told).count(), 1, "{arguments}");
+    }
+    let rotate = run("rotate --simulate small --yes --events /dev/full").code(1);
+    rotate.stdout(contains("done")).stderr(contains("failed to write events to /dev/full: No space left"));
 }
 
 #[test]

@@ -109,6 +109,7 @@ fn every_rule_of_the_checker_is_told_with_its_test() {
 #[test]
 fn every_rule_of_the_rotation_names_what_breaks_without_it() {
     let (rows, tests) = (table(&read("docs/safety.md"), "The rotation's rules"), tests());
+    let scenarios = read("tests/stack/fnstack/scenarios/runner.py");
     for row in &rows {
         check_sources(&row[1], &["plan", ""]);
         for name in quoted(&row[2]) {
@@ -116,7 +117,11 @@ fn every_rule_of_the_rotation_names_what_breaks_without_it() {
         }
         for name in quoted(&row[3]) {
             let story = || root().join(format!("tests/goldens/{name}.md")).is_file();
-            let there = if name.contains('_') { is_test(&tests, name) } else { story() };
+            let there = match name.strip_prefix("stack ") {
+                Some(scenario) => scenarios.contains(&format!("\"{scenario}\": ")),
+                None if name.contains('_') => is_test(&tests, name),
+                None => story(),
+            };
             assert!(there, "{name} is neither a test nor a story: {}", row[0]);
         }
         assert!(!row[3].is_empty(), "nothing breaks without it: {}", row[0]);

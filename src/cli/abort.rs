@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::printer::Printer;
+use super::printer::{self, Printer};
 use super::rotate::show;
 use super::telling;
 use super::world::{Task, World, run};
@@ -69,9 +69,7 @@ impl Task for Abort {
                 .unwrap_or_default(),
             (Ok(Aborted::Here(_)) | Err(_), Show::Json) => String::new(),
         };
-        for lost in reporter.finish(&ending).await {
-            tracing::warn!("{lost}");
-        }
+        reporter.finish(&ending).await.into_iter().for_each(printer::lose);
         match result {
             // The report has said so already.
             Err(controller::Error::Interrupted(signal)) if began => Ok(signal.into()),

@@ -409,6 +409,24 @@ pub fn table(args: &impl Serialize) -> Result<Table, toml::ser::Error> {
     Ok(table.into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
+/// Flags whose value is a number, a share or a duration, never a word that could be another flag.
+const NUMBERS: [&str; 14] = [
+    "surge",
+    "unavailable",
+    "drains",
+    "max-drains",
+    "canary",
+    "failure-budget",
+    "older-than",
+    "soak",
+    "drain-timeout",
+    "join-timeout",
+    "gate-timeout",
+    "terminate-timeout",
+    "seed",
+    "speed",
+];
+
 /// The command with each flag's default, taken from `config/default.toml`, in its help.
 pub fn command() -> clap::Command {
     let defaults: Table = config::DEFAULTS.parse().unwrap_or_default();
@@ -423,6 +441,12 @@ fn with_defaults(command: clap::Command, defaults: &Table) -> clap::Command {
         _ => None,
     };
     let command = command.mut_args(|arg| {
+        // `-1` is told what would be right there, not that there is no flag -1.
+        let arg = if arg.get_long().is_some_and(|long| NUMBERS.contains(&long)) {
+            arg.allow_hyphen_values(true)
+        } else {
+            arg
+        };
         let default = arg.get_long().and_then(|long| defaults.get(long)).and_then(shown);
         match (default, arg.get_help().cloned()) {
             (Some(default), Some(help)) => arg.help(format!("{help} [default: {default}]")),

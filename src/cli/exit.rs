@@ -37,6 +37,11 @@ impl Exit {
     pub fn code(self) -> u8 {
         self as u8
     }
+
+    /// Whether it is the answer that was asked for.
+    pub(super) fn is_good(self) -> bool {
+        matches!(self, Self::Done | Self::Work)
+    }
 }
 
 impl From<Exit> for ExitCode {

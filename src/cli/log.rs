@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::exit::Exit;
@@ -39,11 +40,15 @@ pub fn start(config: &Config, paint: Paint) -> Result<(), Failure> {
         (_, _, level) => level,
     };
     let filter = config.parsed("log-level", |_| {
-        EnvFilter::try_new(level).map_err(|e| {
-            format!(
-                "{level:?} is not a level (error, warn, info, debug, trace) or a filter such as fastnode=debug: {e}"
-            )
-        })
+        let wrong =
+            || format!("{level:?} is not a level (error, warn, info, debug, trace) or a filter such as fastnode=debug");
+        // A word that is no level would be taken for a module's name.
+        let known = |part: &str| {
+            let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+            level.trim().parse::<LevelFilter>().is_ok()
+        };
+        let filter = level.split(',').all(known).then(|| EnvFilter::try_new(level).ok()).flatten();
+        filter.ok_or_else(wrong)
     })?;
     target().stderr = Some(Output::new(Box::new(std::io::stderr()))?);
     let subscriber = tracing_subscriber::fmt()

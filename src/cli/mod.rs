@@ -40,7 +40,10 @@ pub fn main() -> ExitCode {
         failure.exit
     });
     log::finish();
-    exit.into()
+    let lost = printer::lost();
+    lost.iter().for_each(|what| printer::complain(&Failure::new(Exit::Unexpected, what.as_str()).text(paint)));
+    // What went wrong by itself says more.
+    if !lost.is_empty() && exit.is_good() { Exit::Unexpected.into() } else { exit.into() }
 }
 
 fn run(cli: Cli, paint: &mut Paint) -> Result<Exit, Failure> {

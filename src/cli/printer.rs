@@ -1,11 +1,16 @@
 //! The one place that prints, apart from what [`crate::report`] draws and streams.
 //!
-//! A reader that has left (`| head -1`) is no error: what it does not want is not written.
+//! A reader that has left (`| head -1`) is no error: what it does not want is not written. What cannot be written for
+//! another reason, a full disk say, is: whoever asked for it must not take what there is for the whole.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
 use crate::config::{Config, ConfigError};
 use crate::report::text::Paint;
+
+/// What could not be written so far.
+static LOST: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// What goes to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,15 +77,27 @@ impl Printer {
 
 /// Writes data to standard output, whatever the settings are.
 pub fn data(text: &str) {
-    write(&mut std::io::stdout().lock(), text);
+    if let Err(e) = write(&mut std::io::stdout().lock(), text) {
+        lose(format!("failed to write to standard output: {e}"));
+    }
 }
 
-/// Writes an error to standard error.
+/// Writes an error to standard error; where that cannot be done there is nobody to tell.
 pub fn complain(text: &str) {
-    write(&mut std::io::stderr().lock(), text);
+    let _ = write(&mut std::io::stderr().lock(), text);
 }
 
-fn write(stream: &mut impl Write, text: &str) {
-    // Nobody is left to be told that nobody reads.
-    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+/// Notes that something was not written.
+pub(super) fn lose(what: String) {
+    LOST.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+}
+
+/// What was not written since this was last asked.
+pub(super) fn lost() -> Vec<String> {
+    std::mem::take(&mut LOST.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn write(stream: &mut impl Write, text: &str) -> std::io::Result<()> {
+    let written = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+    written.or_else(|e| if e.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
 }

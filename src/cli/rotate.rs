@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::printer::{Format, Printer};
+use super::printer::{self, Format, Printer};
 use super::world::{Task, World, run};
 use super::{prompt, telling};
 use crate::cloud::Cloud;
@@ -160,9 +160,7 @@ impl Task for Rotate {
             _ => String::new(),
         };
         let told = reporter.report().is_some();
-        for lost in reporter.finish(&ending).await {
-            tracing::warn!("{lost}");
-        }
+        reporter.finish(&ending).await.into_iter().for_each(printer::lose);
         match result {
             // The report has said so already.
             Err(controller::Error::Interrupted(signal)) if told => Ok(signal.into()),

@@ -172,7 +172,7 @@ fn settings(config: &Config, cluster: &str, seed: u64) -> Result<Settings, Failu
     Ok(Settings {
         cluster: cluster.into(),
         policy: config.policy()?,
-        namespace: config.text("state-namespace")?.unwrap_or("kube-system").to_owned(),
+        namespace: config.state_namespace()?,
         identity: identity(),
         own_node: variable(config::NODE_VARIABLE).map(Into::into),
         own_pod: own_pod(),

@@ -125,6 +125,22 @@ impl Config {
         })
     }
 
+    /// The namespace of the lock and the records.
+    ///
+    /// # Errors
+    /// If it is not a name a namespace can have (a DNS label, RFC 1123).
+    pub fn state_namespace(&self) -> Result<String, ConfigError> {
+        self.parsed("state-namespace", |text| {
+            let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            let edges = !text.starts_with('-') && !text.ends_with('-');
+            if (1..=63).contains(&text.len()) && text.bytes().all(inner) && edges {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("{text:?} is not a namespace such as kube-system (at most 63 of a-z, 0-9 and -)"))
+            }
+        })
+    }
+
     /// What was said about going past budgets.
     ///
     /// # Errors

@@ -469,7 +469,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             Answer::Details(details) => self.snapshot.apply_details(details),
             Answer::Activities(group, activities) => self.snapshot.apply_activities(&group, activities),
             Answer::GroupsFailed(e) => {
-                self.source.pace.end(Instant::now());
+                self.source.pace.fail(Instant::now());
                 return self.unheard(e, events);
             }
             Answer::Failed(e) => {

@@ -75,10 +75,10 @@ impl Targets {
     }
 }
 
-/// Old nodes whose last pod is on its way out: a termination is to come within seconds, and what it stands on is
-/// worth reading now. Each is told once.
+/// Old nodes whose every pod is on its way out: a termination is to come, mostly within seconds, and what it stands on
+/// is worth reading now. Each is told twice: then, and when its last pod is left, which may be much later.
 #[derive(Debug, Default)]
-pub(super) struct Foreseen(BTreeSet<InstanceId>);
+pub(super) struct Foreseen(BTreeSet<(InstanceId, bool)>);
 
 impl Foreseen {
     /// The groups in which a termination has come near since it was last asked.
@@ -86,13 +86,14 @@ impl Foreseen {
         let draining = plan.in_hand.iter().filter(|n| n.stage == Stage::Draining);
         let mut near = BTreeSet::new();
         let mut groups = Vec::new();
-        for (node, id) in draining.filter(|n| n.pods_left <= 1).filter_map(|n| Some((n, n.instance.as_ref()?))) {
+        for (node, id) in draining.filter_map(|n| Some((n, n.instance.as_ref()?))) {
             let drain = snapshot.derived().members.get(id).and_then(|m| m.drain.as_ref());
             if drain.is_some_and(|d| d.volumes == 0 && d.pods.iter().all(|p| p.going)) {
-                near.insert(id.clone());
-                if !self.0.contains(id) {
+                let one = (id.clone(), node.pods_left <= 1);
+                if !self.0.contains(&one) {
                     groups.push(node.group.clone());
                 }
+                near.insert(one);
             }
         }
         self.0 = near;

@@ -54,7 +54,10 @@ pub enum Answer {
 #[derive(Clone, Debug)]
 pub struct Pace {
     due: Instant,
+    /// When the last reading was begun.
     began: Option<Instant>,
+    /// When the last one that came back with an answer was begun.
+    read: Option<Instant>,
     /// Readings that began before it may lack something.
     not_before: Option<Instant>,
     resized: bool,
@@ -78,7 +81,16 @@ impl Pace {
 
     /// A pace whose first reading is due at once.
     pub fn new(now: Instant) -> Self {
-        Self { due: now, began: None, not_before: None, resized: false, expecting: false, reading: false, again: false }
+        Self {
+            due: now,
+            began: None,
+            read: None,
+            not_before: None,
+            resized: false,
+            expecting: false,
+            reading: false,
+            again: false,
+        }
     }
 
     /// When the next reading is due; `None` while one is under way.
@@ -86,10 +98,11 @@ impl Pace {
         (!self.reading).then_some(self.due)
     }
 
-    /// Whether the groups were read, beginning no longer than `age` ago and not too early, and the answer is here.
+    /// Whether the groups were read, beginning no longer than `age` ago and not too early; that another reading is
+    /// under way takes nothing from an answer that is here.
     pub fn is_fresh(&self, now: Instant, age: Duration) -> bool {
         let young = |began: Instant| now.saturating_duration_since(began) <= age;
-        !self.reading && self.began.is_some_and(|b| young(b) && self.not_before.is_none_or(|from| b >= from))
+        self.read.is_some_and(|b| young(b) && self.not_before.is_none_or(|from| b >= from))
     }
 
     /// Only a reading that begins at `from` or later shows all that a group has done by itself until now.
@@ -140,6 +153,12 @@ impl Pace {
 
     /// The reading that was begun has come back.
     pub fn end(&mut self, now: Instant) {
+        self.read = self.began;
+        self.fail(now);
+    }
+
+    /// The reading that was begun has failed: what was read before it is as old as it was.
+    pub fn fail(&mut self, now: Instant) {
         self.reading = false;
         let slow = if self.expecting { Self::EXPECTING_BEAT } else { Self::IDLE_BEAT };
         let beat = if std::mem::take(&mut self.resized) { Self::FIRST_BEAT } else { slow };
@@ -349,12 +368,24 @@ mod tests {
         let start = Instant::now();
         let mut pace = read(start);
         pace.begin(after(start, 1000));
-        assert!(!pace.is_fresh(after(start, 1001), Duration::from_secs(5)), "not before its answer is here");
+        assert!(pace.is_fresh(after(start, 1001), Duration::from_secs(1) + Duration::from_millis(1)));
+        assert!(!pace.is_fresh(after(start, 1001), Duration::from_secs(1)), "not before its answer is here");
         pace.on_node(after(start, 1010));
         pace.end(after(start, 1200));
         assert_eq!(pace.due(), Some(after(start, 2000)));
-        assert!(pace.is_fresh(after(start, 1300), Duration::from_secs(5)));
+        assert!(pace.is_fresh(after(start, 1300), Duration::from_secs(1)));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_that_failed_makes_nothing_fresh() {
+        let start = Instant::now();
+        let mut pace = read(start);
+        pace.begin(after(start, 4000));
+        pace.fail(after(start, 4100));
+        assert!(pace.is_fresh(after(start, 5000), Duration::from_secs(5)));
+        assert!(!pace.is_fresh(after(start, 5001), Duration::from_secs(5)));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_reading_that_began_too_early_is_not_fresh() {
         let start = Instant::now();

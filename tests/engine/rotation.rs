@@ -97,6 +97,49 @@ fn the_small_cluster_is_rotated_end_to_end_and_a_second_time_nothing_is_written(
     });
 }
 
+/// Two pods a node that end within a few milliseconds of each other, six seconds after their evictions; AWS takes a
+/// second to answer.
+const SLOW_CLOUD: &str = r#"
+name = "slow-cloud"
+about = "AWS answers slowly"
+cluster = "slow"
+[times]
+aws_ms = [1000.0, 1001.0]
+[[groups]]
+name = "g"
+nodes = 3
+zones = ["a", "b", "c"]
+[[workloads]]
+name = "web"
+replicas = 6
+grace_s = [6.0, 0.0]
+"#;
+
+#[test]
+fn what_a_termination_stands_on_is_read_while_the_last_pods_are_on_their_way_out() {
+    on_virtual_time(async {
+        let scenario = Scenario::parse(SLOW_CLOUD, "slow-cloud.toml").unwrap();
+        let sim = World::start(&scenario, 1);
+        let one_by_one = Policy { surge: Surge::Fixed(Amount::Count(1)), ..Policy::default() };
+        let (_keep, interrupt) = watch::channel(None);
+        let played = play(&sim, settings(&scenario, one_by_one), interrupt).await;
+        assert_eq!(played.result.unwrap().outcome, Verdict::Done);
+        let mut drained = BTreeMap::new();
+        let mut waits = Vec::new();
+        for event in &played.events {
+            match &event.kind {
+                EventKind::NodeDrained { about, .. } => drop(drained.insert(about.instance.clone(), event.time)),
+                EventKind::NodeTerminating { about, decrement: false } => {
+                    waits.push(event.time.duration_since(drained[&about.instance]).as_secs_f64());
+                }
+                _ => {}
+            }
+        }
+        // The termination's own call, and no reading before it.
+        assert!(!waits.is_empty() && waits.iter().all(|wait| *wait < 1.5), "{waits:?}");
+    });
+}
+
 #[test]
 fn the_same_seed_tells_the_same_events() {
     let run = || {

@@ -10,6 +10,10 @@ from ..bridge import node_ready, pod_ready
 from ..kube import Cache, Kube, Object
 
 
+# Load balancer controllers deregister a node that carries this label.
+_EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
+
+
 @dataclass
 class PodRecord:
     uid: str
@@ -35,6 +39,7 @@ class PodRecord:
 class NodeState:
     ready: bool = False
     cordoned: bool = False
+    excluded: bool = False  # out of its load balancers
     instance: str = ""
     daemons: dict[str, bool] = field(default_factory=dict)  # pod uid -> Ready
 
@@ -98,6 +103,11 @@ class Recorder:
                 state.cordoned = bool(body["spec"].get("unschedulable"))
                 if before != (state.ready, state.cordoned):
                     self._note("node", node=name, ready=state.ready, cordoned=state.cordoned)
+                excluded = _EXCLUDED in (body["metadata"].get("labels") or {})
+                if excluded != state.excluded:
+                    state.excluded = excluded
+                    serving = sum(map(self._functional, self.nodes.values()))
+                    self._note("node.excluded", node=name, excluded=excluded, functional=serving)
             self._count()
 
     def _pod(self, kind: str, body: Object) -> None:

@@ -12,6 +12,7 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "no-capacity": (5,),
     "desired-moves": (0,),
     "never-joins": (0,),
+    "target-group": (0,),
     "killed-twice": (0,),
     "terminated": (143,),
     "terminated again": (0,),

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
-from . import interruptions, job, refusals, rotations, side_by_side, trouble, twins
+from . import balancers, interruptions, job, refusals, rotations, side_by_side, trouble, twins
 from .bench import Bench, Failed
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -30,6 +30,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "no-capacity": trouble.no_capacity,
     "desired-moves": trouble.desired_moves,
     "never-joins": trouble.never_joins,
+    "target-group": balancers.target_group,
     "killed-twice": interruptions.killed_twice,
     "terminated": interruptions.terminated,
     "two-at-once": interruptions.two_at_once,
