@@ -12,7 +12,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// `service:Operation` in quotes, wherever the adapter names one.
+/// `service:Operation` in quotes, wherever one of these sources names one.
 fn named_actions(sources: &[&str]) -> BTreeSet<String> {
     let text: String = sources.iter().map(|path| read(path).split("#[cfg(test)]").next().unwrap().to_owned()).collect();
     text.split('"').filter(|word| is_action(word)).map(str::to_owned).collect()
@@ -26,9 +26,9 @@ fn is_action(word: &str) -> bool {
     })
 }
 
-/// All that a policy allows.
-fn allowed_actions(path: &str) -> BTreeSet<String> {
-    let policy: Value = serde_json::from_str(&read(path)).unwrap();
+/// The actions that a policy allows.
+fn allowed_actions(policy: &str) -> BTreeSet<String> {
+    let policy: Value = serde_json::from_str(&read(policy)).unwrap();
     let mut allowed = BTreeSet::new();
     for statement in policy["Statement"].as_array().unwrap() {
         assert_eq!(statement["Effect"], "Allow");
@@ -54,6 +54,11 @@ fn the_doctors_iam_policy_adds_exactly_what_only_a_diagnosis_calls() {
     let called = named_actions(&["src/cloud/aws/evidence.rs", "src/cloud/iam.rs"]);
     let rotation = allowed_actions("config/deploy/iam-policy.json");
     assert_eq!(allowed_actions("config/deploy/iam-policy-doctor.json"), &called - &rotation);
+}
+
+#[test]
+fn the_iam_policy_of_fixes_allows_exactly_what_they_call() {
+    assert_eq!(allowed_actions("config/deploy/iam-policy-fix.json"), named_actions(&["src/cloud/aws/addons.rs"]));
 }
 
 #[test]

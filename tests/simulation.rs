@@ -11,7 +11,11 @@
 mod harness;
 #[path = "simulation/liveness.rs"]
 mod liveness;
+#[path = "simulation/objects.rs"]
+mod objects;
 #[path = "simulation/ports.rs"]
 mod ports;
 #[path = "simulation/rotations.rs"]
 mod rotations;
+#[path = "simulation/starts.rs"]
+mod starts;

@@ -49,6 +49,9 @@ pub enum Verb {
     Resume(Ask),
     /// End a rotation and put everything back: ask whoever runs it, or do it here where nobody does.
     Abort(Abort),
+    /// Wait until something is there: what an init container runs. Exit 0: there; 75: start me over; 5: not in
+    /// time; 1: it cannot be looked at here.
+    Await(Await),
     /// Show the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -69,6 +72,55 @@ pub enum Verb {
 pub enum ConfigVerb {
     /// Every key, its value, and where that came from.
     List,
+}
+
+/// `await`. Its flags are no settings: an init container has neither a file nor variables of ours.
+#[derive(Debug, Args)]
+pub struct Await {
+    /// What is waited for.
+    #[command(subcommand)]
+    pub what: AwaitFor,
+    /// How long at most; then exit 5.
+    #[arg(long, value_name = "DURATION", default_value = "10m", global = true)]
+    pub timeout: String,
+    /// Between two looks.
+    #[arg(long, value_name = "DURATION", default_value = "500ms", global = true)]
+    pub interval: String,
+}
+
+/// What can be waited for.
+#[derive(Debug, Subcommand)]
+pub enum AwaitFor {
+    /// Until something accepts connections at an address.
+    Tcp {
+        /// HOST:PORT, as Kubernetes expands $(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT). Empty or not
+        /// expanded, or with KUBERNETES_SERVICE_HOST set to nothing: exit 75.
+        #[arg(value_name = "HOST:PORT", allow_hyphen_values = true)]
+        address: String,
+        /// The address is fixed: KUBERNETES_SERVICE_HOST is not looked at.
+        #[arg(long)]
+        fixed: bool,
+    },
+    /// Until a file is there.
+    File {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// Until iptables-save, which the image has to hold, shows a rule.
+    Iptables {
+        /// The rule, or a part of it, as iptables-save writes it.
+        #[arg(allow_hyphen_values = true)]
+        rule: String,
+    },
+    /// Until a node has a condition; the pod's service account must be allowed to get nodes.
+    Condition {
+        /// TYPE, or TYPE=True, TYPE=False, TYPE=Unknown.
+        #[arg(value_name = "TYPE[=STATUS]")]
+        condition: String,
+        /// The node, as $(NODE_NAME) from spec.nodeName gives it; empty: exit 75.
+        #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+        node: String,
+    },
 }
 
 /// Flags of every verb.
@@ -390,7 +442,7 @@ impl Verb {
             Self::Status(args) => table(args),
             Self::Pause(args) | Self::Resume(args) => table(args),
             Self::Abort(args) => table(args),
-            Self::Config(_) | Self::Completions { .. } | Self::Man { .. } => Ok(Table::new()),
+            Self::Await(_) | Self::Config(_) | Self::Completions { .. } | Self::Man { .. } => Ok(Table::new()),
         }
     }
 }
@@ -470,8 +522,8 @@ mod tests {
     fn every_flag_has_a_key_and_every_key_a_flag() {
         let mut flags = BTreeSet::new();
         longs(&Cli::command(), &mut flags);
-        // A file cannot name itself, and these two answer at once.
-        for own in ["config", "help", "version"] {
+        // A file cannot name itself, these two answer at once, and `await` reads no settings.
+        for own in ["config", "help", "version", "timeout", "interval", "fixed"] {
             flags.remove(own);
         }
         let defaults: Table = config::DEFAULTS.parse().unwrap();

@@ -3,6 +3,7 @@
 mod abort;
 pub mod args;
 mod ask;
+mod r#await;
 mod config;
 pub mod exit;
 pub mod failure;
@@ -53,6 +54,7 @@ fn run(cli: Cli, paint: &mut Paint) -> Result<Exit, Failure> {
             return Ok(Exit::Done);
         }
         Verb::Man { dir } => return pages::manual(dir).map(|()| Exit::Done),
+        Verb::Await(args) => return r#await::wait(args),
         _ => {}
     }
     let config = configure(&cli)?;
@@ -70,7 +72,7 @@ fn run(cli: Cli, paint: &mut Paint) -> Result<Exit, Failure> {
             config::list(&config, &printer);
             Ok(Exit::Done)
         }
-        Verb::Completions { .. } | Verb::Man { .. } => Ok(Exit::Done),
+        Verb::Await(_) | Verb::Completions { .. } | Verb::Man { .. } => Ok(Exit::Done),
     }
 }
 

@@ -42,6 +42,7 @@ impl Scenario {
             about: format!("the random scenario of seed {seed}"),
             cluster: "random".to_owned(),
             version: "v1.36.3".to_owned(),
+            dhcp_domain: None,
             policy,
             times: Times::default(),
             groups,

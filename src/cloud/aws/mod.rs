@@ -4,6 +4,16 @@
 //! come from where every AWS tool takes them. Each request is counted, has time-outs, and is sent again
 //! only where that is safe; `call` holds those rules and `failure` the judgement they rest on.
 
+/// Sends `$request`, watched by the probe.
+macro_rules! send {
+    ($request:expr) => {
+        async |probe: Probe| -> std::result::Result<_, Failure> {
+            $request.clone().customize().interceptor(probe.clone()).send().await.map_err(|error| probe.judge(&error))
+        }
+    };
+}
+
+mod addons;
 pub(in crate::cloud) mod call;
 pub(in crate::cloud) mod credentials;
 mod evidence;
@@ -84,15 +94,6 @@ pub struct AwsCloud {
     provider: SharedCredentialsProvider,
     region: Text,
     time: SigningTime,
-}
-
-/// Sends `$request`, watched by the probe.
-macro_rules! send {
-    ($request:expr) => {
-        async |probe: Probe| -> std::result::Result<_, Failure> {
-            $request.clone().customize().interceptor(probe.clone()).send().await.map_err(|error| probe.judge(&error))
-        }
-    };
 }
 
 impl AwsCloud {

@@ -6,6 +6,7 @@
 
 mod evidence;
 mod fault;
+mod manifests;
 mod nodes;
 mod records;
 mod review;

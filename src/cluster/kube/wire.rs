@@ -80,6 +80,12 @@ impl Call {
         let body = Some(("application/merge-patch+json", body.to_string().into_bytes()));
         Self { verb, method: Method::PATCH, path, body, reads: false }
     }
+
+    /// A patch of another kind; `judged` where the server keeps nothing of it.
+    pub(super) fn patch(verb: &'static str, path: String, media: &'static str, body: &Value, judged: bool) -> Self {
+        let body = Some((media, body.to_string().into_bytes()));
+        Self { verb, method: Method::PATCH, path, body, reads: judged }
+    }
 }
 
 /// The connection and what was sent over it.
