@@ -52,6 +52,8 @@ pub enum Verb {
     /// Wait until something is there: what an init container runs. Exit 0: there; 75: start me over; 5: not in
     /// time; 1: it cannot be looked at here.
     Await(Await),
+    /// Say what is wrong with nodes now, why, and which fix helps; change nothing. Exit 0: healthy; 11: findings.
+    Doctor(Doctor),
     /// Show the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -229,6 +231,28 @@ pub struct Abort {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<String>,
+    /// On the simulator.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub simulator: Simulator,
+}
+
+/// `doctor`.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Doctor {
+    /// Where.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub access: Access,
+    /// What a node cannot do without, as for rotate.
+    #[arg(long, value_name = "GATE", help_heading = "What is looked at")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
+    /// Suspected pods whose logs are read, at most.
+    #[arg(long, value_name = "N", help_heading = "What is looked at")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_pods: Option<String>,
     /// On the simulator.
     #[command(flatten)]
     #[serde(flatten)]
@@ -442,6 +466,7 @@ impl Verb {
             Self::Status(args) => table(args),
             Self::Pause(args) | Self::Resume(args) => table(args),
             Self::Abort(args) => table(args),
+            Self::Doctor(args) => table(args),
             Self::Await(_) | Self::Config(_) | Self::Completions { .. } | Self::Man { .. } => Ok(Table::new()),
         }
     }

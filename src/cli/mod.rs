@@ -5,6 +5,7 @@ pub mod args;
 mod ask;
 mod r#await;
 mod config;
+mod doctor;
 pub mod exit;
 pub mod failure;
 mod log;
@@ -68,6 +69,7 @@ fn run(cli: Cli, paint: &mut Paint) -> Result<Exit, Failure> {
         Verb::Pause(_) => ask::ask(config, printer, true),
         Verb::Resume(_) => ask::ask(config, printer, false),
         Verb::Abort(_) => abort::abort(config, printer),
+        Verb::Doctor(_) => doctor::doctor(config, printer),
         Verb::Config(ConfigVerb::List) => {
             config::list(&config, &printer);
             Ok(Exit::Done)

@@ -2,6 +2,7 @@
 
 pub mod canvas;
 pub mod closing;
+pub mod doctor;
 pub mod json;
 pub mod output;
 pub mod plain;

@@ -325,7 +325,8 @@ impl Catalogue {
 
 impl Signature {
     fn has_rule(&self) -> bool {
-        let lists = !self.logs.is_empty() || !self.events.is_empty() || !self.condition.is_empty();
+        let lists =
+            self.spec.is_some() || !self.logs.is_empty() || !self.events.is_empty() || !self.condition.is_empty();
         let states = self.restart.is_some() || self.taint.is_some() || self.unmet.is_some() || self.warmed.is_some();
         lists || states || self.activity.is_some() || self.unjoined.is_some() || self.eviction.is_some()
     }

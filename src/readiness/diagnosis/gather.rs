@@ -160,7 +160,10 @@ impl Reader {
         if snapshot.daemonsets.values().any(|s| &*s.key.name == "kube-proxy") {
             let key = ObjectKey::new("kube-system", "kube-proxy-config");
             let config = self.take("ConfigMap kube-system/kube-proxy-config", cluster.config_map(&key)).await.flatten();
-            self.evidence.proxy_mode = config.and_then(|data| data.values().find_map(|text| proxy_mode(text)));
+            let files = || config.iter().flat_map(|data| data.values());
+            self.evidence.proxy_mode = files().find_map(|text| setting(text, "mode:"));
+            let name = files().find_map(|text| setting(text, "hostnameOverride:"));
+            self.evidence.proxy_name = name.is_some_and(|name| !name.is_empty());
         }
     }
 
@@ -251,10 +254,10 @@ fn logs_of(pod: &SuspectPod) -> impl Iterator<Item = LogOf> {
     })
 }
 
-/// `mode:` of a KubeProxyConfiguration; the empty one is iptables.
-fn proxy_mode(config: &str) -> Option<Text> {
-    let mode = config.lines().find_map(|line| line.strip_prefix("mode:"))?;
-    Some(mode.trim().trim_matches('"').into())
+/// A key of a KubeProxyConfiguration, which is flat for those that are asked; `""` is the empty one.
+fn setting(config: &str, key: &str) -> Option<Text> {
+    let value = config.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(value.trim().trim_matches('"').into())
 }
 
 /// The roles that aws-auth's YAML names.
@@ -273,8 +276,10 @@ mod tests {
 
     #[test]
     fn modes_and_roles_are_read_from_config_maps() {
-        assert_eq!(proxy_mode("kind: KubeProxyConfiguration\nmode: \"ipvs\"\n").as_deref(), Some("ipvs"));
-        assert_eq!(proxy_mode("kind: X\n"), None);
+        let config = "kind: KubeProxyConfiguration\nhostnameOverride: \"\"\nmode: \"ipvs\"\n";
+        assert_eq!(setting(config, "mode:").as_deref(), Some("ipvs"));
+        assert_eq!(setting(config, "hostnameOverride:").as_deref(), Some(""));
+        assert_eq!(setting("kind: X\n", "mode:"), None);
         let auth =
             "- groups:\n  - system:nodes\n  rolearn: arn:aws:iam::1:role/node\n- rolearn: \"arn:aws:iam::1:role/b\"\n";
         assert_eq!(arns(auth.to_owned()), ["arn:aws:iam::1:role/node", "arn:aws:iam::1:role/b"].map(Text::from));

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::catalogue::{Cost, LogRule, Signature};
 use super::suspects::{SuspectPod, delay};
-use super::{Case, Clue, LogOf, Match, seconds_between};
+use super::{Case, Clue, Evidence, LogOf, Match, seconds_between};
 use crate::cluster::evidence::{LogLine, LogRun};
-use crate::model::{Container, Pod, Text};
+use crate::model::{Container, ObjectKey, Pod, Text};
 use crate::readiness::gate::has_word;
 
 /// Adds a match for each suspected pod whose logs the signature is found in.
@@ -81,7 +81,7 @@ fn pod_of<'a>(suspect: &SuspectPod, case: Case<'a>) -> Option<(&'a crate::model:
 fn weigh_by_spec(signature: &Signature, suspect: &SuspectPod, case: Case<'_>, found: &mut Match<'_>) {
     let Some(rule) = signature.spec.as_ref().filter(|rule| rule.set == suspect.set.name) else { return };
     let Some(spec) = case.evidence.specs.get(&suspect.set) else { return };
-    let text = if lacks_flag(spec, &rule.lacks) {
+    let text = if lacks(case.evidence, &suspect.set, spec, &rule.lacks) {
         found.confidence = super::Confidence::Certain;
         format!("no container has {}", rule.lacks)
     } else {
@@ -93,8 +93,14 @@ fn weigh_by_spec(signature: &Signature, suspect: &SuspectPod, case: Case<'_>, fo
     found.clues.push(Clue { time: None, source: format!("spec of {}", suspect.set).into(), text: text.into() });
 }
 
+/// Whether a DaemonSet lacks a flag, its configuration file included.
+pub(super) fn lacks(evidence: &Evidence, set: &ObjectKey, spec: &Value, flag: &str) -> bool {
+    let by_file = flag == "--hostname-override" && &*set.name == "kube-proxy" && evidence.proxy_name;
+    !by_file && lacks_flag(spec, flag)
+}
+
 /// Whether no container of a DaemonSet's template is given `flag`.
-pub(super) fn lacks_flag(spec: &Value, flag: &str) -> bool {
+fn lacks_flag(spec: &Value, flag: &str) -> bool {
     let containers = spec.pointer("/spec/template/spec/containers").and_then(Value::as_array);
     let words = containers.into_iter().flatten().flat_map(|container| {
         ["command", "args"].into_iter().filter_map(|list| container.get(list)?.as_array()).flatten()

@@ -10,6 +10,7 @@
 //! - `suspects`: which nodes lack something, whose logs are worth reading, which instances never joined
 //! - `gather`: reads what the ports give, within limits; what could not be read is said
 //! - `logs`, `states`, `instances`: where a signature matches
+//! - `remarks`: what limits a diagnosis
 //! - `fold`: symptoms left out, the same finding of many nodes told once
 
 mod catalogue;
@@ -17,6 +18,7 @@ mod fold;
 mod gather;
 mod instances;
 mod logs;
+mod remarks;
 mod states;
 mod suspects;
 
@@ -28,6 +30,7 @@ use serde_json::Value;
 
 pub use catalogue::{Catalogue, CatalogueError, Confidence, DIAGNOSTICS, Signature};
 pub use gather::{Ask, Gathered, autopsy, gather};
+pub use remarks::remarks;
 pub use suspects::{Scope, Sick, SuspectPod, Suspects, suspects};
 
 use crate::cluster::evidence::{EventRecord, LogLine, LogRun};
@@ -58,6 +61,8 @@ pub struct Evidence {
     pub service: Option<Text>,
     /// kube-proxy's mode, as its ConfigMap has it.
     pub proxy_mode: Option<Text>,
+    /// That ConfigMap names the node (`hostnameOverride`).
+    pub proxy_name: bool,
     /// Recent activities of groups that are short of instances, newest first.
     pub activities: BTreeMap<GroupName, Vec<Activity>>,
     /// EC2's state of instances that never joined.

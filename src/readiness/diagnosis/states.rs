@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::catalogue::{Eviction, RestartRule, Signature};
-use super::suspects::{delay, restarted_within};
+use super::catalogue::{Eviction, RestartRule, Signature, SpecRule};
+use super::suspects::{delay, restarted_early, restarted_within};
 use super::{Case, Clue, Match, SuspectPod, logs};
 use crate::cluster::ErrorKind;
 use crate::cluster::evidence::EventRecord;
@@ -21,6 +21,9 @@ pub(super) fn find<'a>(signature: &'a Signature, case: Case<'a>, matches: &mut V
     let nodes = || case.suspects.judged.iter().filter_map(|name| case.snapshot.nodes.get(name));
     if let Some(rule) = &signature.restart {
         nodes().for_each(|node| by_restart(signature, rule, node, case, matches));
+    }
+    if let Some(rule) = signature.spec.as_ref().filter(|_| signature.logs.is_empty()) {
+        by_spec(signature, rule, case, matches);
     }
     if let Some(rule) = &signature.taint {
         for node in nodes().filter(|node| is_past(case.now, node.created, rule.for_s)) {
@@ -98,6 +101,31 @@ fn by_restart<'a>(
         let confidence = if first.restarts > 1 { signature.confidence.lower() } else { signature.confidence };
         let cost_s = delay(node, pod);
         matches.push(Match { set: Some(set.key.clone()), confidence, cost_s, ..at_node(signature, node, clues) });
+    }
+}
+
+/// Where a DaemonSet lacks a flag, the nodes on which something beside it was restarted at the start.
+fn by_spec<'a>(signature: &'a Signature, rule: &SpecRule, case: Case<'a>, matches: &mut Vec<Match<'a>>) {
+    let named = case.evidence.specs.iter().filter(|(set, _)| set.name == rule.set);
+    for (set, _) in named.filter(|(set, spec)| logs::lacks(case.evidence, set, spec, &rule.lacks)) {
+        for node in case.suspects.judged.iter().filter_map(|name| case.snapshot.nodes.get(name)) {
+            let mut pods = case.snapshot.pods_on(&node.name).filter(|p| p.is_daemon());
+            let early = pods.find_map(|pod| {
+                let container = restarted(pod).find(|c| restarted_early(node, pod, c))?;
+                Some((pod, container))
+            });
+            let Some((pod, container)) = early else { continue };
+            let spec = format!("no container has {}", rule.lacks).into();
+            let clues = vec![
+                Clue { time: None, source: format!("spec of {set}").into(), text: spec },
+                Clue {
+                    time: container.last.as_ref().and_then(|run| run.finished),
+                    source: format!("pod {}", pod.key.name).into(),
+                    text: restart_words(container, None, None).into(),
+                },
+            ];
+            matches.push(Match { set: Some(set.clone()), ..at_node(signature, node, clues) });
+        }
     }
 }
 

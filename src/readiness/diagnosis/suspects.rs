@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Evidence;
-use super::logs::lacks_flag;
+use super::logs::lacks;
 use crate::model::{
     ConditionStatus, Container, ContainerState, DaemonSet, GroupName, InstanceId, Lifecycle, Node, NodeName, ObjectKey,
     Pod, Text, Uid,
@@ -189,8 +189,10 @@ pub(super) fn restarted_early(node: &Node, pod: &Pod, container: &Container) -> 
     restarted_within(node, pod, container, START)
 }
 
-/// Whether the container's last restart was within so long after its node's creation.
+/// Whether the container was restarted within so long after its node's creation. Only the last restart leaves a
+/// time; the first of several was well before it.
 pub(super) fn restarted_within(node: &Node, pod: &Pod, container: &Container, limit: SignedDuration) -> bool {
+    let limit = if container.restarts > 1 { limit.max(FIRST) } else { limit };
     let running = match container.state {
         ContainerState::Running(since) => since,
         ContainerState::Waiting(_) | ContainerState::Terminated(_) => None,
@@ -230,7 +232,7 @@ fn suspect_by_spec<'a>(
 ) {
     for set in proxies {
         let Some(spec) = evidence.specs.get(&set.key) else { continue };
-        if !lacks_flag(spec, "--hostname-override") {
+        if !lacks(evidence, &set.key, spec, "--hostname-override") {
             continue;
         }
         let known = by_set.entry(&set.key).or_default();
