@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Zone};
 use crate::plan::{ActionReason, Block, InHand, Outdated, Progress, Verdict, Wait};
+use crate::readiness::diagnosis::Finding;
 
 /// The schema's version, `v` of each line.
 pub const VERSION: u32 = 1;
@@ -248,14 +249,15 @@ pub enum EventKind {
         /// Why.
         reason: ActionReason,
     },
-    /// A finding about a node.
+    /// Something that a diagnosis found on a new node, or on an instance that did not become one.
     #[serde(rename = "diagnosis")]
     Diagnosis {
-        /// Who.
+        /// Who was diagnosed.
         #[serde(flatten)]
         about: About,
-        /// The finding.
-        finding: Text,
+        /// What was found.
+        #[serde(flatten)]
+        finding: Box<Finding>,
     },
     /// Something went wrong; the rotation goes on unless `fatal`.
     #[serde(rename = "error")]

@@ -58,6 +58,9 @@ pub struct Judgement {
     pub since: Option<Timestamp>,
     /// Restarts that the policy lets pass, to be reported.
     pub tolerated: Vec<Unmet>,
+    /// How a node that lacks nothing differs from the healthy old nodes of its group, which a new template may
+    /// intend: sentences, to be reported.
+    pub differs: Vec<Text>,
 }
 
 impl Judgement {
@@ -95,6 +98,9 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot, node: &Node) -> Judgement {
     {
         judgement.unmet.push(lacking_feature(lack));
     }
+    if judgement.is_met() {
+        judgement.differs = peers::differences(snapshot, node);
+    }
     judgement.since = if judgement.is_met() { since } else { None };
     judgement
 }
@@ -108,7 +114,10 @@ pub(crate) fn standing_pod<'a>(set: &DaemonSet, pods: &[&'a Pod]) -> Result<&'a 
     pods::pod_of(set, None, pods, Clauses::Old)
 }
 
-/// Judges the Node itself; when it became Ready.
+/// Conditions that are good while they are `False`; a Node that does not have one is not asked for it.
+const PRESSURES: [&str; 4] = ["DiskPressure", "MemoryPressure", "PIDPressure", "NetworkUnavailable"];
+
+/// Judges the Node itself; since when its conditions are good. One that comes and goes begins anew each time.
 fn judge_node(node: &Node, unmet: &mut Vec<Unmet>) -> Option<Timestamp> {
     let mut not_ready = |why: Text| {
         unmet.push(Unmet { sentence: why.clone(), reason: WaitReason::NodeReady { why }, lasting: false });
@@ -125,6 +134,15 @@ fn judge_node(node: &Node, unmet: &mut Vec<Unmet>) -> Option<Timestamp> {
         }),
         None => not_ready("not Ready: it has no Ready condition yet".into()),
     }
+    let mut since = ready.and_then(|c| c.since);
+    for name in PRESSURES {
+        let Some(condition) = node.conditions.get(name) else { continue };
+        match condition.status {
+            ConditionStatus::False => since = since.max(condition.since),
+            ConditionStatus::True => not_ready(format!("{name}: {}", condition.reason).into()),
+            ConditionStatus::Unknown => not_ready(format!("{name} is not known: {}", condition.reason).into()),
+        }
+    }
     if node.deleting {
         not_ready("the Node is being deleted".into());
     }
@@ -138,7 +156,7 @@ fn judge_node(node: &Node, unmet: &mut Vec<Unmet>) -> Option<Timestamp> {
             lasting: false,
         });
     }
-    ready.and_then(|c| c.since)
+    since
 }
 
 fn judge_restarts(
@@ -172,13 +190,14 @@ fn lacking_daemonset(set: &DaemonSet, why: Text) -> Unmet {
 }
 
 fn lacking_feature(lack: Lack<'_>) -> Unmet {
-    let what: Text = match lack {
-        Lack::Driver(name) => format!("CSI driver {name}").into(),
-        Lack::Resource(name) => format!("extended resource {name}").into(),
+    let (what, sentence): (Text, _) = match lack {
+        Lack::Driver(name) => (format!("CSI driver {name}").into(), None),
+        Lack::Resource { name, here: 0, .. } => (format!("extended resource {name}").into(), None),
+        Lack::Resource { name, here, least } => {
+            let sentence = format!("extended resource {name}: {here} here, {least} or more on every healthy old node");
+            (format!("extended resource {name}").into(), Some(sentence.into()))
+        }
     };
-    Unmet {
-        sentence: format!("{what} is on every healthy old node of its group, not here").into(),
-        reason: WaitReason::NodeLacks { what },
-        lasting: false,
-    }
+    let missing = || format!("{what} is on every healthy old node of its group, not here").into();
+    Unmet { sentence: sentence.unwrap_or_else(missing), reason: WaitReason::NodeLacks { what }, lasting: false }
 }

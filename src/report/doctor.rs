@@ -122,10 +122,7 @@ impl Page {
             Confidence::Certain => String::new(),
             other => format!(" ({})", other.as_str()),
         };
-        let whose = finding.daemonset.as_ref().map_or(String::new(), |set| format!("{}: ", set.name));
-        // Where the words begin with the DaemonSet's name, it is said.
-        let whose = if finding.what.starts_with(whose.trim_end_matches(": ")) { String::new() } else { whose };
-        let title = format!("{whose}{}{sure}", finding.what);
+        let title = format!("{finding}{sure}");
         for (at, part) in wrap(&title, self.width.saturating_sub(4)).iter().enumerate() {
             let lead = if at == 0 { format!("{n:>2}. ") } else { "    ".to_owned() };
             self.line(&format!("{lead}{}", self.paint.yellow(part)));

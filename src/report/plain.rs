@@ -196,7 +196,8 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::PodGone { pod, node } => (Everything, "pod gone", format!("{pod} from {node}"), plain),
         EventKind::Action { what, .. } => (Everything, "action", what.clone(), Paint::dim),
         EventKind::Diagnosis { about, finding } => {
-            (Notable, "finding", of(about, format!(": {finding}")), Paint::yellow)
+            let fix = finding.fix.as_ref().map_or(String::new(), |fix| format!(" (helps: {fix})"));
+            (Notable, "finding", of(about, format!(": {finding}{fix}")), Paint::yellow)
         }
         EventKind::Error { message, fatal: false } => (Quiet, "error", message.clone(), Paint::red),
         // What ends the run is the program's last word: the report, and an error with what helps.

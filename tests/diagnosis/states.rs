@@ -199,3 +199,20 @@ fn one_finding_names_all_its_nodes_and_the_mean_of_what_it_costs() {
     assert_eq!(finding.nodes.len(), 2);
     assert_eq!(finding.cost_s, Some(35.0), "43 s and 27 s");
 }
+
+#[test]
+fn without_a_log_the_missing_flag_is_told_where_others_were_restarted() {
+    let scene = || Scene::new().restarted("aws-node").proxy_command(&["kube-proxy", "--v=2"]);
+    let mut both = scene();
+    let found = both.findings();
+    let told: Vec<_> = found.iter().map(|f| (&*f.signature, f.confidence)).collect();
+    let expected = [("kube-proxy-without-name", Confidence::Possible), ("early-restart", Confidence::Likely)];
+    assert_eq!(told, expected);
+    assert_eq!(found[0].fix.as_deref(), Some("kube-proxy-hostname-override"));
+    let read = scene().log("kube-proxy", fastnode::cluster::evidence::LogRun::Current, &[(5.0, "I started")]);
+    assert_eq!(read.names(), ["early-restart"], "its log would show it");
+    let mut by_file = scene();
+    by_file.evidence.proxy_name = true;
+    assert_eq!(by_file.names(), ["early-restart"]);
+    assert_eq!(Scene::new().proxy_command(&["kube-proxy"]).names(), NONE, "nobody suffers from it");
+}

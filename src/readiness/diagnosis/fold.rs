@@ -9,6 +9,9 @@ use crate::model::{InstanceId, NodeName, ObjectKey, Text};
 /// Lines of evidence a finding carries; of more, the first and the last.
 const LINES: usize = 8;
 
+/// A DaemonSet on a node, or an instance, and a signature that was found there.
+type Place = (Option<ObjectKey>, Option<NodeName>, Option<InstanceId>, Text);
+
 /// Findings in the catalogue's order.
 pub(super) fn fold(catalogue: &Catalogue, matches: Vec<Match<'_>>) -> Vec<Finding> {
     let kept = without_symptoms(matches);
@@ -22,7 +25,7 @@ pub(super) fn fold(catalogue: &Catalogue, matches: Vec<Match<'_>>) -> Vec<Findin
 
 fn without_symptoms(matches: Vec<Match<'_>>) -> Vec<Match<'_>> {
     let mut on_node: BTreeMap<NodeName, BTreeSet<Text>> = BTreeMap::new();
-    let mut on_set: BTreeSet<(Option<ObjectKey>, Option<NodeName>, Option<InstanceId>, Text)> = BTreeSet::new();
+    let mut on_set: BTreeSet<Place> = BTreeSet::new();
     for found in &matches {
         if let Some(node) = &found.node {
             on_node.entry(node.clone()).or_default().insert(found.signature.name.clone());

@@ -23,6 +23,7 @@ mod states;
 mod suspects;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,16 @@ pub struct Finding {
     /// What it costs a node now, in seconds: the mean over the nodes that show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_s: Option<f64>,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.daemonset {
+            // Some say it themselves.
+            Some(set) if !self.what.starts_with(&*set.name) => write!(f, "{}: {}", set.name, self.what),
+            _ => f.write_str(&self.what),
+        }
+    }
 }
 
 /// A place where a signature matches.

@@ -109,6 +109,12 @@ fn by_spec<'a>(signature: &'a Signature, rule: &SpecRule, case: Case<'a>, matche
     let named = case.evidence.specs.iter().filter(|(set, _)| set.name == rule.set);
     for (set, _) in named.filter(|(set, spec)| logs::lacks(case.evidence, set, spec, &rule.lacks)) {
         for node in case.suspects.judged.iter().filter_map(|name| case.snapshot.nodes.get(name)) {
+            // What its log shows, or does not, is known better.
+            let read = |s: &&SuspectPod| s.set == *set && s.node == node.name;
+            let read = case.suspects.pods.iter().find(read);
+            if read.is_some_and(|s| case.evidence.logs.keys().any(|log| log.pod == s.pod)) {
+                continue;
+            }
             let mut pods = case.snapshot.pods_on(&node.name).filter(|p| p.is_daemon());
             let early = pods.find_map(|pod| {
                 let container = restarted(pod).find(|c| restarted_early(node, pod, c))?;
