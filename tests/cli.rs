@@ -501,3 +501,38 @@ fn what_is_to_narrow_and_is_empty_does_not_mean_everything() {
         assert!(said.contains("leave it out to mean everything"), "{said}");
     }
 }
+
+// -- Doctor ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_healthy_cluster_has_no_findings() {
+    run("doctor --simulate small").code(0).stdout("small: nothing wrong with 6 nodes\n").stderr(is_empty());
+}
+
+#[test]
+fn findings_are_told_within_80_columns_with_the_command_that_helps() {
+    let told = run("doctor --cluster prod --simulate article").code(11).stderr(is_empty());
+    let told = text(&told.get_output().stdout);
+    assert!(told.contains("fastnode fix --cluster prod aws-node-wait\n"), "{told}");
+    assert!(told.contains("fastnode fix --cluster prod kube-proxy-hostname-override\n"), "{told}");
+    assert!(told.contains("the logs of 20 of "), "{told}");
+    assert!(told.lines().all(|line| line.chars().count() <= 80), "{told}");
+}
+
+#[test]
+fn findings_as_json_name_signature_evidence_fix_and_command() {
+    let told = run("doctor --cluster prod --simulate article --log-pods 3 -o json").code(11).stderr(is_empty());
+    let told: Value = serde_json::from_slice(&told.get_output().stdout).unwrap();
+    assert_eq!((&told["v"], &told["cluster"], &told["healthy"]), (&1.into(), &"prod".into(), &false.into()));
+    assert_eq!((told["nodes"].as_u64(), told["pods_read"].as_u64()), (Some(100), Some(3)));
+    let restart = told["findings"].as_array().unwrap().iter().find(|f| f["daemonset"]["name"] == "aws-node").unwrap();
+    assert_eq!((&restart["signature"], &restart["fix"]), (&"early-restart".into(), &"aws-node-wait".into()));
+    assert_eq!(restart["command"], "fastnode fix --cluster prod aws-node-wait");
+    assert_eq!(restart["nodes"].as_array().unwrap().len(), 100);
+    assert!(restart["evidence"][0]["text"].as_str().unwrap().starts_with("container aws-node restarted"));
+}
+
+#[test]
+fn a_number_of_pods_that_is_none_is_refused() {
+    run("doctor --simulate small --log-pods many").code(2).stderr(contains("log-pods").and(one_line()));
+}

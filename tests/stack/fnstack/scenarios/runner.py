@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
-from . import balancers, interruptions, job, refusals, rotations, side_by_side, trouble, twins
+from . import balancers, expected, interruptions, job, refusals, rotations, side_by_side, trouble, twins
 from .bench import Bench, Failed
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -31,6 +31,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "desired-moves": trouble.desired_moves,
     "never-joins": trouble.never_joins,
     "target-group": balancers.target_group,
+    "expected-daemonsets": expected.expected_daemonsets,
     "killed-twice": interruptions.killed_twice,
     "terminated": interruptions.terminated,
     "two-at-once": interruptions.two_at_once,
