@@ -7,6 +7,7 @@ mod r#await;
 mod config;
 pub mod exit;
 pub mod failure;
+mod fix;
 mod log;
 mod pages;
 mod plan;
@@ -68,6 +69,7 @@ fn run(cli: Cli, paint: &mut Paint) -> Result<Exit, Failure> {
         Verb::Pause(_) => ask::ask(config, printer, true),
         Verb::Resume(_) => ask::ask(config, printer, false),
         Verb::Abort(_) => abort::abort(config, printer),
+        Verb::Fix(args) => fix::fix(config, printer, &args),
         Verb::Config(ConfigVerb::List) => {
             config::list(&config, &printer);
             Ok(Exit::Done)
