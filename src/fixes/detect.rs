@@ -68,10 +68,7 @@ fn texts(list: &Value) -> impl Iterator<Item = &str> {
 /// Command and arguments, word by word: what a shell is given counts as its words.
 pub fn words(container: &Value) -> Vec<String> {
     let all = texts(&container["command"]).chain(texts(&container["args"]));
-    all.flat_map(|text| {
-        text.split_whitespace().map(|word| word.replace(['"', '\''], "")).collect::<Vec<_>>()
-    })
-    .collect()
+    all.flat_map(|text| text.split_whitespace().map(|word| word.replace(['"', '\''], "")).collect::<Vec<_>>()).collect()
 }
 
 /// The value of `--name`: `--name=value`, or the word after it; also with one dash.

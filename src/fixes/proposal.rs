@@ -20,15 +20,18 @@ use super::detect::{self, Context, version};
 use super::owners::{helm_release, owners};
 use super::place::{Path, Place};
 use super::record::{Means, Record};
+use super::verify::Start;
 use super::{addon, render};
 
 /// What the user allows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     /// Lists and objects that another manager sets may be taken over.
     pub take_ownership: bool,
     /// Pods of present nodes are left as they are: the update strategy is `OnDelete` until it is settled.
     pub on_new_nodes_only: bool,
+    /// How nodes start now, kept for the comparison with the next new one.
+    pub baseline: Option<Start>,
 }
 
 /// How a target stands to a fix.

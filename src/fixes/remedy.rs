@@ -143,6 +143,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             owners: Vec::new(),
             hash: String::new(),
             addon: None,
+            baseline: options.baseline,
             strategy: None,
         };
         let name = proposal.remedial.daemonset.to_string();

@@ -2,6 +2,7 @@
 
 pub mod canvas;
 pub mod closing;
+pub mod fix;
 pub mod json;
 pub mod output;
 pub mod plain;
