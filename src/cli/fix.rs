@@ -58,6 +58,8 @@ struct Fix {
     events: Option<PathBuf>,
     /// A bar is on the screen.
     drawn: Cell<bool>,
+    /// New pods when it was last said how many there are.
+    said: Cell<u32>,
 }
 
 /// Shows, applies or takes back.
@@ -105,8 +107,8 @@ pub fn fix(config: Config, printer: Printer, args: &args::Fix) -> Result<Exit, F
         return Err(Failure::new(Exit::Usage, format!("failed to read --waiter-image: {image:?} is no image")));
     }
     let events = config.text("events")?.map(PathBuf::from);
-    let drawn = Cell::new(false);
-    run(config, false, |_| Fix { printer, deed, yes, names, catalogue, options, waiter, events, drawn })
+    let (drawn, said) = (Cell::new(false), Cell::new(0));
+    run(config, false, |_| Fix { printer, deed, yes, names, catalogue, options, waiter, events, drawn, said })
 }
 
 /// What a deed has in its hands.
@@ -385,8 +387,9 @@ impl Fix {
             let line = clip(&format!("{} {bar} {text}", key.name), self.printer.width.saturating_sub(1));
             self.printer.err(&format!("\r\u{1b}[K{line}"));
             self.drawn.set(true);
-        } else if self.printer.format != Format::Json {
+        } else if self.printer.format != Format::Json && done.abs_diff(self.said.get()) >= (*desired).div_ceil(10) {
             self.printer.err(&format!("{key}: {text}\n"));
+            self.said.set(*done);
         }
     }
 

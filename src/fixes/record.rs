@@ -126,7 +126,7 @@ mod tests {
             places: vec![Place {
                 path: Path::in_template("containers").item("kube-proxy").field("command"),
                 before: Some(json!(["kube-proxy"])),
-                after: json!(["kube-proxy", "--x"]),
+                after: Value::Null,
             }],
             owners: vec!["eks".into()],
             hash: digest("x"),
