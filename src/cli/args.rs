@@ -134,8 +134,8 @@ pub struct Fix {
     #[arg(value_name = "FIX")]
     #[serde(skip)]
     pub fixes: Vec<String>,
-    /// Apply what is shown, follow the restart of the pods, and take it back if it does harm.
-    #[arg(long, conflicts_with_all = ["revert", "list"], help_heading = "What is done")]
+    /// Apply the named fixes, follow the restart of the pods, and take it back if it does harm.
+    #[arg(long, conflicts_with_all = ["revert", "list"], requires = "fixes", help_heading = "What is done")]
     #[serde(skip)]
     pub apply: bool,
     /// Take the named fixes back, unless somebody has changed since what they wrote.
