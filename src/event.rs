@@ -259,6 +259,49 @@ pub enum EventKind {
         #[serde(flatten)]
         finding: Box<Finding>,
     },
+    /// A fix would help, and this is how it would be brought in.
+    #[serde(rename = "fix.proposed")]
+    FixProposed {
+        /// The fix.
+        fix: Text,
+        /// Its DaemonSet, `namespace/name`.
+        daemonset: Text,
+        /// How, in words.
+        way: String,
+        /// The change, a unified diff.
+        diff: String,
+    },
+    /// A fix is in its object, and the restart of the pods that it brings is over.
+    #[serde(rename = "fix.applied")]
+    FixApplied {
+        /// The fix.
+        fix: Text,
+        /// Its DaemonSet.
+        daemonset: Text,
+        /// Pods restarted.
+        pods: u32,
+    },
+    /// A new node was measured against those before the fix.
+    #[serde(rename = "fix.verified")]
+    FixVerified {
+        /// The fix.
+        fix: Text,
+        /// Its DaemonSet.
+        daemonset: Text,
+        /// What the comparison came to.
+        #[serde(flatten)]
+        effect: crate::fixes::Effect,
+    },
+    /// A fix was taken back.
+    #[serde(rename = "fix.reverted")]
+    FixReverted {
+        /// The fix.
+        fix: Text,
+        /// Its DaemonSet.
+        daemonset: Text,
+        /// Why: asked for, of no effect, or what harm it did.
+        why: String,
+    },
     /// Something went wrong; the rotation goes on unless `fatal`.
     #[serde(rename = "error")]
     Error {

@@ -54,6 +54,8 @@ pub enum Verb {
     Await(Await),
     /// Say what is wrong with nodes now, why, and which fix helps; change nothing. Exit 0: healthy; 11: findings.
     Doctor(Doctor),
+    /// Show what would make new nodes functional sooner, as a diff; --apply does it, --revert takes it back.
+    Fix(Box<Fix>),
     /// Show the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -123,6 +125,61 @@ pub enum AwaitFor {
         #[arg(long, value_name = "NAME", env = "NODE_NAME")]
         node: String,
     },
+}
+
+/// `fix`. What is to be done, and to what, is said each time and is no setting.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Fix {
+    /// The fixes: aws-node-wait, or wait-for:kube-system/kiam-agent for one of any DaemonSet; all that name their
+    /// own DaemonSet where none is given.
+    #[arg(value_name = "FIX")]
+    #[serde(skip)]
+    pub fixes: Vec<String>,
+    /// Apply the named fixes, follow the restart of the pods, and take it back if it does harm.
+    #[arg(long, conflicts_with_all = ["revert", "list"], requires = "fixes", help_heading = "What is done")]
+    #[serde(skip)]
+    pub apply: bool,
+    /// Take the named fixes back, unless somebody has changed since what they wrote.
+    #[arg(long, conflicts_with = "list", requires = "fixes", help_heading = "What is done")]
+    #[serde(skip)]
+    pub revert: bool,
+    /// List the fixes there are; asks no cluster.
+    #[arg(long, help_heading = "What is done")]
+    #[serde(skip)]
+    pub list: bool,
+    /// Take over, as a whole, lists and objects that another manager sets; kept for --revert.
+    #[arg(long, help_heading = "How")]
+    #[serde(skip_serializing_if = "is_false")]
+    pub take_ownership: bool,
+    /// Leave the pods of present nodes as they are: new nodes take the fix up, the next --apply the rest.
+    #[arg(long, help_heading = "How")]
+    #[serde(skip_serializing_if = "is_false")]
+    pub on_new_nodes_only: bool,
+    /// The image of init containers that wait; fastnode has to be in it.
+    #[arg(long, value_name = "IMAGE", help_heading = "How")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiter_image: Option<String>,
+    /// A fix of one's own, or a directory of them; may be repeated.
+    #[arg(long, value_name = "FILE", help_heading = "How")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fix_file: Vec<String>,
+    /// How long one new pod may take to be ready.
+    #[arg(long, value_name = "DURATION|never", help_heading = "How")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate_timeout: Option<String>,
+    /// Where.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub access: Access,
+    /// What is written, and whether it asks.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: Run,
+    /// On the simulator.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub simulator: Simulator,
 }
 
 /// Flags of every verb.
@@ -467,6 +524,7 @@ impl Verb {
             Self::Pause(args) | Self::Resume(args) => table(args),
             Self::Abort(args) => table(args),
             Self::Doctor(args) => table(args),
+            Self::Fix(args) => table(args),
             Self::Await(_) | Self::Config(_) | Self::Completions { .. } | Self::Man { .. } => Ok(Table::new()),
         }
     }
@@ -547,8 +605,10 @@ mod tests {
     fn every_flag_has_a_key_and_every_key_a_flag() {
         let mut flags = BTreeSet::new();
         longs(&Cli::command(), &mut flags);
-        // A file cannot name itself, these two answer at once, and `await` reads no settings.
-        for own in ["config", "help", "version", "timeout", "interval", "fixed"] {
+        // A file cannot name itself, these two answer at once, `await` reads no settings, and `fix` is told each time
+        // what to do.
+        let of_fix = ["apply", "revert", "list"];
+        for own in ["config", "help", "version", "timeout", "interval", "fixed"].into_iter().chain(of_fix) {
             flags.remove(own);
         }
         let defaults: Table = config::DEFAULTS.parse().unwrap();

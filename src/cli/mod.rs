@@ -8,6 +8,7 @@ mod config;
 mod doctor;
 pub mod exit;
 pub mod failure;
+mod fix;
 mod log;
 mod pages;
 mod plan;
@@ -70,6 +71,7 @@ fn run(cli: Cli, paint: &mut Paint) -> Result<Exit, Failure> {
         Verb::Resume(_) => ask::ask(config, printer, false),
         Verb::Abort(_) => abort::abort(config, printer),
         Verb::Doctor(_) => doctor::doctor(config, printer),
+        Verb::Fix(args) => fix::fix(config, printer, &args),
         Verb::Config(ConfigVerb::List) => {
             config::list(&config, &printer);
             Ok(Exit::Done)

@@ -12,6 +12,7 @@ use super::failure::{Failure, chain};
 use super::signals;
 use crate::clock::Clock;
 use crate::cloud::Cloud;
+use crate::cloud::addons::Addons;
 use crate::cloud::aws::{AwsCloud, AwsOptions};
 use crate::cluster::Cluster;
 use crate::cluster::access::{Access, Way};
@@ -30,7 +31,7 @@ pub trait Task {
     /// Does it.
     async fn run<C, K>(self, world: World<C, K>) -> Result<Self::Outcome, Failure>
     where
-        C: Cloud + cloud::evidence::Evidence + 'static,
+        C: Cloud + Addons + cloud::evidence::Evidence + 'static,
         K: Cluster + cluster::evidence::Evidence + Manifests + 'static;
 }
 

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// A step of a path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A field of an object.
     Field(String),
@@ -18,10 +17,39 @@ pub enum Step {
     Item(String),
 }
 
-/// A path from the object's root.
+/// A path from the object's root; as text `spec.template.spec.containers[kube-proxy].command`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(into = "String", from = "String")]
 pub struct Path(pub Vec<Step>);
+
+impl From<Path> for String {
+    fn from(path: Path) -> Self {
+        path.to_string()
+    }
+}
+
+/// As [`Path`] writes itself. Names in brackets may hold dots; fields of what we write do not.
+impl From<String> for Path {
+    fn from(text: String) -> Self {
+        let mut steps = Vec::new();
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            if let Some((name, tail)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                steps.push(Step::Item(name.to_owned()));
+                rest = tail;
+            } else {
+                rest = rest.strip_prefix('.').unwrap_or(rest);
+                let (name, tail) = rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()));
+                if name.is_empty() {
+                    break;
+                }
+                steps.push(Step::Field(name.to_owned()));
+                rest = tail;
+            }
+        }
+        Self(steps)
+    }
+}
 
 impl Path {
     /// `field` of the pod template's spec.
@@ -69,7 +97,8 @@ pub struct Place {
     /// What is there; `None` where nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
-    /// What is to be there.
+    /// What is to be there; in a record it is nothing, for the object itself holds it.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub after: Value,
 }
 
@@ -263,7 +292,11 @@ mod tests {
 
     #[test]
     fn a_path_reads_as_people_write_it() {
-        assert_eq!(command().to_string(), "spec.template.spec.containers[kube-proxy].command");
+        let text = "spec.template.spec.containers[kube-proxy].command";
+        assert_eq!(command().to_string(), text);
+        assert_eq!(Path::from(text.to_owned()), command());
+        let item = Path::in_template("containers").item("a.b").field("env").item("C");
+        assert_eq!(Path::from(item.to_string()), item);
     }
 
     #[test]

@@ -20,15 +20,18 @@ use super::detect::{self, Context, version};
 use super::owners::{helm_release, owners};
 use super::place::{Path, Place};
 use super::record::{Means, Record};
+use super::verify::Start;
 use super::{addon, render};
 
 /// What the user allows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     /// Lists and objects that another manager sets may be taken over.
     pub take_ownership: bool,
     /// Pods of present nodes are left as they are: the update strategy is `OnDelete` until it is settled.
     pub on_new_nodes_only: bool,
+    /// How nodes start now, kept for the comparison with the next new one.
+    pub baseline: Option<Start>,
 }
 
 /// How a target stands to a fix.
@@ -177,11 +180,7 @@ pub fn decide(remedial: &Remedial, manifest: &Value, context: &Context, options:
 /// Whether what the record tells of is still there.
 fn stands(record: &Record, remedial: &Remedial, manifest: &Value, context: &Context) -> bool {
     match record.means {
-        Means::Apply | Means::Patch => {
-            let there =
-                |place: &Place| super::place::get(manifest, &place.path).is_some_and(|v| includes(v, &place.after));
-            record.places.iter().all(there)
-        }
+        Means::Apply | Means::Patch => super::record::hash(manifest, &record.places) == record.hash,
         Means::Configuration => {
             let values = context.addon.as_ref().map(|addon| addon::read(addon.configuration.as_deref()));
             match values {
@@ -189,19 +188,6 @@ fn stands(record: &Record, remedial: &Remedial, manifest: &Value, context: &Cont
                 _ => detect::present(remedial, manifest, context).is_some(),
             }
         }
-    }
-}
-
-/// Whether `found` is `wanted`, defaults that the server has added aside.
-fn includes(found: &Value, wanted: &Value) -> bool {
-    match (found, wanted) {
-        (Value::Object(found), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, value)| found.get(key).is_some_and(|there| includes(there, value)))
-        }
-        (Value::Array(found), Value::Array(wanted)) => {
-            found.len() == wanted.len() && found.iter().zip(wanted).all(|(there, value)| includes(there, value))
-        }
-        _ => found == wanted,
     }
 }
 

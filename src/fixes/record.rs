@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::place::{Path, Place, get};
+use super::verify::Start;
 
 /// The annotation's name before that of the fix.
 pub const PREFIX: &str = "fastnode.dev/fix-";
@@ -42,6 +43,9 @@ pub struct Record {
     /// The add-on, where it was changed, and its configuration before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addon: Option<AddonBefore>,
+    /// How nodes started without the fix, where that is known: what the next new node is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Start>,
     /// The update strategy before, where new nodes alone take the fix up for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Value>,
@@ -122,11 +126,12 @@ mod tests {
             places: vec![Place {
                 path: Path::in_template("containers").item("kube-proxy").field("command"),
                 before: Some(json!(["kube-proxy"])),
-                after: json!(["kube-proxy", "--x"]),
+                after: Value::Null,
             }],
             owners: vec!["eks".into()],
             hash: digest("x"),
             addon: None,
+            baseline: None,
             strategy: None,
         };
         let object = |text: &str| json!({ "metadata": { "annotations": { "fastnode.dev/fix-a": text } } });

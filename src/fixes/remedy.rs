@@ -4,7 +4,6 @@
 //! in the same request as the change. Through EKS, where that cannot be, the record goes first: a record without
 //! its change is told from one with it by the add-on's configuration.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -139,10 +138,11 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             v: 1,
             means: Means::Apply,
             at: self.clock.now(),
-            places: proposal.places.clone(),
+            places: proposal.places.iter().map(|place| Place { after: Value::Null, ..place.clone() }).collect(),
             owners: Vec::new(),
             hash: String::new(),
             addon: None,
+            baseline: options.baseline,
             strategy: None,
         };
         let name = proposal.remedial.daemonset.to_string();
@@ -284,7 +284,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         match record.means {
             Means::Patch => {
                 let mut patch = place::Patch::of(live);
-                for place in &record.places {
+                for place in &proposal.places {
                     patch.put(&place.path, &place.after);
                 }
                 if record.strategy.is_some() {
@@ -294,7 +294,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
                 self.cluster.patch_daemonset(daemonset, &patch.operations(), sending).await
             }
             Means::Apply | Means::Configuration => {
-                let manifest = manifest(live, &fix.fix, Some(record));
+                let manifest = manifest(live, &fix.fix, Some((record, &proposal.places)));
                 self.cluster.apply_daemonset(daemonset, &manifest, sending).await
             }
         }
@@ -352,7 +352,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         match undo.record.means {
             Means::Apply | Means::Patch => {
                 if hash(&undo.base, &undo.record.places) != undo.record.hash {
-                    return Err(refused(changed(&undo.base, &undo.record.places)));
+                    return Err(refused(changed(&undo.record.places)));
                 }
             }
             Means::Configuration => {
@@ -538,16 +538,20 @@ fn allowed<T>(asked: cluster::Result<T>, missing: &mut Vec<String>) -> Result<Op
 }
 
 /// Everything that we apply to an object: the other fixes as they are, and this one where it is to be.
-fn manifest(live: &Value, fix: &str, record: Option<&Record>) -> Value {
-    let mut all: BTreeMap<String, Record> = Record::others(live, fix).into_iter().collect();
-    if let Some(record) = record {
-        all.insert(fix.to_owned(), record.clone());
-    }
+fn manifest(live: &Value, fix: &str, ours: Option<(&Record, &[Place])>) -> Value {
+    let mut annotations = serde_json::Map::new();
+    let mut places = Vec::new();
     // What was patched in is not applied: to leave it out takes nothing away.
-    all.retain(|_, record| record.means != Means::Patch);
-    let mut manifest = place::fragment(all.values().filter(|r| r.means == Means::Apply).flat_map(|r| &r.places));
-    let annotations: serde_json::Map<String, Value> =
-        all.iter().map(|(fix, record)| (Record::key(fix), json!(record.text()))).collect();
+    for (name, record) in Record::others(live, fix).into_iter().filter(|(_, record)| record.means != Means::Patch) {
+        annotations.insert(Record::key(&name), live["metadata"]["annotations"][Record::key(&name)].clone());
+        let found = |place: Place| Some(Place { after: place::get(live, &place.path)?.clone(), ..place });
+        places.extend(record.places.into_iter().filter_map(found));
+    }
+    if let Some((record, own)) = ours {
+        annotations.insert(Record::key(fix), json!(record.text()));
+        places.extend_from_slice(own);
+    }
+    let mut manifest = place::fragment(&places);
     let metadata = &live["metadata"];
     manifest["apiVersion"] = json!("apps/v1");
     manifest["kind"] = json!("DaemonSet");
@@ -567,16 +571,11 @@ fn noted(object: &Value, fix: &str, record: &Record) -> Value {
     place::put(object, &[Place { path: Record::path(fix), before: None, after: json!(record.text()) }])
 }
 
-/// Which of the places is not as we left it.
-fn changed(object: &Value, places: &[Place]) -> String {
-    let differs = |place: &&Place| match place::get(object, &place.path) {
-        None => true,
-        Some(Value::Array(list)) => *list != *place.after.as_array().unwrap_or(&Vec::new()),
-        Some(_) => false,
-    };
-    let found = places.iter().find(differs).or(places.first());
-    let path = found.map_or_else(|| "it".to_owned(), |place| place.path.to_string());
-    format!("{path} has been changed since: put back by hand what the annotation keeps, or leave it as it is")
+/// That what we wrote is not as we left it.
+fn changed(places: &[Place]) -> String {
+    let paths: Vec<String> = places.iter().map(|place| place.path.to_string()).collect();
+    let paths = paths.join(" or ");
+    format!("{paths} has been changed since: put back by hand what the annotation keeps, or leave it as it is")
 }
 
 /// Pods that a change of the template restarts, and how many at a time.

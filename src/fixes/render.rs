@@ -8,14 +8,14 @@ use super::place::{Path, Place, get};
 use crate::model::{Taint, TaintEffect, Toleration};
 
 /// Names of the init containers that a fix adds begin so; the gate lets their exit code 75 pass.
-pub const WAITER_PREFIX: &str = "fastnode-";
+pub const WAITER_PREFIX: &str = "fastnode-wait";
 
 /// The exit code with which a waiter asks to be started again.
 pub const START_OVER: i32 = 75;
 
 /// Whether an init container is a waiter of ours.
 pub fn is_waiter(name: &str) -> bool {
-    name.strip_prefix(WAITER_PREFIX).is_some_and(|fix| !fix.is_empty())
+    name.starts_with(WAITER_PREFIX)
 }
 
 /// The waiter's image where none is named: as the Containerfile's comment builds it.
@@ -158,6 +158,12 @@ fn tolerates(tolerations: &Value, key: &str, effect: &str) -> bool {
     })
 }
 
+/// The name of a fix's waiter: `fastnode-wait-aws-node`, `fastnode-wait-for`.
+fn waiter_name(fix: &str) -> String {
+    let of = fix.strip_suffix("-wait").or_else(|| fix.strip_prefix("wait-")).unwrap_or(fix);
+    format!("{WAITER_PREFIX}-{of}")
+}
+
 /// What a goal needs of the container that waits for it.
 fn waiters(
     remedial: &Remedial,
@@ -170,7 +176,7 @@ fn waiters(
     let mut places = Vec::new();
     for (number, goal) in goals.iter().enumerate() {
         let suffix = if number == 0 { String::new() } else { format!("-{}", number + 1) };
-        let name = format!("{WAITER_PREFIX}{}{suffix}", remedial.fix.fix);
+        let name = waiter_name(&remedial.fix.fix) + &suffix;
         let mut init = json!({
             "name": name,
             "image": image,

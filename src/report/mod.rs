@@ -3,6 +3,7 @@
 pub mod canvas;
 pub mod closing;
 pub mod doctor;
+pub mod fix;
 pub mod json;
 pub mod output;
 pub mod plain;

@@ -199,6 +199,18 @@ fn describe(kind: &EventKind) -> Option<Described> {
             let fix = finding.fix.as_ref().map_or(String::new(), |fix| format!(" (helps: {fix})"));
             (Notable, "finding", of(about, format!(": {finding}{fix}")), Paint::yellow)
         }
+        EventKind::FixProposed { fix, way, .. } => (Notable, "fix", format!("{fix} would help: {way}"), Paint::cyan),
+        EventKind::FixApplied { fix, daemonset, pods } => {
+            let pods = count(u64::from(*pods), "pod");
+            (Notable, "fixed", format!("{daemonset}: {fix}, {pods} restarted"), Paint::cyan)
+        }
+        EventKind::FixVerified { fix, effect, .. } => {
+            let paint = if effect.helped { Paint::green } else { Paint::yellow };
+            (Notable, "verified", format!("{fix}: {effect}"), paint)
+        }
+        EventKind::FixReverted { fix, daemonset, why } => {
+            (Notable, "reverted", format!("{daemonset}: {fix}: {why}"), Paint::yellow)
+        }
         EventKind::Error { message, fatal: false } => (Quiet, "error", message.clone(), Paint::red),
         // What ends the run is the program's last word: the report, and an error with what helps.
         EventKind::RotationFinished(_)

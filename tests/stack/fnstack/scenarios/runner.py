@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
-from . import balancers, expected, interruptions, job, refusals, rotations, side_by_side, trouble, twins
+from . import balancers, expected, fixes, interruptions, job, refusals, rotations, side_by_side, trouble, twins
 from .bench import Bench, Failed
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -37,6 +37,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "two-at-once": interruptions.two_at_once,
     "aborted": interruptions.aborted,
     "own-node": job.own_node,
+    "fixes": fixes.fixes,
     "rotate-20": rotations.rotate_20,
     **twins.SCENARIOS,
 }
