@@ -120,6 +120,14 @@ struct Hands<C, K> {
     sink: Sink,
 }
 
+/// What has been looked at and agreed to.
+enum Begun<C, K> {
+    /// There is nothing to do.
+    Idle(Exit),
+    /// The lock is held.
+    Ready(Box<Hands<C, K>>, Lock<K>, telling::Telling),
+}
+
 impl Task for Fix {
     type Outcome = Exit;
 
@@ -129,30 +137,52 @@ impl Task for Fix {
         K: Cluster + Manifests + 'static,
     {
         let interrupt = world.interrupt.clone();
-        let changed = Rc::new(Cell::new(false));
-        tokio::select! {
+        let name = world.settings.cluster.clone();
+        let begun = tokio::select! {
             biased;
-            signal = signals::received(interrupt) => {
-                self.wipe();
-                Err(interrupted(signal, changed.get()))
+            signal = signals::received(interrupt.clone()) => {
+                return Err(Failure::new(signal.into(), "interrupted: nothing was changed"));
             }
-            done = self.act(world, changed.clone()) => {
-                self.wipe();
-                done
-            }
+            begun = self.begin(world) => begun?,
+        };
+        let (hands, lock, told) = match begun {
+            Begun::Idle(exit) => return Ok(exit),
+            Begun::Ready(hands, lock, told) => (hands, lock, told),
+        };
+        let done = tokio::select! {
+            biased;
+            signal = signals::received(interrupt) => Err(interrupted(signal)),
+            done = async {
+                match self.deed {
+                    Deed::Revert => self.revert(&hands).await,
+                    _ => self.apply(&hands).await,
+                }
+            } => done,
+        };
+        self.wipe();
+        drop(hands);
+        // A pause that somebody asked for outlives this.
+        let paused = lock.state().borrow().request.is_some();
+        if let Err(error) = lock.release(paused).await {
+            tracing::warn!("failed to give the lock back, it runs out by itself: {error}");
         }
+        for lost in told.end().await?.finish("").await {
+            tracing::warn!("{lost}");
+        }
+        let (exit, fixes) = done?;
+        self.conclude(&name, fixes);
+        Ok(exit)
     }
 }
 
-fn interrupted(signal: Interrupt, changed: bool) -> Failure {
+fn interrupted(signal: Interrupt) -> Failure {
     let said = "interrupted: what was applied stays, and its rollout goes on without anybody watching";
-    let nothing = "interrupted: nothing was changed";
-    let failure = Failure::new(signal.into(), if changed { said } else { nothing });
-    if changed { failure.hint("fastnode fix shows how it stands; --revert takes it back") } else { failure }
+    Failure::new(signal.into(), said).hint("fastnode fix shows how it stands; --revert takes it back")
 }
 
 impl Fix {
-    async fn act<C, K>(&self, world: World<C, K>, changed: Rc<Cell<bool>>) -> Result<Exit, Failure>
+    /// Looks, shows, asks, and takes the lock.
+    async fn begin<C, K>(&self, world: World<C, K>) -> Result<Begun<C, K>, Failure>
     where
         C: Cloud + Addons + 'static,
         K: Cluster + Manifests + 'static,
@@ -168,7 +198,7 @@ impl Fix {
             if open > 0 && self.printer.format != Format::Json {
                 self.printer.out(&format!("\nfastnode fix --cluster {name} FIX --apply applies one\n"));
             }
-            return Ok(self.idle(&shown));
+            return Ok(Begun::Idle(self.idle(&shown)));
         }
         let question = match self.deed {
             Deed::Revert => format!("Take {} back on {name}?", self.names.join(", ")),
@@ -181,36 +211,17 @@ impl Fix {
             Format::Json => Show::Json,
             Format::Human | Format::Plain => Show::Lines(self.printer.paint, Detail::Nodes),
         };
-        let (sink, told) = telling::begin(show, self.events.as_deref())?;
-        let id = format!("fix-{}", ports.clock.now().strftime("%Y%m%dt%H%M%Sz"));
-        let lock =
-            Lock::acquire(ports.cluster.clone(), ports.clock, &settings.namespace, &settings.identity, &id).await;
-        let lock = lock.map_err(controller::Error::from)?;
         let patience = match settings.policy.gate_timeout {
             Timeout::After(limit) => Duration::try_from(limit).unwrap_or(PATIENCE),
             Timeout::Never => PATIENCE,
         };
         let pods = Pods::start(&*ports.cluster).await?;
-        changed.set(true);
-        let done = {
-            let hands = Hands { ports, remedy, pods, patience, sink };
-            match self.deed {
-                Deed::Revert => self.revert(&hands).await,
-                _ => self.apply(&hands).await,
-            }
-        };
-        // A pause that somebody asked for outlives this.
-        let paused = lock.state().borrow().request.is_some();
-        if let Err(error) = lock.release(paused).await {
-            tracing::warn!("failed to give the lock back, it runs out by itself: {error}");
-        }
-        let reporter = told.end().await?;
-        for lost in reporter.finish("").await {
-            tracing::warn!("{lost}");
-        }
-        let (exit, fixes) = done?;
-        self.conclude(&name, fixes);
-        Ok(exit)
+        let (sink, told) = telling::begin(show, self.events.as_deref())?;
+        let id = format!("fix-{}", ports.clock.now().strftime("%Y%m%dt%H%M%Sz"));
+        let lock =
+            Lock::acquire(ports.cluster.clone(), ports.clock, &settings.namespace, &settings.identity, &id).await;
+        let lock = lock.map_err(controller::Error::from)?;
+        Ok(Begun::Ready(Box::new(Hands { ports, remedy, pods, patience, sink }), lock, told))
     }
 
     /// Shows each fix as it stands; how many there is something to do about.
@@ -279,6 +290,7 @@ impl Fix {
             match ended {
                 Ended::Done(pods) => {
                     outcome.outcome = if proposal.way == Some(Way::Settle) { "settled" } else { "applied" };
+                    outcome.why = Some("not verified yet: the next new node shows whether it helps".to_owned());
                     hands.say(EventKind::FixApplied { fix, daemonset, pods }).await;
                 }
                 Ended::Bad(why) => {

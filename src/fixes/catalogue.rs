@@ -418,6 +418,16 @@ mod tests {
     }
 
     #[test]
+    fn the_one_in_the_documentation_is_sound() {
+        let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/fixes.md")).unwrap();
+        let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_eq!(parse(Path::new("docs/fixes.md"), example).unwrap().fix, "agent-wait");
+        for fix in Catalogue::shipped().unwrap().iter() {
+            assert!(page.contains(&format!("| `{}", fix.fix)), "{} is not in docs/fixes.md", fix.fix);
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_file_line_key_and_what_would_be_right() {
         let error = refused(&format!("{MINE}patsch:\n  addon-update: {{}}\n"));
         assert!(error.starts_with("failed to read the fix in mine.yaml, line 6: unknown field `patsch`"), "{error}");

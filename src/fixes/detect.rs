@@ -37,8 +37,8 @@ pub struct Context {
 impl Context {
     /// kube-proxy's mode; iptables where its configuration says nothing.
     pub fn proxy_mode(&self) -> String {
-        let modes = PROXY_CONFIGS.iter().filter_map(|(map, key)| top(self.configs.get(*map)?.get(*key)?, "mode"));
-        modes.filter(|mode| !mode.is_empty()).last().unwrap_or_else(|| "iptables".to_owned())
+        let mut modes = PROXY_CONFIGS.iter().filter_map(|(map, key)| top(self.configs.get(*map)?.get(*key)?, "mode"));
+        modes.find(|mode| !mode.is_empty()).unwrap_or_else(|| "iptables".to_owned())
     }
 }
 

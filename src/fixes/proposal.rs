@@ -171,6 +171,10 @@ pub fn decide(remedial: &Remedial, manifest: &Value, context: &Context, options:
         _ => direct(remedial, manifest, context, options),
     };
     decision.notes.splice(0..0, notes);
+    if options.on_new_nodes_only && matches!(decision.way, Some(Way::Configuration { .. } | Way::Version { .. })) {
+        let why = "EKS restarts the add-on's pods by itself: not with --on-new-nodes-only".to_owned();
+        decision.way = Some(Way::Conflict { why });
+    }
     if decision.way.as_ref().is_some_and(Way::is_open) {
         decision.notes.extend(warnings(remedial, decision.way.as_ref(), context));
     }

@@ -294,8 +294,8 @@ mod tests {
         let mut rollout = begun();
         let unready = PodView { ready: false, ..pod("new-1", 1) };
         assert!(rollout.look(&object(1, 1), &[pod("new-1", 1)], at(5)).is_ok());
-        assert!(rollout.look(&object(1, 1), &[unready.clone()], at(10)).is_ok());
-        assert!(rollout.look(&object(1, 1), &[unready.clone()], at(39)).is_ok());
+        assert!(rollout.look(&object(1, 1), std::slice::from_ref(&unready), at(10)).is_ok());
+        assert!(rollout.look(&object(1, 1), std::slice::from_ref(&unready), at(39)).is_ok());
         assert!(
             matches!(rollout.look(&object(1, 1), &[unready], at(41)), Err(Ended::Bad(why)) if why.contains("not any more"))
         );

@@ -60,7 +60,7 @@ pub fn compare(before: &[Start], after: Start, rule: &Verify) -> Option<Effect> 
 fn median(sorted: &[f64]) -> Option<f64> {
     let middle = sorted.len() / 2;
     let upper = *sorted.get(middle)?;
-    let lower = if sorted.len() % 2 == 0 { *sorted.get(middle.checked_sub(1)?)? } else { upper };
+    let lower = if sorted.len().is_multiple_of(2) { *sorted.get(middle.checked_sub(1)?)? } else { upper };
     Some(f64::midpoint(lower, upper))
 }
 

@@ -47,6 +47,19 @@ fn a_variable_goes_into_the_addons_values_beside_those_that_are_there_and_out_ag
 }
 
 #[test]
+fn what_goes_through_eks_restarts_every_pod_and_is_refused_for_new_nodes_alone() {
+    on_virtual_time(async || {
+        let bench = Bench::new(&managed(), &[]);
+        let options = Options { on_new_nodes_only: true, ..Options::default() };
+        let proposal = bench.remedy.propose("cluster-endpoint", options).await.unwrap();
+        let Some(Way::Conflict { why }) = &proposal.way else { panic!("{:?}", proposal.way) };
+        assert!(why.contains("--on-new-nodes-only"), "{why}");
+        assert!(bench.remedy.apply(&proposal).await.is_err());
+        assert_eq!(configuration(&bench).await, None);
+    });
+}
+
+#[test]
 fn values_that_somebody_has_changed_since_are_not_put_back() {
     on_virtual_time(async || {
         let bench = Bench::new(&managed(), &[]);

@@ -25,6 +25,7 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "own-node next": (0,),
     "fixes": (0,),
     "fixes refused": (3,),
+    "fixes without rights": (7,),
     # Usage, preflight or access: what counts is that the message is clear.
     "unknown-cluster": (2, 3, 7),
     "no-permission": (7,),

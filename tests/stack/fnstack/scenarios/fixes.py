@@ -99,6 +99,8 @@ def fixes(bench: Bench) -> None:
     """Fixes on the real API server: exactly the shown diff, the same spec after --revert, nobody's fields taken."""
     cluster = bench.small().cluster
     admin = bench.stack.plane.admin
+    denied = _fix(bench, cluster, "aws-node-wait", code="fixes without rights")
+    expect("rbac-fix.yaml" in denied["text"], f"not said which rights: {denied['text']}")
     access.grant(admin, _ROLE, "fnstack:fastnode")
     original = _read(bench, "kube-proxy")["spec"]["template"]["spec"]["containers"][0]["command"]
 

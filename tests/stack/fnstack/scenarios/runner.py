@@ -59,6 +59,7 @@ WEIGHTS = {
     **dict.fromkeys(["unreachable-api", "wrong-ca", "no-terminal"], 4),
     "rotate-20": 150,
     "killed-twice": 80,
+    "fixes": 90,
 }
 # What compares durations, or waits for states that pass, has the machine for itself.
 ALONE = frozenset(twins.SCENARIOS)
