@@ -413,8 +413,11 @@ fn differences_from_all_old_nodes_are_named() {
         |s: &mut Snapshot| each_old(s, |n| n.taints.push(taint(marks::OUTDATED_TAINT, TaintEffect::PreferNoSchedule)));
     assert_eq!(differs(ours), [""; 0], "the rotation's own");
 
-    let memory =
-        |amount| move |s: &mut Snapshot| drop(node_mut(s, "new-0").allocatable.insert("memory".into(), amount));
+    let memory = |amount| {
+        move |s: &mut Snapshot| {
+            node_mut(s, "new-0").allocatable.insert("memory".into(), amount);
+        }
+    };
     assert_eq!(differs(memory(6_300_000_000)), [""; 0], "nine tenths");
     let less = "allocatable memory: 6200000000 here, 88% of the least (7000000000) on healthy old nodes";
     assert_eq!(differs(memory(6_200_000_000)), [less]);

@@ -111,6 +111,6 @@ fn groups_short_of_instances_are_asked_for_their_activities() {
     let mut scene = Scene::new().change(|s| group_mut(s).desired = 8);
     assert_eq!(suspected(&mut scene).groups.len(), 1);
     let mut scene = Scene::new().unjoined(6);
-    scene.now = scene.now + SignedDuration::from_mins(1);
+    scene.now += SignedDuration::from_mins(1);
     assert_eq!(suspected(&mut scene).unjoined.len(), 1);
 }
