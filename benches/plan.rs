@@ -14,54 +14,18 @@ mod big;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::rc::Rc;
-use std::time::Duration;
 
 use fastnode::cluster::Fact;
-use fastnode::controller::{Ports, Settings, observe};
 use fastnode::invariants;
 use fastnode::model::Pod;
 use fastnode::observe::{RotationRecord, Snapshot};
 use fastnode::plan::plan;
 use fastnode::policy::Policy;
-use fastnode::sim::{self, World};
 use jiff::Timestamp;
-use tokio::task::LocalSet;
+
+use big::{observed, tell, timed};
 
 const RUNS: usize = 10;
-
-fn observed() -> (Snapshot, Timestamp) {
-    let scenario = big::scenario();
-    let settings = Settings {
-        cluster: scenario.cluster.as_str().into(),
-        policy: Policy::default(),
-        namespace: "kube-system".into(),
-        identity: "bench".into(),
-        own_node: None,
-        own_pod: None,
-        seed: 0,
-    };
-    LocalSet::new().block_on(&sim::runtime().unwrap(), async {
-        let world = World::start(&scenario, 0);
-        let ports =
-            Ports { cloud: Rc::new(world.cloud.clone()), cluster: Rc::new(world.cluster.clone()), clock: world.clock };
-        let snapshot = observe(&ports, &settings).await.unwrap();
-        (snapshot, world.clock.now())
-    })
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark reads the wall clock")]
-fn timed(act: impl FnOnce()) -> Duration {
-    let began = std::time::Instant::now();
-    act();
-    began.elapsed()
-}
-
-fn tell(what: &str, mut times: Vec<Duration>) {
-    times.sort();
-    let (least, most) = (times[0], times[times.len() - 1]);
-    println!("{what:<44} median {:>10.3?}  min {least:>10.3?}  max {most:>10.3?}", times[times.len() / 2]);
-}
 
 /// What the watches would tell of a cluster like this one.
 fn facts(snapshot: &Snapshot) -> Vec<Fact> {
@@ -86,6 +50,7 @@ fn record(snapshot: &Snapshot, now: Timestamp) -> RotationRecord {
         skipped: BTreeMap::new(),
         failed: BTreeMap::new(),
         ending: None,
+        mended: Default::default(),
     }
 }
 
@@ -97,7 +62,7 @@ fn pass(policy: &Policy, snapshot: &mut Snapshot, now: Timestamp) {
 }
 
 fn main() {
-    let (mut snapshot, now) = observed();
+    let (mut snapshot, now) = observed(&big::scenario());
     let policy = Policy::default();
     println!("{} nodes, {} pods, {} budgets", snapshot.nodes.len(), snapshot.pods.len(), snapshot.budgets.len());
 

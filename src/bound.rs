@@ -23,6 +23,17 @@
 //! before it is functional; without one the canary's own drain and launch come first. Groups run side by side; over
 //! all of them `max_drains` slots carry every drain.
 //!
+//! With times that are the same for every node these hold for any of them. What a run has measured differs from node to
+//! node, and the fastest may have come first: a bound by the means could be above the run itself. [`measured`] takes
+//! what no order of the nodes can go below: the terms above with the shortest times, and the sums, which are the same in
+//! any order. Not serving are at most S+U instances of a group at any time, those that start and those that drain:
+//!
+//! ```text
+//! (sum of all B + sum of all D) / (S+U)                      until the last replacement is functional
+//! (sum of all B - U B + sum of all D) / (S+U) + least X      until the last old node is gone
+//! B0 + (sum of all D) / drains + least X                     every drain had a drain slot
+//! ```
+//!
 //! Shared with neither the planner nor the simulator, so that it can judge both.
 
 use std::fmt;
@@ -163,6 +174,57 @@ pub fn lower_bound(groups: &[GroupLoad], max_drains: Option<u32>) -> Bound {
     let relaxed = relax(groups, max_drains, group, &limit).filter(|relaxed| relaxed.seconds < seconds);
     let group = group.and_then(|at| groups.get(at)).map(|g| g.group.clone());
     Bound { seconds, bottleneck: Bottleneck { group, limit, relaxed } }
+}
+
+/// What a run has measured of one group: the load by the means of its times, and the least of each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// By the means.
+    pub load: GroupLoad,
+    /// Launches that were measured from their beginning.
+    pub launches: u32,
+    /// The shortest launch to functional, seconds.
+    pub least_b: f64,
+    /// The shortest drain, seconds.
+    pub least_d: f64,
+    /// The shortest termination, seconds.
+    pub least_x: f64,
+}
+
+/// A bound that no run with these times can have beaten, named by what decides the bound of the means.
+pub fn measured(groups: &[Measured], max_drains: Option<u32>) -> Bound {
+    let loads: Vec<GroupLoad> = groups.iter().map(|m| m.load.clone()).collect();
+    let fastest: Vec<GroupLoad> = groups.iter().map(Measured::fastest).collect();
+    let Bound { seconds, bottleneck } = lower_bound(&loads, max_drains);
+    let sums = groups.iter().map(Measured::sums).fold(0.0, f64::max);
+    let drains: f64 = loads.iter().map(|load| f64::from(load.nodes) * load.d).sum();
+    let over_all = max_drains.map_or(0.0, |slots| drains / f64::from(slots.max(1)));
+    let certain = decide(&fastest, max_drains).0.max(sums).max(over_all);
+    Bound { seconds: seconds.min(certain), bottleneck }
+}
+
+impl Measured {
+    fn fastest(&self) -> GroupLoad {
+        GroupLoad { b: self.least_b, d: self.least_d, x: self.least_x, ..self.load.clone() }
+    }
+
+    /// The longest of the sums, which hold in any order.
+    fn sums(&self) -> f64 {
+        let load = &self.load;
+        let room = f64::from(load.room());
+        if load.nodes == 0 || load.room() == 0 {
+            return 0.0;
+        }
+        let launches = self.launches.min(load.nodes);
+        let drains = f64::from(load.nodes) * load.d;
+        // Until the canary is functional, no more than it takes up its room.
+        let idle =
+            if load.surge > 0 && load.first() > 0 { f64::from(load.room() - load.first()) * self.least_b } else { 0.0 };
+        let idle = if load.nodes > load.first() { idle } else { 0.0 };
+        let busy = |launches: u32| (f64::from(launches) * load.b + drains + idle) / room;
+        let slots = self.fastest().first_drain() + drains / f64::from(load.drains.max(1)) + self.least_x;
+        busy(launches).max(busy(launches.saturating_sub(load.unavailable)) + self.least_x).max(slots)
+    }
 }
 
 /// Seconds, the place of the group that decides, and the limit.

@@ -9,6 +9,8 @@ use tokio::sync::mpsc;
 
 use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Zone};
 use crate::plan::{ActionReason, Block, InHand, Outdated, Progress, Verdict, Wait};
+use crate::readiness::diagnosis::Finding;
+use crate::readiness::stages::NodeStart;
 
 /// The schema's version, `v` of each line.
 pub const VERSION: u32 = 1;
@@ -191,6 +193,9 @@ pub enum EventKind {
         about: About,
         /// Since the Node was created, seconds, soak excluded.
         seconds: f64,
+        /// How it started, as `fastnode measure` tells it; left out where the world does not show it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start: Option<Box<NodeStart>>,
     },
     /// It failed.
     #[serde(rename = "replacement.failed")]
@@ -248,14 +253,58 @@ pub enum EventKind {
         /// Why.
         reason: ActionReason,
     },
-    /// A finding about a node.
+    /// Something that a diagnosis found on a new node, or on an instance that did not become one.
     #[serde(rename = "diagnosis")]
     Diagnosis {
-        /// Who.
+        /// Who was diagnosed.
         #[serde(flatten)]
         about: About,
-        /// The finding.
-        finding: Text,
+        /// What was found.
+        #[serde(flatten)]
+        finding: Box<Finding>,
+    },
+    /// A fix would help, and this is how it would be brought in.
+    #[serde(rename = "fix.proposed")]
+    FixProposed {
+        /// The fix.
+        fix: Text,
+        /// Its DaemonSet, `namespace/name`.
+        daemonset: Text,
+        /// How, in words.
+        way: String,
+        /// The change, a unified diff.
+        diff: String,
+    },
+    /// A fix is in its object, and the restart of the pods that it brings is over.
+    #[serde(rename = "fix.applied")]
+    FixApplied {
+        /// The fix.
+        fix: Text,
+        /// Its DaemonSet.
+        daemonset: Text,
+        /// Pods restarted.
+        pods: u32,
+    },
+    /// A new node was measured against those before the fix.
+    #[serde(rename = "fix.verified")]
+    FixVerified {
+        /// The fix.
+        fix: Text,
+        /// Its DaemonSet.
+        daemonset: Text,
+        /// What the comparison came to.
+        #[serde(flatten)]
+        effect: crate::fixes::Effect,
+    },
+    /// A fix was taken back.
+    #[serde(rename = "fix.reverted")]
+    FixReverted {
+        /// The fix.
+        fix: Text,
+        /// Its DaemonSet.
+        daemonset: Text,
+        /// Why: asked for, of no effect, or what harm it did.
+        why: String,
     },
     /// Something went wrong; the rotation goes on unless `fatal`.
     #[serde(rename = "error")]
@@ -293,6 +342,19 @@ pub struct Percentiles {
     pub max: f64,
 }
 
+impl Percentiles {
+    /// By nearest rank; all 0 where there is no sample.
+    pub fn of(samples: &[f64]) -> Self {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let rank = |p: usize| {
+            let index = (sorted.len() * p).div_ceil(100).saturating_sub(1);
+            sorted.get(index).copied().unwrap_or_default()
+        };
+        Self { p50: rank(50), p90: rank(90), p99: rank(99), max: rank(100) }
+    }
+}
+
 /// Time between the lower bound and the run, and who spent it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimeLost {
@@ -300,6 +362,36 @@ pub struct TimeLost {
     pub what: Text,
     /// Seconds.
     pub seconds: f64,
+}
+
+/// How far a fix came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FixState {
+    /// It would help.
+    Proposed,
+    /// It is in place, and no new node has shown yet whether it helps.
+    Applied,
+    /// A new node has shown that it helps.
+    Verified,
+    /// It was taken back.
+    Reverted,
+}
+
+/// What became of a fix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FixReport {
+    /// The fix.
+    pub fix: Text,
+    /// How far it came.
+    pub state: FixState,
+    /// From the Node's creation to functional before it, and on the next new node, seconds; restarts there.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<crate::fixes::Effect>,
+    /// New nodes that started with it since it was verified.
+    pub nodes: u32,
+    /// What it saved them altogether, seconds: each was functional so much sooner.
+    pub saved_s: f64,
 }
 
 /// The report of a rotation: what `rotation.finished` carries.
@@ -334,8 +426,8 @@ pub struct Report {
     pub stages: BTreeMap<Text, Percentiles>,
     /// The stages (or DaemonSets) on the critical path of a new node.
     pub critical_path: Vec<Text>,
-    /// Fixes proposed or applied.
-    pub fixes: Vec<Text>,
+    /// Fixes proposed or applied, in their order.
+    pub fixes: Vec<FixReport>,
     /// Where time over the bound went; where no node was rotated, all of it.
     pub time_lost: Vec<TimeLost>,
     /// What could not be put back, and how to.

@@ -22,6 +22,7 @@
 //! - [`plan`]: the pure planner
 //! - [`invariants`]: the independent checker
 //! - [`execute`]: actions to port calls
+//! - [`fixes`]: what makes nodes slow, mended
 //! - [`lock`]: one rotation a cluster
 //! - [`controller`]: the loop
 //! - [`event`], [`report`]: everything that is shown
@@ -37,6 +38,7 @@ pub mod config;
 pub mod controller;
 pub mod event;
 pub mod execute;
+pub mod fixes;
 pub mod invariants;
 pub mod lock;
 pub mod model;

@@ -66,6 +66,66 @@ fn completions_and_manual_pages_are_written() {
     assert!(dir.path().join("man1/fastnode-rotate.1").exists());
 }
 
+// -- measure --------------------------------------------------------------------------------------------------
+
+#[test]
+fn measure_shows_how_nodes_started_and_changes_nothing() {
+    let table = contains("small: how 6 nodes started").and(contains("registered to functional"));
+    run("measure --simulate small").code(0).stdout(table.and(contains("critical path"))).stderr(is_empty());
+    run("measure --simulate small --group general").code(0).stdout(contains("how 3 nodes started"));
+    run("measure --simulate small -l topology.kubernetes.io/zone=nowhere")
+        .code(0)
+        .stdout("small: no node is in scope\n");
+}
+
+#[test]
+fn a_measurement_in_json_is_what_compare_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run("measure --simulate small -o json").code(0).get_output().stdout.clone();
+    let measured: Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!((&measured["v"], &measured["usable"]), (&Value::from(1), &Value::from(6)));
+    assert_eq!(measured["starts"].as_array().unwrap().len(), 6);
+    assert!(measured["all"]["stages"]["start"]["p50"].is_number(), "{measured}");
+    let path = dir.path().join("before.json");
+    std::fs::write(&path, &output).unwrap();
+    let compare = || {
+        let mut command = fastnode();
+        command.args(["measure", "--simulate", "small", "--compare"]);
+        command
+    };
+    compare().arg(&path).assert().code(0).stdout(contains("the same").and(contains("before: ")));
+    std::fs::write(&path, "{\"v\": 2}").unwrap();
+    compare().arg(&path).assert().code(2).stdout(is_empty()).stderr(contains("version 2 of the measurement's schema"));
+    std::fs::write(&path, "[]").unwrap();
+    compare().arg(&path).assert().code(2).stderr(contains("expected what `fastnode measure -o json` has written"));
+    compare().arg(dir.path().join("none.json")).assert().code(2).stderr(contains("none.json"));
+}
+
+#[test]
+fn measure_writes_pictures_by_the_names_of_their_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = |name: &str| {
+        let mut command = fastnode();
+        command.args(["measure", "--simulate", "small", "--report"]).arg(dir.path().join(name));
+        command.assert()
+    };
+    for (name, begins) in [("x.svg", "<svg xmlns"), ("x.html", "<!DOCTYPE html>"), ("x.json", "{")] {
+        report(name).code(0);
+        assert!(std::fs::read_to_string(dir.path().join(name)).unwrap().starts_with(begins), "{name}");
+    }
+    report("x.png").code(2).stdout(is_empty()).stderr(contains(".svg, .html or .json"));
+    report("no/such/folder/x.svg").code(1).stderr(contains("failed to write"));
+}
+
+#[test]
+fn measure_refuses_names_that_the_cluster_does_not_know() {
+    run("measure --simulate small --group generel")
+        .code(3)
+        .stdout(is_empty())
+        .stderr(contains("there is no Auto Scaling group generel").and(contains("batch, general")));
+    run("measure --simulate small --node nowhere").code(3).stderr(contains("there is no node nowhere"));
+}
+
 // -- Wrong input ----------------------------------------------------------------------------------------------
 
 #[test]
@@ -500,4 +560,39 @@ fn what_is_to_narrow_and_is_empty_does_not_mean_everything() {
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {said}");
         assert!(said.contains("leave it out to mean everything"), "{said}");
     }
+}
+
+// -- Doctor ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_healthy_cluster_has_no_findings() {
+    run("doctor --simulate small").code(0).stdout("small: nothing wrong with 6 nodes\n").stderr(is_empty());
+}
+
+#[test]
+fn findings_are_told_within_80_columns_with_the_command_that_helps() {
+    let told = run("doctor --cluster prod --simulate article").code(11).stderr(is_empty());
+    let told = text(&told.get_output().stdout);
+    assert!(told.contains("fastnode fix --cluster prod aws-node-wait\n"), "{told}");
+    assert!(told.contains("fastnode fix --cluster prod kube-proxy-hostname-override\n"), "{told}");
+    assert!(told.contains("the logs of 20 of "), "{told}");
+    assert!(told.lines().all(|line| line.chars().count() <= 80), "{told}");
+}
+
+#[test]
+fn findings_as_json_name_signature_evidence_fix_and_command() {
+    let told = run("doctor --cluster prod --simulate article --log-pods 3 -o json").code(11).stderr(is_empty());
+    let told: Value = serde_json::from_slice(&told.get_output().stdout).unwrap();
+    assert_eq!((&told["v"], &told["cluster"], &told["healthy"]), (&1.into(), &"prod".into(), &false.into()));
+    assert_eq!((told["nodes"].as_u64(), told["pods_read"].as_u64()), (Some(100), Some(3)));
+    let restart = told["findings"].as_array().unwrap().iter().find(|f| f["daemonset"]["name"] == "aws-node").unwrap();
+    assert_eq!((&restart["signature"], &restart["fix"]), (&"early-restart".into(), &"aws-node-wait".into()));
+    assert_eq!(restart["command"], "fastnode fix --cluster prod aws-node-wait");
+    assert_eq!(restart["nodes"].as_array().unwrap().len(), 100);
+    assert!(restart["evidence"][0]["text"].as_str().unwrap().starts_with("container aws-node restarted"));
+}
+
+#[test]
+fn a_number_of_pods_that_is_none_is_refused() {
+    run("doctor --simulate small --log-pods many").code(2).stderr(contains("log-pods").and(one_line()));
 }

@@ -12,24 +12,23 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// `service:Operation` in quotes, wherever the adapter names one.
-fn named_actions() -> BTreeSet<String> {
-    let sources = ["src/cloud/aws/mod.rs", "src/cloud/aws/resolve.rs", "src/cloud/ec2.rs", "src/cloud/elb.rs"];
+/// `service:Operation` in quotes, wherever one of these sources names one.
+fn named_actions(sources: &[&str]) -> BTreeSet<String> {
     let text: String = sources.iter().map(|path| read(path).split("#[cfg(test)]").next().unwrap().to_owned()).collect();
     text.split('"').filter(|word| is_action(word)).map(str::to_owned).collect()
 }
 
 fn is_action(word: &str) -> bool {
     word.split_once(':').is_some_and(|(service, operation)| {
-        ["autoscaling", "ec2", "eks", "elasticloadbalancing"].contains(&service)
+        ["autoscaling", "ec2", "eks", "elasticloadbalancing", "iam"].contains(&service)
             && operation.starts_with(|c: char| c.is_ascii_uppercase())
             && operation.chars().all(|c| c.is_ascii_alphanumeric())
     })
 }
 
-#[test]
-fn the_iam_policy_allows_exactly_what_is_called() {
-    let policy: Value = serde_json::from_str(&read("config/deploy/iam-policy.json")).unwrap();
+/// The actions that a policy allows.
+fn allowed_actions(policy: &str) -> BTreeSet<String> {
+    let policy: Value = serde_json::from_str(&read(policy)).unwrap();
     let mut allowed = BTreeSet::new();
     for statement in policy["Statement"].as_array().unwrap() {
         assert_eq!(statement["Effect"], "Allow");
@@ -38,9 +37,28 @@ fn the_iam_policy_allows_exactly_what_is_called() {
             actions => allowed.extend(actions.as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned())),
         }
     }
+    allowed
+}
+
+#[test]
+fn the_iam_policy_allows_exactly_what_is_called() {
+    let mut allowed = allowed_actions("config/deploy/iam-policy.json");
     // EC2 resolves `resolve:ssm:` images in the caller's name.
     assert!(allowed.remove("ssm:GetParameters"));
-    assert_eq!(allowed, named_actions());
+    let sources = ["src/cloud/aws/mod.rs", "src/cloud/aws/resolve.rs", "src/cloud/ec2.rs", "src/cloud/elb.rs"];
+    assert_eq!(allowed, named_actions(&sources));
+}
+
+#[test]
+fn the_doctors_iam_policy_adds_exactly_what_only_a_diagnosis_calls() {
+    let called = named_actions(&["src/cloud/aws/evidence.rs", "src/cloud/iam.rs"]);
+    let rotation = allowed_actions("config/deploy/iam-policy.json");
+    assert_eq!(allowed_actions("config/deploy/iam-policy-doctor.json"), &called - &rotation);
+}
+
+#[test]
+fn the_iam_policy_of_fixes_allows_exactly_what_they_call() {
+    assert_eq!(allowed_actions("config/deploy/iam-policy-fix.json"), named_actions(&["src/cloud/aws/addons.rs"]));
 }
 
 #[test]

@@ -305,6 +305,18 @@ fn canary_nothing_old_goes_before_the_target_has_proved_itself() {
     let two_below = Policy { unavailable: Amount::Count(2), drains: Amount::Count(2), ..Policy::default() };
     assert_eq!(verdict(&two_below, &no_surge, vec![cordon("old-0")]), NOTHING);
     assert_eq!(verdict(&two_below, &no_surge, vec![cordon("old-0"), cordon("old-1")]), rule::CANARY);
+
+    // A surge that launches nothing, since others scaled the group in as it was raised, is as none.
+    let cut_short = changed(world(), |s| {
+        drop(s.instances.remove(&InstanceId::from("i-new-0")));
+        drop(s.nodes.remove(&NodeName::from("new-0")));
+        s.reindex();
+        group_mut(s).desired = 6;
+    });
+    assert_eq!(verdict(&two_below, &cut_short, vec![cordon("old-0")]), NOTHING);
+    assert_eq!(verdict(&two_below, &cut_short, vec![cordon("old-0"), cordon("old-1")]), rule::CANARY);
+    let due = changed(cut_short, |s| group_mut(s).desired = 7);
+    assert_eq!(verdict(&two_below, &due, vec![cordon("old-0")]), rule::CANARY, "a replacement is still to come");
 }
 
 #[test]
@@ -682,6 +694,11 @@ fn drains_stay_within_the_policy() {
     assert_eq!(judged(&one_going, cordon("old-1")), rule::DRAINS);
     let nothing_left = changed(one_going, |s| drop(s.pods.remove(&Uid::from("pod-web-0"))));
     assert_eq!(judged(&nothing_left, cordon("old-1")), NOTHING, "what has nothing left holds no slot");
+    let taken = changed(changed(world(), roomy), |s| {
+        mark(s, "old-0", NodeMark::Draining);
+        instance_mut(s, "i-old-0").lifecycle = Lifecycle::Terminating;
+    });
+    assert_eq!(judged(&taken, cordon("old-1")), NOTHING, "what others have taken is no drain of ours");
 }
 
 #[test]

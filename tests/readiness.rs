@@ -346,3 +346,107 @@ fn capacity_is_what_is_ready_open_and_started() {
     let outdated = taint(marks::OUTDATED_TAINT, TaintEffect::PreferNoSchedule);
     assert!(serves(&Node { taints: vec![outdated], ..good }));
 }
+
+fn differs(change: impl FnOnce(&mut Snapshot)) -> Vec<String> {
+    let mut snapshot = world();
+    change(&mut snapshot);
+    let judgement = judged(&Policy::default(), &snapshot);
+    assert_eq!(judgement.unmet, [], "a difference that a template may mean holds nothing up");
+    judgement.differs.iter().map(ToString::to_string).collect()
+}
+
+fn each_old(snapshot: &mut Snapshot, change: impl Fn(&mut Node)) {
+    (0..6).for_each(|n| change(node_mut(snapshot, &old_name(n))));
+}
+
+#[test]
+fn pressure_and_conditions_that_come_and_go_hold_a_node_back() {
+    let with = |status| {
+        move |s: &mut Snapshot| {
+            let condition = Condition { status, reason: "Kubelet".into(), message: None, since: Some(minute(4)) };
+            node_mut(s, "new-0").conditions.insert("DiskPressure".into(), condition);
+        }
+    };
+    assert_eq!(unmet(with(ConditionStatus::True)), ["DiskPressure: Kubelet"]);
+    assert_eq!(unmet(with(ConditionStatus::Unknown)), ["DiskPressure is not known: Kubelet"]);
+    let mut over = world();
+    with(ConditionStatus::False)(&mut over);
+    assert_eq!(judged(&Policy::default(), &over).since, Some(minute(4)), "the soak begins when it has passed");
+}
+
+#[test]
+fn part_of_a_device_is_not_the_device() {
+    let gpus = |old: [u64; 6], new: u64| {
+        unmet(|s| {
+            for (n, gpus) in old.into_iter().enumerate() {
+                node_mut(s, &old_name(n)).allocatable.insert("nvidia.com/gpu".into(), gpus);
+            }
+            node_mut(s, "new-0").allocatable.insert("nvidia.com/gpu".into(), new);
+        })
+    };
+    let short = ["extended resource nvidia.com/gpu: 7 here, 8 or more on every healthy old node"];
+    assert_eq!(gpus([8; 6], 7), short);
+    assert_eq!(gpus([8, 8, 8, 7, 8, 8], 7), [""; 0], "an old node has as few");
+    assert_eq!(
+        gpus([8; 6], 0),
+        ["extended resource nvidia.com/gpu is on every healthy old node of its group, not here"]
+    );
+}
+
+#[test]
+fn differences_from_all_old_nodes_are_named() {
+    assert_eq!(differs(|_| {}), [""; 0]);
+    let label = |s: &mut Snapshot| each_old(s, |node| drop(node.labels.insert("team".into(), "web".into())));
+    assert_eq!(differs(label), ["label team is on every healthy old node, not here"]);
+    let but_one = |s: &mut Snapshot| {
+        label(s);
+        node_mut(s, "old-4").labels.remove("team");
+    };
+    assert_eq!(differs(but_one), [""; 0]);
+
+    let own = taint("dedicated", TaintEffect::NoSchedule);
+    let gone = |s: &mut Snapshot| each_old(s, |node| node.taints.push(own.clone()));
+    assert_eq!(differs(gone), ["taint dedicated:NoSchedule is on every healthy old node, not here"]);
+    let new = |s: &mut Snapshot| node_mut(s, "new-0").taints.push(own.clone());
+    assert_eq!(differs(new), ["taint dedicated:NoSchedule is here, on no healthy old node"]);
+    let ours =
+        |s: &mut Snapshot| each_old(s, |n| n.taints.push(taint(marks::OUTDATED_TAINT, TaintEffect::PreferNoSchedule)));
+    assert_eq!(differs(ours), [""; 0], "the rotation's own");
+
+    let memory = |amount| {
+        move |s: &mut Snapshot| {
+            node_mut(s, "new-0").allocatable.insert("memory".into(), amount);
+        }
+    };
+    assert_eq!(differs(memory(6_300_000_000)), [""; 0], "nine tenths");
+    let less = "allocatable memory: 6200000000 here, 88% of the least (7000000000) on healthy old nodes";
+    assert_eq!(differs(memory(6_200_000_000)), [less]);
+    let other_type = |s: &mut Snapshot| {
+        memory(1_000_000_000)(s);
+        node_mut(s, "new-0").labels.insert("node.kubernetes.io/instance-type".into(), "m7i.small".into());
+    };
+    assert_eq!(differs(other_type), [""; 0]);
+}
+
+#[test]
+fn a_restart_is_told_with_how_long_it_ran_and_when_kube_proxy_was_ready() {
+    let restarts = |proxy_ready: Option<i64>| {
+        unmet(move |s| {
+            let at = |seconds| minute(2) + SignedDuration::from_secs(seconds);
+            let container = &mut pod_mut(s, AWS_NODE).containers[1];
+            container.restarts = 1;
+            container.last =
+                Some(LastRun { exit_code: 1, reason: "Error".into(), started: Some(at(3)), finished: Some(at(15)) });
+            let proxy = pod_mut(s, "pod-kube-proxy-new-0");
+            proxy.flags.ready = proxy_ready.is_some();
+            proxy.ready_since = proxy_ready.map(at);
+        })
+    };
+    let first = "aws-node: container aws-node restarted 1x, 12 s after start, last exit code 1";
+    assert_eq!(restarts(Some(46)), [format!("{first}; kube-proxy became ready 31 s later")]);
+    assert_eq!(restarts(Some(14)), [first], "it was there");
+    let late = ["kube-proxy: its pod is not Ready".to_owned(), format!("{first}; kube-proxy is not ready")];
+    let mut found = restarts(None);
+    found.sort_by_key(|sentence| !sentence.starts_with("kube-proxy"));
+    assert_eq!(found, late);
+}

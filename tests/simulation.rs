@@ -7,11 +7,19 @@
     reason = "what is missing is the test's own fault; a replayed seed prints its events"
 )]
 
+#[path = "simulation/diagnosis.rs"]
+mod diagnosis;
 #[path = "simulation/harness.rs"]
 mod harness;
 #[path = "simulation/liveness.rs"]
 mod liveness;
+#[path = "simulation/objects.rs"]
+mod objects;
 #[path = "simulation/ports.rs"]
 mod ports;
 #[path = "simulation/rotations.rs"]
 mod rotations;
+#[path = "simulation/starts.rs"]
+mod starts;
+#[path = "simulation/troubled.rs"]
+mod troubled;

@@ -43,12 +43,21 @@ pub enum Verb {
     Plan(Box<Plan>),
     /// Show the rotation in progress or the last one, from any machine.
     Status(Status),
+    /// Show how the nodes there are have started, stage by stage, and what they were waiting for; change nothing.
+    Measure(Box<Measure>),
     /// Ask a running rotation, wherever it runs, to hold at the next safe point; it keeps its lock and waits.
     Pause(Ask),
     /// Ask a paused rotation to go on.
     Resume(Ask),
     /// End a rotation and put everything back: ask whoever runs it, or do it here where nobody does.
     Abort(Abort),
+    /// Wait until something is there: what an init container runs. Exit 0: there; 75: start me over; 5: not in
+    /// time; 1: it cannot be looked at here.
+    Await(Await),
+    /// Say what is wrong with nodes now, why, and which fix helps; change nothing. Exit 0: healthy; 11: findings.
+    Doctor(Doctor),
+    /// Show what would make new nodes functional sooner, as a diff; --apply does it, --revert takes it back.
+    Fix(Box<Fix>),
     /// Show the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -69,6 +78,110 @@ pub enum Verb {
 pub enum ConfigVerb {
     /// Every key, its value, and where that came from.
     List,
+}
+
+/// `await`. Its flags are no settings: an init container has neither a file nor variables of ours.
+#[derive(Debug, Args)]
+pub struct Await {
+    /// What is waited for.
+    #[command(subcommand)]
+    pub what: AwaitFor,
+    /// How long at most; then exit 5.
+    #[arg(long, value_name = "DURATION", default_value = "10m", global = true)]
+    pub timeout: String,
+    /// Between two looks.
+    #[arg(long, value_name = "DURATION", default_value = "500ms", global = true)]
+    pub interval: String,
+}
+
+/// What can be waited for.
+#[derive(Debug, Subcommand)]
+pub enum AwaitFor {
+    /// Until something accepts connections at an address.
+    Tcp {
+        /// HOST:PORT, as Kubernetes expands $(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT). Empty or not
+        /// expanded, or with KUBERNETES_SERVICE_HOST set to nothing: exit 75.
+        #[arg(value_name = "HOST:PORT", allow_hyphen_values = true)]
+        address: String,
+        /// The address is fixed: KUBERNETES_SERVICE_HOST is not looked at.
+        #[arg(long)]
+        fixed: bool,
+    },
+    /// Until a file is there.
+    File {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// Until iptables-save, which the image has to hold, shows a rule.
+    Iptables {
+        /// The rule, or a part of it, as iptables-save writes it.
+        #[arg(allow_hyphen_values = true)]
+        rule: String,
+    },
+    /// Until a node has a condition; the pod's service account must be allowed to get nodes.
+    Condition {
+        /// TYPE, or TYPE=True, TYPE=False, TYPE=Unknown.
+        #[arg(value_name = "TYPE[=STATUS]")]
+        condition: String,
+        /// The node, as $(NODE_NAME) from spec.nodeName gives it; empty: exit 75.
+        #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+        node: String,
+    },
+}
+
+/// `fix`. What is to be done, and to what, is said each time and is no setting.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Fix {
+    /// The fixes: aws-node-wait, or wait-for:kube-system/kiam-agent for one of any DaemonSet; all that name their
+    /// own DaemonSet where none is given.
+    #[arg(value_name = "FIX")]
+    #[serde(skip)]
+    pub fixes: Vec<String>,
+    /// Apply the named fixes, follow the restart of the pods, and take it back if it does harm.
+    #[arg(long, conflicts_with_all = ["revert", "list"], requires = "fixes", help_heading = "What is done")]
+    #[serde(skip)]
+    pub apply: bool,
+    /// Take the named fixes back, unless somebody has changed since what they wrote.
+    #[arg(long, conflicts_with = "list", requires = "fixes", help_heading = "What is done")]
+    #[serde(skip)]
+    pub revert: bool,
+    /// List the fixes there are; asks no cluster.
+    #[arg(long, help_heading = "What is done")]
+    #[serde(skip)]
+    pub list: bool,
+    /// Take over, as a whole, lists and objects that another manager sets; kept for --revert.
+    #[arg(long, help_heading = "How")]
+    #[serde(skip_serializing_if = "is_false")]
+    pub take_ownership: bool,
+    /// Leave the pods of present nodes as they are: new nodes take the fix up, the next --apply the rest.
+    #[arg(long, help_heading = "How")]
+    #[serde(skip_serializing_if = "is_false")]
+    pub on_new_nodes_only: bool,
+    /// The image of init containers that wait; fastnode has to be in it.
+    #[arg(long, value_name = "IMAGE", help_heading = "How")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiter_image: Option<String>,
+    /// A fix of one's own, or a directory of them; may be repeated.
+    #[arg(long, value_name = "FILE", help_heading = "How")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fix_file: Vec<String>,
+    /// How long one new pod may take to be ready.
+    #[arg(long, value_name = "DURATION|never", help_heading = "How")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate_timeout: Option<String>,
+    /// Where.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub access: Access,
+    /// What is written, and whether it asks.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: Run,
+    /// On the simulator.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub simulator: Simulator,
 }
 
 /// Flags of every verb.
@@ -140,6 +253,52 @@ pub struct Plan {
     pub simulator: Simulator,
 }
 
+/// `measure`.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Measure {
+    /// Where.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub access: Access,
+    /// Only this Auto Scaling group; may be repeated.
+    #[arg(long, value_name = "NAME", help_heading = "What is measured")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group: Vec<String>,
+    /// Only this node; may be repeated.
+    #[arg(long, value_name = "NAME", help_heading = "What is measured")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub node: Vec<String>,
+    /// Only nodes with these labels: pool=web,arch in (arm64),!gpu.
+    #[arg(short = 'l', long, value_name = "LABELS", help_heading = "What is measured")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// What makes a new node functional beside Ready, as for rotate.
+    #[arg(long, value_name = "GATE", help_heading = "What is measured")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
+    /// The surge that a rotation would have; what a change is worth depends on it.
+    #[arg(long, value_name = "N|N%|auto", help_heading = "What a change is worth")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub surge: Option<String>,
+    /// Old nodes of a group that would drain at the same time.
+    #[arg(long, value_name = "N|N%", help_heading = "What a change is worth")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drains: Option<String>,
+    /// An earlier measurement (fastnode measure -o json) to compare with.
+    #[arg(long, value_name = "FILE", help_heading = "What a change is worth")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compare: Option<String>,
+    /// Write a picture (.svg, .html) or the figures (.json) to this file too, by its name; may be repeated.
+    #[arg(long, value_name = "FILE", help_heading = "What is written")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub report: Vec<String>,
+    /// On the simulator.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub simulator: Simulator,
+}
+
 /// `status`.
 #[derive(Debug, Args, Serialize)]
 pub struct Status {
@@ -177,6 +336,28 @@ pub struct Abort {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<String>,
+    /// On the simulator.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub simulator: Simulator,
+}
+
+/// `doctor`.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Doctor {
+    /// Where.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub access: Access,
+    /// What a node cannot do without, as for rotate.
+    #[arg(long, value_name = "GATE", help_heading = "What is looked at")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
+    /// Suspected pods whose logs are read, at most.
+    #[arg(long, value_name = "N", help_heading = "What is looked at")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_pods: Option<String>,
     /// On the simulator.
     #[command(flatten)]
     #[serde(flatten)]
@@ -337,6 +518,19 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "WHAT", value_parser = ["stop", "recanary"], help_heading = "When something fails")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_target_change: Option<String>,
+    /// What is done with what slows new nodes down, or makes them fail: told with the command that mends it, mended one
+    /// after the other and proved on the next new node, or nothing.
+    #[arg(long, value_name = "WHAT", value_parser = ["suggest", "apply", "off"], help_heading = "When something fails")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fixes: Option<String>,
+    /// The image of init containers that wait, for --fixes apply; fastnode has to be in it.
+    #[arg(long, value_name = "IMAGE", help_heading = "When something fails")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiter_image: Option<String>,
+    /// A fix of one's own for --fixes, or a directory of them; may be repeated.
+    #[arg(long, value_name = "FILE", help_heading = "When something fails")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fix_file: Vec<String>,
 }
 
 /// How it is run.
@@ -388,9 +582,12 @@ impl Verb {
             Self::Rotate(args) => table(args),
             Self::Plan(args) => table(args),
             Self::Status(args) => table(args),
+            Self::Measure(args) => table(args),
             Self::Pause(args) | Self::Resume(args) => table(args),
             Self::Abort(args) => table(args),
-            Self::Config(_) | Self::Completions { .. } | Self::Man { .. } => Ok(Table::new()),
+            Self::Doctor(args) => table(args),
+            Self::Fix(args) => table(args),
+            Self::Await(_) | Self::Config(_) | Self::Completions { .. } | Self::Man { .. } => Ok(Table::new()),
         }
     }
 }
@@ -470,8 +667,10 @@ mod tests {
     fn every_flag_has_a_key_and_every_key_a_flag() {
         let mut flags = BTreeSet::new();
         longs(&Cli::command(), &mut flags);
-        // A file cannot name itself, and these two answer at once.
-        for own in ["config", "help", "version"] {
+        // A file cannot name itself, these two answer at once, `await` reads no settings, and `fix` is told each time
+        // what to do.
+        let of_fix = ["apply", "revert", "list"];
+        for own in ["config", "help", "version", "timeout", "interval", "fixed"].into_iter().chain(of_fix) {
             flags.remove(own);
         }
         let defaults: Table = config::DEFAULTS.parse().unwrap();

@@ -26,6 +26,10 @@ pub enum Exit {
     Access = 7,
     /// `plan`: there is work.
     Work = 10,
+    /// `doctor`: there are findings.
+    Findings = 11,
+    /// `await`: what it was given to wait for is not filled in; another start gives it anew (EX_TEMPFAIL).
+    StartOver = 75,
     /// SIGINT.
     Interrupted = 130,
     /// SIGTERM.

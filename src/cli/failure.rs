@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::exit::Exit;
 use crate::config::ConfigError;
 use crate::report::text::Paint;
-use crate::{cloud, cluster, controller};
+use crate::{cloud, cluster, controller, fixes};
 
 /// Why the program ends without having done what was asked.
 #[derive(Debug)]
@@ -125,6 +125,28 @@ impl From<cluster::Error> for Failure {
             _ => None,
         };
         Self { exit: Exit::Access, message: chain(&error), details: Vec::new(), hint }
+    }
+}
+
+impl From<fixes::Error> for Failure {
+    fn from(error: fixes::Error) -> Self {
+        use fixes::Error;
+        let message = chain(&error);
+        match error {
+            Error::Catalogue(_) => Self::new(Exit::Usage, message)
+                .hint("fastnode fix --list shows those there are, config/fixes/ their form"),
+            Error::Cloud(error) if error.kind == cloud::ErrorKind::Denied => Self::from(error)
+                .hint("config/deploy/iam-policy-fix.json is what fixes need beyond a rotation's policy"),
+            Error::Cluster(error) if error.kind == cluster::ErrorKind::Forbidden => {
+                Self::from(error).hint("config/deploy/rbac-fix.yaml is what fixes need beyond a rotation's role")
+            }
+            Error::Cloud(error) => error.into(),
+            Error::Cluster(error) => error.into(),
+            Error::Refused { .. } => Self::new(Exit::Refused, message),
+            Error::NoWaiter { .. } => Self::new(Exit::Usage, message)
+                .hint("name an image that holds fastnode, as its Containerfile builds it: --waiter-image IMAGE"),
+            Error::Addon { .. } => Self::new(Exit::Stopped, message),
+        }
     }
 }
 

@@ -3,10 +3,14 @@
 mod abort;
 pub mod args;
 mod ask;
+mod r#await;
 mod config;
+mod doctor;
 pub mod exit;
 pub mod failure;
+mod fix;
 mod log;
+mod measure;
 mod pages;
 mod plan;
 pub mod printer;
@@ -53,6 +57,7 @@ fn run(cli: Cli, paint: &mut Paint) -> Result<Exit, Failure> {
             return Ok(Exit::Done);
         }
         Verb::Man { dir } => return pages::manual(dir).map(|()| Exit::Done),
+        Verb::Await(args) => return r#await::wait(args),
         _ => {}
     }
     let config = configure(&cli)?;
@@ -63,14 +68,17 @@ fn run(cli: Cli, paint: &mut Paint) -> Result<Exit, Failure> {
         Verb::Rotate(_) => rotate::rotate(config, printer),
         Verb::Plan(_) => plan::plan(config, printer),
         Verb::Status(_) => status::status(config, printer),
+        Verb::Measure(_) => measure::measure(config, printer),
         Verb::Pause(_) => ask::ask(config, printer, true),
         Verb::Resume(_) => ask::ask(config, printer, false),
         Verb::Abort(_) => abort::abort(config, printer),
+        Verb::Doctor(_) => doctor::doctor(config, printer),
+        Verb::Fix(args) => fix::fix(config, printer, &args),
         Verb::Config(ConfigVerb::List) => {
             config::list(&config, &printer);
             Ok(Exit::Done)
         }
-        Verb::Completions { .. } | Verb::Man { .. } => Ok(Exit::Done),
+        Verb::Await(_) | Verb::Completions { .. } | Verb::Man { .. } => Ok(Exit::Done),
     }
 }
 

@@ -1,17 +1,23 @@
 //! `fastnode rotate`: plan, ask, rotate, report.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::printer::{self, Format, Printer};
 use super::world::{Task, World, run};
 use super::{prompt, telling};
-use crate::cloud::Cloud;
-use crate::cluster::Cluster;
+use crate::cloud::addons::Addons;
+use crate::cloud::{self, Cloud};
+use crate::cluster::manifests::Manifests;
+use crate::cluster::{self, Cluster};
 use crate::config::{Config, PastBudgets};
 use crate::controller;
+use crate::controller::surgeon::{ClusterSurgeon, Fixes, Surgeon};
+use crate::fixes::render::default_waiter;
+use crate::fixes::{self, Catalogue};
 use crate::observe::Snapshot;
 use crate::plan::Preview;
 use crate::preflight::Preflight;
@@ -20,12 +26,20 @@ use crate::report::reporter::Show;
 use crate::report::text::count;
 use crate::report::{closing, plan};
 
+/// What is done about slow and failing new nodes, and with what.
+struct Mending {
+    fixes: Fixes,
+    catalogue: Catalogue,
+    waiter: Option<String>,
+}
+
 struct Rotate {
     printer: Printer,
     yes: bool,
     past_budgets: PastBudgets,
     show: Show,
     events: Option<PathBuf>,
+    mending: Option<Mending>,
     /// The line that says what is waited for is on the screen.
     looking: Cell<bool>,
 }
@@ -39,6 +53,7 @@ pub fn rotate(config: Config, printer: Printer) -> Result<Exit, Failure> {
     let past_budgets = config.past_budgets()?;
     // Checked whole before anything is connected to.
     config.policy()?;
+    let mending = mending(&config)?;
     refuse_silence(&config, yes, &past_budgets)?;
     let show = show(&config, &printer)?;
     let events = config.text("events")?.map(PathBuf::from);
@@ -48,8 +63,23 @@ pub fn rotate(config: Config, printer: Printer) -> Result<Exit, Failure> {
         past_budgets,
         show,
         events,
+        mending,
         looking: Cell::new(false),
     })
+}
+
+/// What `--fixes` and what goes with it say.
+fn mending(config: &Config) -> Result<Option<Mending>, Failure> {
+    let words = [("suggest", Some(Fixes::Suggest)), ("apply", Some(Fixes::Apply)), ("off", None)];
+    let Some(fixes) = config.choice("fixes", &words)? else { return Ok(None) };
+    let mut catalogue = Catalogue::shipped().map_err(fixes::Error::from)?;
+    for path in config.words("fix-file")? {
+        catalogue = catalogue.with(Path::new(&path)).map_err(fixes::Error::from)?;
+    }
+    // Nothing is pulled in a simulation.
+    let simulated = config.text("simulate")?.map(|_| default_waiter());
+    let waiter = config.text("waiter-image")?.map(str::to_owned).or(simulated);
+    Ok(Some(Mending { fixes, catalogue, waiter }))
 }
 
 /// How a run is shown, by the settings and what the outputs are.
@@ -130,7 +160,11 @@ impl Rotate {
 impl Task for Rotate {
     type Outcome = Exit;
 
-    async fn run<C: Cloud + 'static, K: Cluster + 'static>(self, world: World<C, K>) -> Result<Exit, Failure> {
+    async fn run<C, K>(self, world: World<C, K>) -> Result<Exit, Failure>
+    where
+        C: Cloud + Addons + cloud::evidence::Evidence + 'static,
+        K: Cluster + Manifests + cluster::evidence::Evidence + 'static,
+    {
         let World { ports, mut settings, interrupt, pace } = world;
         let cluster = settings.cluster.clone();
         if let PastBudgets::Cluster(named) = &self.past_budgets
@@ -150,7 +184,12 @@ impl Task for Rotate {
             go_on
         };
         self.looking(&cluster);
-        let result = controller::rotate(ports, settings, confirm, sink, interrupt).await;
+        let surgeon = self.mending.as_ref().map(|mending| {
+            let Mending { fixes, catalogue, waiter } = mending;
+            let run = (cluster.clone(), settings.policy.clone());
+            Rc::new(ClusterSurgeon::new(&ports, run, *fixes, catalogue.clone(), waiter.clone())) as Rc<dyn Surgeon>
+        });
+        let result = controller::rotate_and_mend(ports, settings, surgeon, confirm, sink, interrupt).await;
         self.looked();
         let reporter = telling.end().await?;
         let ending = match (reporter.report(), self.show) {

@@ -12,14 +12,16 @@ use super::failure::{Failure, chain};
 use super::signals;
 use crate::clock::Clock;
 use crate::cloud::Cloud;
+use crate::cloud::addons::Addons;
 use crate::cloud::aws::{AwsCloud, AwsOptions};
 use crate::cluster::Cluster;
 use crate::cluster::access::{Access, Way};
 use crate::cluster::kube::KubeCluster;
+use crate::cluster::manifests::Manifests;
 use crate::config::{self, Config, Speed};
 use crate::controller::{Interrupt, Ports, Settings};
 use crate::model::ObjectKey;
-use crate::sim;
+use crate::{cloud, cluster, sim};
 
 /// What a verb does, whatever the world is.
 #[expect(async_fn_in_trait, reason = "everything runs on one current-thread runtime; no future needs Send")]
@@ -27,7 +29,10 @@ pub trait Task {
     /// What it comes to.
     type Outcome;
     /// Does it.
-    async fn run<C: Cloud + 'static, K: Cluster + 'static>(self, world: World<C, K>) -> Result<Self::Outcome, Failure>;
+    async fn run<C, K>(self, world: World<C, K>) -> Result<Self::Outcome, Failure>
+    where
+        C: Cloud + Addons + cloud::evidence::Evidence + 'static,
+        K: Cluster + Manifests + cluster::evidence::Evidence + 'static;
 }
 
 /// A world to act on.

@@ -10,6 +10,7 @@ pub mod aws;
 mod ec2;
 mod elb;
 pub mod evidence;
+mod iam;
 mod query;
 pub mod signing;
 pub mod token;

@@ -154,7 +154,8 @@ where
             Err(aborted) => return Ok(aborted),
             Ok(None) => {}
             Ok(Some((world, preview, lock))) => {
-                let report = engine::run((&ports, &settings), world, &preview, (lock, true), voice, interrupt).await?;
+                let report =
+                    engine::run((&ports, &settings), world, &preview, (lock, true, None), voice, interrupt).await?;
                 return Ok(Aborted::Here(Box::new(report)));
             }
         }

@@ -11,6 +11,8 @@ use crate::observe::{Role, Snapshot};
 use crate::plan::{
     Action, ActionKey, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason,
 };
+use crate::policy::Policy;
+use crate::readiness::stages;
 
 /// What has been told of a node in hand.
 #[derive(Debug)]
@@ -296,7 +298,7 @@ fn step(
         Stage::Ready => EventKind::ReplacementReady { about, seconds: seconds(created, now) },
         Stage::Functional => {
             let since = node.since.filter(|_| node.stage == Stage::Functional).unwrap_or(now);
-            EventKind::ReplacementFunctional { about, seconds: seconds(created, since) }
+            EventKind::ReplacementFunctional { about, seconds: seconds(created, since), start: None }
         }
         Stage::Failed => {
             let diagnosis = record.and_then(|r| r.failed.get(id)).or_else(|| recording?.1.get(id)).cloned();
@@ -317,6 +319,17 @@ fn step(
             EventKind::NodeSkipped { about, why: why.or_else(marked).unwrap_or_default() }
         }
     })
+}
+
+/// Adds to the events of new nodes how these started, as far as the world shows it.
+pub(super) fn show_starts(policy: &Policy, snapshot: &Snapshot, events: &mut [EventKind]) {
+    for event in events {
+        if let EventKind::ReplacementFunctional { about, start, .. } = event
+            && let Some(node) = about.node.as_ref().and_then(|name| snapshot.nodes.get(name))
+        {
+            *start = stages::start_of(policy, snapshot, node, &stages::requests(snapshot)).ok().map(Box::new);
+        }
+    }
 }
 
 /// Two waits of a subject with the same one to blame are the same wait, however its numbers move.
@@ -343,6 +356,7 @@ fn culprit(reason: &WaitReason) -> (&'static str, Option<&Text>, Option<&ObjectK
         WaitReason::NodeLacks { .. } => alone("lacks"),
         WaitReason::Soak { .. } => alone("soak"),
         WaitReason::Canary { .. } => alone("canary"),
+        WaitReason::Mending { what } => text("mending", what),
         WaitReason::Capacity { .. } => alone("capacity"),
         WaitReason::Standstill { why } => text("standstill", why),
         WaitReason::DrainSlot { .. } => alone("drain slot"),

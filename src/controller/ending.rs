@@ -1,22 +1,25 @@
 //! How a run ends: the summary, or everything left so that the next run goes on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::engine::Engine;
+use super::prepare::by_aws;
 use super::voice::Voice;
 use super::{Settings, history};
-use crate::cloud::Cloud;
+use crate::cloud::{self, Cloud};
 use crate::cluster::{Cluster, NodeChange};
 use crate::event::{About, EventKind, Report};
 use crate::execute::Fault;
 use crate::lock::Lock;
 use crate::model::marks::{CORDONED_BEFORE, EXCLUDE_FROM_LB, EXCLUDED_SINCE, REASON, ROTATION, SINCE, STATE};
 use crate::model::{Node, NodeMark, NodeName, Text};
-use crate::observe::{InFlight, Snapshot};
-use crate::plan::{Action, ActionReason, Block, BlockReason, NodePurpose, Planned, Preview, Verdict};
+use crate::observe::{InFlight, Role, Snapshot};
+use crate::plan::{Action, ActionReason, Block, BlockReason, NodePurpose, Planned, Preview, Subject, Verdict};
+use crate::readiness::stages::{self, Launch};
 use crate::report::summary::held;
 
 /// On a signal: acts in flight are awaited so long at most, and uncordoning takes so long at most. Together with
@@ -65,13 +68,44 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         let left: Vec<Text> = self.plan.blocks.iter().filter_map(left_behind).collect();
         let mut report = self.voice.report(verdict, now, preview, self.policy, self.ports, left);
         // What came to be held only on the way is named as well.
-        for (node, why) in held(&self.plan.blocks) {
+        for (node, why) in held(&self.plan.blocks).into_iter().chain(with_group(&self.snapshot, &self.plan.blocks)) {
             report.nodes_skipped.entry(node).or_insert(why);
         }
         report
     }
 
+    /// When the new nodes were requested and launched. It is for the report alone: what AWS does not tell within a
+    /// few seconds stays unknown.
+    async fn ask_launches(&mut self) {
+        let started: Vec<_> = self.voice.started().map(|(id, group)| (id.clone(), group.clone())).collect();
+        let Some(began) = self.snapshot.rotation.as_ref().map(|r| by_aws(r.started)).filter(|_| !started.is_empty())
+        else {
+            return;
+        };
+        let ids: Vec<_> = started.iter().map(|(id, _)| id.clone()).collect();
+        let groups: BTreeSet<_> = started.into_iter().map(|(_, group)| group).collect();
+        let mut launches: BTreeMap<_, Launch> = BTreeMap::new();
+        let asked = async {
+            for detail in self.ports.cloud.instances(&ids).await? {
+                launches.entry(detail.id).or_default().provisioned = detail.launched_at;
+            }
+            for group in &groups {
+                let activities = self.ports.cloud.activities(group, began).await?;
+                self.snapshot.apply_activities(group, activities);
+            }
+            Ok::<_, cloud::Error>(())
+        };
+        if let Ok(Err(error)) = timeout(WIND_DOWN, asked).await {
+            tracing::debug!(%error, "the report lacks times of launches");
+        }
+        for (id, at) in stages::requests(&self.snapshot) {
+            launches.entry(id.clone()).or_default().requested = Some(at);
+        }
+        self.voice.launched(&launches);
+    }
+
     pub(super) async fn finish(&mut self, verdict: Verdict, preview: &Preview, settings: &Settings) -> Report {
+        self.ask_launches().await;
         let now = self.ports.clock.now();
         let mut report = self.report(verdict, preview);
         let closed = async {
@@ -128,6 +162,23 @@ pub(super) fn about(snapshot: &Snapshot, name: &NodeName) -> About {
         instance: instance.map(|i| i.id.clone()),
         node: Some(name.clone()),
     }
+}
+
+/// Outdated nodes that stay because their whole group is held, with the reason. What belongs to somebody else is
+/// rotated by its owner.
+pub(super) fn with_group(snapshot: &Snapshot, blocks: &[Block]) -> Vec<(NodeName, Text)> {
+    let owned = |why: &BlockReason| matches!(why, BlockReason::ManagedNodeGroup { .. } | BlockReason::Operator { .. });
+    let groups = blocks.iter().filter_map(|block| match &block.subject {
+        Subject::Group(name) if !owned(&block.reason) => Some((name, &block.reason)),
+        _ => None,
+    });
+    let mut nodes = Vec::new();
+    for (group, why) in groups {
+        let members = snapshot.instances_of(group).filter_map(|i| snapshot.derived().member(&i.id));
+        let stays = members.filter(|m| m.role == Role::Candidate).filter_map(|m| m.node.clone());
+        nodes.extend(stays.map(|node| (node, format!("its group is held: {why}").into())));
+    }
+    nodes
 }
 
 /// What is held at the end because it could not be put back.

@@ -1,19 +1,22 @@
 //! The loop itself: hear, refresh, plan, check, act, tell.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::changes::{Changes, group_of};
+use super::changes::{self, Changes, group_of};
 use super::ending::{about, release};
 use super::fresh;
 use super::handover::{self, OwnPod};
-use super::own::OwnWrites;
+use super::mending::Care;
+use super::own::{self, OwnWrites, Reading};
 use super::pauses::Pauses;
 use super::prepare::{self, BATCH, World};
+use super::surgeon::Surgeon;
 use super::voice::Voice;
 use super::{Error, Interrupt, Ports, Settings, history};
 use crate::cloud::{self, Cloud, GroupState};
@@ -77,7 +80,7 @@ pub(super) async fn run<C, K>(
     (ports, settings): (&Ports<C, K>, &Settings),
     world: World<C>,
     preview: &Preview,
-    (lock, abort): (Lock<K>, bool),
+    (lock, abort, surgeon): (Lock<K>, bool, Option<Rc<dyn Surgeon>>),
     mut voice: Voice,
     mut interrupt: watch::Receiver<Option<Interrupt>>,
 ) -> Result<Report, Error>
@@ -99,6 +102,8 @@ where
         }
     };
     let mut engine = Engine::new((ports, settings), world, &lock, record, voice);
+    engine.snapshot.mending.awaited = surgeon.is_some();
+    engine.care = surgeon.map(Care::new);
     engine.start(resumed, abort).await;
     let ending = engine.turn(&mut interrupt).await;
     let mut own = None;
@@ -182,6 +187,8 @@ pub(super) struct Engine<'a, C, K> {
     pub(super) again: bool,
     /// Actions wait for a fresh reading of the groups.
     pub(super) held: bool,
+    /// A Node went whose instance is in service as far as was read: the groups are to say what became of it.
+    pub(super) orphaned: bool,
     /// Nothing is left but to evict our own pod: nothing more is begun.
     pub(super) leaving: Option<OwnPod>,
     /// On request: drains in hand finish, nothing new is begun.
@@ -202,6 +209,8 @@ pub(super) struct Engine<'a, C, K> {
     /// When a group's activities were asked for because a launch was overdue.
     pub(super) looked_up: BTreeMap<GroupName, Timestamp>,
     pub(super) rejected: u32,
+    /// Somebody looks after new nodes.
+    pub(super) care: Option<Care>,
 }
 
 impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
@@ -235,6 +244,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             pauses: Pauses::seeded(settings.seed),
             again: true,
             held: false,
+            orphaned: false,
             leaving: None,
             paused: false,
             wanted: None,
@@ -247,6 +257,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             strays: BTreeSet::new(),
             looked_up: BTreeMap::new(),
             rejected: 0,
+            care: None,
         }
     }
 
@@ -316,6 +327,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                     self.asked(state.request.as_deref()).await;
                 }
                 Some(outcome) = self.outcomes.recv() => outcomes.push(outcome),
+                news = Care::hear(&mut self.care) => self.operated(news, self.ports.clock.now()).await,
                 heard = self.source.hear(&mut facts) => {
                     if let Heard::Answer(answer) = heard {
                         answers.push(*answer);
@@ -413,6 +425,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             }
             Fact::NodeGone(name) => {
                 let instance = self.snapshot.nodes.get(name).and_then(|n| n.instance.as_ref());
+                self.orphaned |= instance.is_some_and(|i| self.in_service(i));
                 if instance.is_some_and(|i| self.snapshot.instances.contains_key(i)) {
                     let launching = |w: &Wait| matches!(w.reason, WaitReason::Launch { .. } | WaitReason::Join);
                     let arriving = self.plan.waits.iter().any(launching);
@@ -454,9 +467,17 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                     self.targets.forget();
                     self.resolve = Instant::now();
                 }
-                self.own.read(&mut self.snapshot, states, began, now);
+                let reading = self.own.read(&mut self.snapshot, states, began, now);
                 self.source.pace.end(Instant::now());
                 self.rejected = 0;
+                match reading {
+                    Reading::Taken => self.again |= std::mem::take(&mut self.orphaned),
+                    Reading::Refused => {
+                        self.source.pace.refuse(Instant::now(), own::LAG);
+                        return None;
+                    }
+                    Reading::Disputed(message) => events.push(EventKind::Error { message, fatal: false }),
+                }
                 self.again |= std::mem::take(&mut self.held);
             }
             Answer::Targets(targets) => {
@@ -551,6 +572,9 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 self.voice.say(clock, event).await;
             }
             self.voice.tick(clock);
+            if let Some(proposed) = self.make_rounds(clock) {
+                self.voice.say(clock, proposed).await;
+            }
             self.look_up_overdue(clock);
         }
         self.voice.show(&self.plan, clock);
@@ -560,7 +584,8 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         if let Some(own) = self.leaving.take() {
             return Some(Ending::OwnNode(own));
         }
-        let verdict = self.plan.verdict.filter(|_| self.snapshot.in_flight.is_empty() && !self.held);
+        let settled = self.snapshot.in_flight.is_empty() && !self.held && !self.orphaned;
+        let verdict = self.plan.verdict.filter(|_| settled);
         verdict.map(Ending::Verdict)
     }
 
@@ -573,6 +598,11 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
         plan.actions.iter().for_each(|action| self.changes.note(action));
         self.changes.compare(&plan, &self.snapshot, now, &mut events);
+        let mut seen = Vec::new();
+        self.attend(&events, now, &mut seen);
+        events.extend(seen);
+        self.settle(&plan);
+        changes::show_starts(self.policy, &self.snapshot, &mut events);
         let expecting = plan.progress.values().any(|p| p.arriving > 0 || p.leaving > 0);
         self.source.pace.expect(expecting);
         // A wake that is due already would spin: what it waits for cannot be nearer than the next pass.
@@ -603,11 +633,14 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             return;
         }
         // Planned again on `resume`, or once the record says that it ends.
-        let holds = self.paused || (self.wanted.is_some() && self.record.current().ending.is_none());
-        if holds && begins_something(&planned.action) {
+        let ends = self.wanted.is_some() && self.record.current().ending.is_none();
+        let mends = self.snapshot.mending.busy.is_some()
+            && !matches!(&planned.action, Action::ChangeNode { purpose: NodePurpose::SoftTaint, .. });
+        if (self.paused || ends || mends) && begins_something(&planned.action) {
             return;
         }
-        if !self.is_read(&planned.action, instant) {
+        let doubtful = self.own.in_doubt() && begins_something(&planned.action);
+        if doubtful || !self.is_read(&planned.action, instant) {
             self.held = true;
             return;
         }

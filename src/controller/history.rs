@@ -123,6 +123,7 @@ fn new_record(id: &Text, started: Timestamp, snapshot: &Snapshot) -> RotationRec
         skipped: BTreeMap::new(),
         failed: BTreeMap::new(),
         ending: None,
+        mended: Default::default(),
     }
 }
 

@@ -21,6 +21,7 @@
 //! - `fresh`: whether what a call stands on was read a moment ago
 //! - `ending`: how a run ends
 //! - `handover`: the node that fastnode itself runs on
+//! - `mending`: new nodes that are slow or fail, and what is done about it; [`surgeon`]: by whom
 //! - `own`: our own writes, until readings have caught up
 //! - `pauses`: when what failed or was refused may be tried again
 //! - `changes`: events by the difference of two plans
@@ -36,11 +37,13 @@ mod error;
 mod fresh;
 mod handover;
 mod history;
+mod mending;
 mod outcomes;
 mod own;
 mod pauses;
 mod prepare;
 mod status;
+pub mod surgeon;
 mod voice;
 
 use std::rc::Rc;
@@ -54,9 +57,10 @@ use crate::event::{About, EventKind, Report, Sink};
 use crate::lock::Lock;
 use crate::model::{NodeName, ObjectKey, Text};
 use crate::observe::Snapshot;
-use crate::plan::{Finding, Preview, Verdict, preview};
+use crate::plan::{Block, BlockReason, Finding, Preview, Verdict, preview};
 use crate::policy::Policy;
 use crate::preflight::{self, Preflight};
+use surgeon::Surgeon;
 
 pub use asks::{Aborted, Answer, abort, ask};
 pub use error::{Error, ErrorKind};
@@ -121,6 +125,10 @@ where
     Ok(world.snapshot)
 }
 
+fn is_standby(block: &Block) -> bool {
+    matches!(&block.reason, BlockReason::Lifecycle { state } if &**state == "Standby")
+}
+
 /// Rotates. `confirm` is asked once, after observing and before the lock and any write; where it says no,
 /// nothing was changed. Where there is nothing to do and nothing of ours is left in the world, it is not asked
 /// and nothing is written. Must be called inside a `LocalSet`.
@@ -130,6 +138,25 @@ where
 pub async fn rotate<C, K>(
     ports: Ports<C, K>,
     settings: Settings,
+    confirm: impl AsyncFnOnce(&Snapshot, &Preview, &Preflight) -> bool,
+    events: Sink,
+    interrupt: watch::Receiver<Option<Interrupt>>,
+) -> Result<Report, Error>
+where
+    C: Cloud + 'static,
+    K: Cluster + 'static,
+{
+    rotate_and_mend(ports, settings, None, confirm, events, interrupt).await
+}
+
+/// Rotates, and has `surgeon` look into new nodes that are slow or fail. Otherwise as [`rotate`].
+///
+/// # Errors
+/// As [`rotate`].
+pub async fn rotate_and_mend<C, K>(
+    ports: Ports<C, K>,
+    settings: Settings,
+    surgeon: Option<Rc<dyn Surgeon>>,
     confirm: impl AsyncFnOnce(&Snapshot, &Preview, &Preflight) -> bool,
     events: Sink,
     mut interrupt: watch::Receiver<Option<Interrupt>>,
@@ -150,7 +177,7 @@ where
         // What is held altogether is refused below, with the reasons.
         let idle = preview.finding == Finding::NothingToDo || (!preview.has_work() && preflight.faults.is_empty());
         if !wrong && idle && !prepare::is_marked(&world.snapshot) {
-            return Ok(Err(preview));
+            return Ok(Err((world, preview)));
         }
         // What a rotation has begun is finished or undone, whatever would speak against beginning it.
         if wrong || (!preflight.faults.is_empty() && world.open.is_none()) {
@@ -173,18 +200,21 @@ where
     };
     let (world, preview, lock) = match begun {
         Ok(begun) => begun,
-        Err(preview) => {
+        Err((world, preview)) => {
             let now = ports.clock.now();
             let outcome = match preview.finding {
                 Finding::Held => Verdict::Incomplete,
+                // What is outdated and not ours to change is left behind here as by a rotation.
+                _ if preview.blocks.iter().any(is_standby) => Verdict::Incomplete,
                 Finding::NothingToDo | Finding::Work => Verdict::Done,
             };
-            let report = voice.report(outcome, now, &preview, &settings.policy, &ports, vec![]);
+            let mut report = voice.report(outcome, now, &preview, &settings.policy, &ports, vec![]);
+            report.nodes_skipped.extend(ending::with_group(&world.snapshot, &preview.blocks));
             let about = |node: &NodeName| About { node: Some(node.clone()), ..About::default() };
             voice.tell_skipped(now, &report, about).await;
             voice.say(now, EventKind::RotationFinished(Box::new(report.clone()))).await;
             return Ok(report);
         }
     };
-    engine::run((&ports, &settings), world, &preview, (lock, false), voice, interrupt).await
+    engine::run((&ports, &settings), world, &preview, (lock, false, surgeon), voice, interrupt).await
 }

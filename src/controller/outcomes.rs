@@ -41,6 +41,9 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         for effect in effects {
             self.own.take(&mut self.snapshot, (&action, effect), &self.record, now);
         }
+        if self.own.in_doubt() {
+            self.source.pace.refuse(Instant::now(), LAG);
+        }
         match (&action, result) {
             (_, Ok(())) => {
                 self.snapshot.in_flight.remove(&key);

@@ -1,5 +1,10 @@
-//! Our own writes in the snapshot, until readings that began after them have caught up.
+//! Our own writes in the snapshot until readings have caught up, and readings that are older than what is known.
+//!
+//! The Auto Scaling API is eventually consistent: an answer may be older than its question. What no group ever does
+//! gives such an answer away: an instance that was on its way out is in service again, desired is back at what we
+//! changed it from, an instance is missing that nobody took out. It is refused, and the groups are read again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,16 +13,73 @@ use tokio::time::Instant;
 use crate::cloud::GroupState;
 use crate::cluster::Fact;
 use crate::execute::{Effect, Record};
-use crate::model::Lifecycle;
+use crate::model::marks::TAG_SURGE;
+use crate::model::{GroupName, InstanceId, Ledger, Lifecycle};
 use crate::observe::Snapshot;
 use crate::plan::Action;
 
 /// The Auto Scaling API may show a change a moment after it has confirmed it.
 pub(super) const LAG: Duration = Duration::from_secs(2);
+/// Readings that show desired as it was before we changed it are refused for so long: then somebody has set it back.
+const SET_BACK: Duration = Duration::from_secs(10);
+/// Readings that show in service what has left are refused for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Our changes of groups that a source may not show yet, with when they were confirmed.
 #[derive(Debug, Default)]
-pub(super) struct OwnWrites(Vec<(Instant, Effect)>);
+pub(super) struct OwnWrites {
+    writes: Vec<Write>,
+    /// Instances that were seen on their way out, or whose termination was accepted: none of them comes back.
+    left: BTreeSet<InstanceId>,
+    /// What we have changed desired from, until a reading shows that it was changed.
+    sizes: BTreeMap<GroupName, BTreeSet<u32>>,
+    doubt: Option<Doubt>,
+}
+
+/// A change of ours that was confirmed.
+#[derive(Debug)]
+struct Write {
+    at: Instant,
+    /// The same by the clock that the ledger's steps are dated by.
+    dated: Timestamp,
+    effect: Effect,
+}
+
+impl Write {
+    /// Whether a reading that began then may not show it yet.
+    fn may_be_missing(&self, began: Instant) -> bool {
+        self.at + LAG > began
+    }
+}
+
+/// Readings are being refused.
+#[derive(Debug)]
+struct Doubt {
+    since: Instant,
+    what: Contradiction,
+}
+
+/// How a reading contradicts what is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Contradiction {
+    /// An instance that has left is in service.
+    Back(InstanceId),
+    /// Desired is what we changed it from.
+    Size(GroupName, u32),
+    /// An instance is missing, or not in service any more, that was not seen on its way out.
+    Missing(InstanceId),
+}
+
+/// What became of a reading.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// It was taken into the snapshot.
+    Taken,
+    /// It is older than what is known: the groups are to be read again.
+    Refused,
+    /// It was taken in but for what contradicts, which still does after all this time; says what.
+    Disputed(String),
+}
 
 impl OwnWrites {
     /// Takes an effect of an action into the snapshot.
@@ -33,26 +95,133 @@ impl OwnWrites {
             Effect::NodeGone(name) => snapshot.apply(Fact::NodeGone(name)),
             Effect::PodAccepted => snapshot.took_effect(action, now),
             Effect::PodLeaving(uid) => snapshot.pod_leaves(&uid, now),
-            Effect::Groups(states, began) => self.read(snapshot, states, began, now),
+            // One that is refused here is followed by one of the loop's own.
+            Effect::Groups(states, began) => _ = self.read(snapshot, states, began, now),
             Effect::Record => snapshot.rotation = Some(record.current().into()),
             group => {
-                show(snapshot, &group);
-                self.0.push((Instant::now(), group));
+                self.remember(action, &group);
+                show(snapshot, &group, now);
+                self.writes.push(Write { at: Instant::now(), dated: now, effect: group });
             }
         }
     }
 
-    /// Takes a reading of the groups into the snapshot, and over it whatever it may have been too early for.
-    pub(super) fn read(&mut self, snapshot: &mut Snapshot, states: Vec<GroupState>, began: Instant, now: Timestamp) {
-        snapshot.apply_groups(states, now);
-        self.0.retain(|(at, _)| *at + LAG > began);
-        for (_, effect) in &self.0 {
-            show(snapshot, effect);
+    /// Whether the last readings contradict what is known: nothing is begun that counts on the groups' sizes.
+    pub(super) fn in_doubt(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    fn remember(&mut self, action: &Action, effect: &Effect) {
+        match effect {
+            Effect::Terminating(id) => _ = self.left.insert(id.clone()),
+            Effect::Desired(group, to) => {
+                let sizes = self.sizes.entry(group.clone()).or_default();
+                match action {
+                    Action::Resize { from, .. } => _ = sizes.insert(*from),
+                    Action::Terminate { .. } => _ = sizes.insert(to.saturating_add(1)),
+                    _ => {}
+                }
+                sizes.remove(to);
+            }
+            _ => {}
         }
+    }
+
+    /// Takes a reading of the groups into the snapshot, and over it whatever it may have been too early for; unless
+    /// it is older than what is known.
+    pub(super) fn read(
+        &mut self,
+        snapshot: &mut Snapshot,
+        states: Vec<GroupState>,
+        began: Instant,
+        now: Timestamp,
+    ) -> Reading {
+        let mut reading = Reading::Taken;
+        if let Some(what) = self.contradiction(snapshot, &states, began) {
+            let since = self.doubt.as_ref().map_or(began, |doubt| doubt.since);
+            let again = self.doubt.as_ref().is_some_and(|doubt| doubt.what == what && doubt.since + LAG <= began);
+            match &what {
+                // Two readings that are apart say so: somebody has detached it.
+                Contradiction::Missing(_) if again => {}
+                Contradiction::Back(id) if since + PATIENCE <= began => {
+                    let waited = PATIENCE.as_secs();
+                    let says = format!("the groups show {id} in service for {waited} s after it had left");
+                    reading = Reading::Disputed(says);
+                }
+                Contradiction::Size(group, _) if since + SET_BACK <= began => _ = self.sizes.remove(group),
+                _ => {
+                    if self.doubt.as_ref().is_none_or(|doubt| doubt.what != what) {
+                        self.doubt = Some(Doubt { since, what });
+                    }
+                    return Reading::Refused;
+                }
+            }
+        }
+        self.doubt = None;
+        let instances = states.iter().flat_map(|s| &s.instances);
+        self.left.extend(instances.filter(|i| i.lifecycle.is_leaving()).map(|i| i.id.clone()));
+        self.writes.retain(|write| write.may_be_missing(began));
+        let writes = &self.writes;
+        let recent =
+            |group: &GroupName| writes.iter().any(|w| matches!(&w.effect, Effect::Desired(g, _) if g == group));
+        self.sizes.retain(|group, _| recent(group));
+        snapshot.apply_groups(states, now);
+        for id in &self.left {
+            snapshot.instance_leaves(id, now);
+        }
+        for write in &self.writes {
+            if !is_outdone(snapshot, write) {
+                show(snapshot, &write.effect, now);
+            }
+        }
+        reading
+    }
+
+    /// What a reading says that cannot be so.
+    fn contradiction(&self, snapshot: &Snapshot, states: &[GroupState], began: Instant) -> Option<Contradiction> {
+        let early =
+            |effect: &dyn Fn(&Effect) -> bool| self.writes.iter().any(|w| w.may_be_missing(began) && effect(&w.effect));
+        for state in states {
+            let name = &state.group.name;
+            // A warm pool that takes back what is scaled in may bring it into service again.
+            let reuses = state.group.reuses;
+            let back = |id: &InstanceId| {
+                !reuses && self.left.contains(id) && !early(&|e| matches!(e, Effect::Terminating(i) if i == id))
+            };
+            let mut standing = state.instances.iter().filter(|i| i.lifecycle.counts_in_desired());
+            if let Some(instance) = standing.find(|i| back(&i.id)) {
+                return Some(Contradiction::Back(instance.id.clone()));
+            }
+            let desired = state.group.desired;
+            let former = self.sizes.get(name).is_some_and(|sizes| sizes.contains(&desired));
+            if former && !early(&|e| matches!(e, Effect::Desired(g, _) if g == name)) {
+                return Some(Contradiction::Size(name.clone(), desired));
+            }
+            let named: BTreeSet<&InstanceId> = state.instances.iter().map(|i| &i.id).collect();
+            let known = snapshot.instances_of(name).filter(|i| i.lifecycle.counts_in_desired());
+            if let Some(missing) = known.map(|i| &i.id).find(|id| !named.contains(id) && !self.left.contains(*id)) {
+                return Some(Contradiction::Missing(missing.clone()));
+            }
+            let served = |id| snapshot.instances.get(id).is_some_and(|i| i.lifecycle == Lifecycle::InService);
+            let mut pending = state.instances.iter().filter(|i| i.lifecycle == Lifecycle::Pending);
+            if let Some(instance) = pending.find(|i| served(&i.id)) {
+                return Some(Contradiction::Missing(instance.id.clone()));
+            }
+        }
+        None
     }
 }
 
-fn show(snapshot: &mut Snapshot, effect: &Effect) {
+/// Whether the reading shows a step in the ledger that was announced after a write of the ledger's tag: an action under
+/// way writes it before it has an outcome.
+fn is_outdone(snapshot: &Snapshot, write: &Write) -> bool {
+    let Effect::Tags(group, tags) = &write.effect else { return false };
+    let shown = snapshot.groups.get(group).and_then(|g| g.tags.get(TAG_SURGE)).and_then(|tag| Ledger::parse(tag).ok());
+    let step = shown.and_then(|ledger| ledger.step);
+    tags.contains_key(TAG_SURGE) && step.is_some_and(|step| step.at >= write.dated)
+}
+
+fn show(snapshot: &mut Snapshot, effect: &Effect, now: Timestamp) {
     match effect {
         Effect::Tags(group, tags) => snapshot.change_group(group, |g| {
             for (key, value) in tags {
@@ -75,16 +244,130 @@ fn show(snapshot: &mut Snapshot, effect: &Effect) {
                 snapshot.change_instance(id, |i| i.protected = *protected);
             }
         }
-        Effect::Terminating(id) => snapshot.change_instance(id, |i| {
-            if !i.lifecycle.is_leaving() {
-                i.lifecycle = Lifecycle::Terminating;
-            }
-        }),
+        Effect::Terminating(id) => snapshot.instance_leaves(id, now),
         Effect::Node(_)
         | Effect::NodeGone(_)
         | Effect::PodAccepted
         | Effect::PodLeaving(_)
         | Effect::Groups(..)
         | Effect::Record => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet as Set;
+
+    use super::*;
+    use crate::model::{Instance, LaunchSource, NodeGroup, Target};
+
+    const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn instance(id: &str, lifecycle: Lifecycle) -> Instance {
+        Instance {
+            id: id.into(),
+            group: "g".into(),
+            zone: "a".into(),
+            instance_type: "m5".into(),
+            lifecycle,
+            healthy: true,
+            protected: false,
+            source: LaunchSource::Unknown,
+            launched_at: None,
+            image: None,
+        }
+    }
+
+    /// The group with this desired capacity and these instances in service.
+    fn shows(desired: u32, in_service: &[&str]) -> Vec<GroupState> {
+        let group = NodeGroup {
+            name: "g".into(),
+            min: 0,
+            max: 9,
+            desired,
+            zones: vec!["a".into()],
+            target: Target::None,
+            suspended: Set::new(),
+            tags: BTreeMap::new(),
+            new_instances_protected: false,
+            managed_by: None,
+            operator: None,
+            refreshing: false,
+            warm_pool: false,
+            reuses: false,
+            attachments: Set::new(),
+            weighted: false,
+            subnets: Set::new(),
+        };
+        let instances = in_service.iter().map(|id| instance(id, Lifecycle::InService)).collect();
+        vec![GroupState { group, instances }]
+    }
+
+    /// A group of three that was read, and since when that is long ago.
+    fn read() -> (OwnWrites, Snapshot, Instant) {
+        let (mut own, mut snapshot, now) = (OwnWrites::default(), Snapshot::default(), Instant::now());
+        assert_eq!(own.read(&mut snapshot, shows(3, &["i-1", "i-2", "i-3"]), now, START), Reading::Taken);
+        (own, snapshot, now + Duration::from_secs(60))
+    }
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn what_was_terminated_does_not_come_back() {
+        let (mut own, mut snapshot, later) = read();
+        own.left.insert("i-1".into());
+        let stale = || shows(3, &["i-1", "i-2", "i-3"]);
+        assert_eq!(own.read(&mut snapshot, stale(), later, START), Reading::Refused);
+        assert!(own.in_doubt());
+        assert_eq!(own.read(&mut snapshot, stale(), later + seconds(29), START), Reading::Refused);
+        // Named at last, and still not believed.
+        let disputed = own.read(&mut snapshot, stale(), later + seconds(30), START);
+        assert!(matches!(disputed, Reading::Disputed(says) if says.contains("i-1")));
+        assert!(snapshot.instances[&InstanceId::from("i-1")].lifecycle.is_leaving());
+        assert_eq!(own.read(&mut snapshot, shows(3, &["i-2", "i-3"]), later + seconds(31), START), Reading::Taken);
+        assert!(!own.in_doubt());
+    }
+
+    #[test]
+    fn desired_is_not_back_at_what_it_was_changed_from_unless_it_stays_there() {
+        let (mut own, mut snapshot, later) = read();
+        own.sizes.insert("g".into(), Set::from([3]));
+        let stale = || shows(3, &["i-1", "i-2", "i-3"]);
+        assert_eq!(own.read(&mut snapshot, stale(), later, START), Reading::Refused);
+        assert_eq!(own.read(&mut snapshot, stale(), later + seconds(9), START), Reading::Refused);
+        assert_eq!(
+            own.read(&mut snapshot, stale(), later + seconds(10), START),
+            Reading::Taken,
+            "somebody set it back"
+        );
+        own.sizes.insert("g".into(), Set::from([3]));
+        let four = shows(4, &["i-1", "i-2", "i-3"]);
+        assert_eq!(own.read(&mut snapshot, four, later + seconds(20), START), Reading::Taken);
+        assert_eq!(own.read(&mut snapshot, stale(), later + seconds(90), START), Reading::Taken, "it was seen changed");
+    }
+
+    #[test]
+    fn an_instance_that_nobody_took_out_is_missing_only_if_two_readings_say_so() {
+        let (mut own, mut snapshot, later) = read();
+        let without = || shows(3, &["i-1", "i-2"]);
+        assert_eq!(own.read(&mut snapshot, without(), later, START), Reading::Refused);
+        assert_eq!(own.read(&mut snapshot, without(), later + seconds(1), START), Reading::Refused);
+        assert_eq!(own.read(&mut snapshot, without(), later + LAG, START), Reading::Taken);
+    }
+
+    #[test]
+    fn a_step_announced_since_is_not_hidden_by_an_earlier_write_of_ours() {
+        let (mut own, mut snapshot, later) = read();
+        let tag = |ledger: &Ledger| BTreeMap::from([(TAG_SURGE.into(), Some(ledger.to_tag().into()))]);
+        let effect = Effect::Tags("g".into(), tag(&Ledger::settled(2)));
+        own.writes.push(Write { at: later, dated: START, effect });
+        let step = crate::model::Step { from: 3, to: 2, instance: Some("i-1".into()), at: START };
+        let announced = Ledger { step: Some(step), ..Ledger::settled(2) };
+        let mut states = shows(2, &["i-1", "i-2", "i-3"]);
+        states[0].group.tags.insert(TAG_SURGE.into(), announced.to_tag().into());
+        assert_eq!(own.read(&mut snapshot, states, later, START), Reading::Taken);
+        assert_eq!(*snapshot.groups[&GroupName::from("g")].tags[TAG_SURGE], announced.to_tag());
     }
 }

@@ -163,8 +163,14 @@ pub(super) fn by_aws(ours: Timestamp) -> Timestamp {
 /// Whether the world carries anything of ours that a run would have to put back.
 pub(super) fn is_marked(snapshot: &Snapshot) -> bool {
     let tagged = snapshot.groups.values().any(|g| g.tags.keys().any(|k| k.starts_with("fastnode:")));
-    let marked =
+    // A Node whose instance is gone, or going, goes by itself and takes its marks along.
+    let stays = |n: &Node| {
+        let instance = n.instance.as_ref().and_then(|id| snapshot.instances.get(id));
+        instance.is_some_and(|i| !i.lifecycle.is_leaving())
+    };
+    let ours =
         |n: &Node| n.labels.contains_key(ROTATION) || n.annotations.contains_key(STATE) || n.has_taint(OUTDATED_TAINT);
+    let marked = |n: &Node| stays(n) && ours(n);
     tagged || snapshot.rotation.is_some() || snapshot.nodes.values().any(marked)
 }
 

@@ -1,6 +1,6 @@
 //! Events on their way out: folded into the report's summary first, so that no reporter can lose one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,9 +8,10 @@ use super::Ports;
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::event::{About, Event, EventKind, Report, Sink};
-use crate::model::{NodeName, Text};
+use crate::model::{GroupName, InstanceId, NodeName, Text};
 use crate::plan::{Plan, Preview, Verdict};
 use crate::policy::Policy;
+use crate::readiness::stages::Launch;
 use crate::report::{Closing, Limits, Summary};
 
 /// Bars are told where everything stands no more often than this.
@@ -76,6 +77,16 @@ impl Voice {
         let event = Event { time, kind };
         self.summary.fold(&event);
         let _ = self.sink.try_send(event);
+    }
+
+    /// The new nodes whose starts are known, with their groups.
+    pub(super) fn started(&self) -> impl Iterator<Item = (&InstanceId, &GroupName)> {
+        self.summary.started()
+    }
+
+    /// Takes in what AWS tells of their launches.
+    pub(super) fn launched(&mut self, launches: &BTreeMap<InstanceId, Launch>) {
+        self.summary.launched(launches);
     }
 
     /// The report so far.

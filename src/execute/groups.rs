@@ -1,14 +1,17 @@
 //! Changes of Auto Scaling groups, and the surge's ledger around every change of desired.
 //!
 //! ```text
-//! tag(before) -> set desired -> tag(after)
-//!                    |
-//!                    +- no reply -> read the groups -> desired = to:   tag(after)
-//!                    |                              -> desired = from: left to the planner, which settles the step
-//!                    +- refused --> nothing happened -> tag(settled at what it was)
+//! tag(before) -> read: desired is from -> set desired -> tag(after)
+//!                  |                         |
+//!                  |                         +- no reply -> read the groups -> desired = to:   tag(after)
+//!                  |                         |                              -> desired = from: left to the planner,
+//!                  |                         |                                 which settles the step
+//!                  +- it is not -------------+- refused --> nothing happened -> tag(settled at what it was)
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::Instant;
 
 use super::{Effect, Fault, Tools, UNFENCED_DEADLINE, instances, retry};
 use crate::cloud::{self, Cloud, ErrorKind};
@@ -106,6 +109,13 @@ pub(super) async fn resize<C: Cloud, K: Cluster>(
     effects: &mut Vec<Effect>,
 ) -> Result<(), Fault> {
     write_ledger(tools, group, before, effects).await?;
+    // The call is absolute: what somebody else has set since the plan was made would be lost.
+    let now = desired_now(tools, group, effects).await?;
+    if now != Some(from) {
+        write_ledger(tools, group, &Ledger::settled(before.confirmed), effects).await?;
+        let now = now.map_or_else(|| "gone".to_owned(), |now| now.to_string());
+        return Err(Fault::Changed(format!("desired of {group} is {now}, and was {from} a moment ago")));
+    }
     tools.locked()?;
     match retry::within(UNFENCED_DEADLINE, tools.cloud.set_desired(group, to)).await {
         Ok(()) => {}
@@ -115,17 +125,31 @@ pub(super) async fn resize<C: Cloud, K: Cluster>(
         }
         Err(fault) => {
             let seen = instances::read_again(tools, effects, |states| {
-                states.iter().find(|s| s.group.name == *group).map(|s| s.group.desired)
+                let desired = states.iter().find(|s| s.group.name == *group).map(|s| s.group.desired);
+                (desired != Some(from)).then_some(desired)
             });
             match seen.await? {
-                Some(desired) if desired == to => {}
-                Some(desired) if desired == from => return Err(fault),
-                _ => return Err(Fault::Changed(format!("desired of {group} is neither {from} nor {to}"))),
+                Some(Some(desired)) if desired == to => {}
+                None => return Err(fault),
+                Some(_) => return Err(Fault::Changed(format!("desired of {group} is neither {from} nor {to}"))),
             }
         }
     }
     effects.push(Effect::Desired(group.clone(), to));
     write_ledger(tools, group, after, effects).await
+}
+
+/// A group's desired capacity as it is now; `None` where the group is gone.
+async fn desired_now<C: Cloud, K: Cluster>(
+    tools: &Tools<C, K>,
+    group: &GroupName,
+    effects: &mut Vec<Effect>,
+) -> Result<Option<u32>, Fault> {
+    let began = Instant::now();
+    let states = retry::within(UNFENCED_DEADLINE, tools.cloud.groups(&tools.name)).await?;
+    let desired = states.iter().find(|s| s.group.name == *group).map(|s| s.group.desired);
+    effects.push(Effect::Groups(states, began));
+    Ok(desired)
 }
 
 /// Whether a call that was sent once is known to have done nothing.

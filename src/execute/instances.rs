@@ -12,6 +12,8 @@ use crate::model::{GroupName, InstanceId, Ledger};
 
 /// A call that got no reply may still be on its way: it is given this long before the groups are read again.
 const SETTLE: Duration = Duration::from_secs(3);
+/// What so many readings do not show, as far apart, has not happened: an answer may be older than its question.
+const READINGS: u32 = 3;
 
 /// Terminates an instance; with decrement, the ledger is written before and after it.
 ///
@@ -47,9 +49,10 @@ pub(super) async fn terminate<C: Cloud, K: Cluster>(
         Err(fault) => {
             let leaves = read_again(tools, effects, |states| {
                 let mut all = states.iter().flat_map(|s| &s.instances);
-                all.find(|i| i.id == *instance).is_none_or(|i| i.lifecycle.is_leaving())
+                let stays = all.find(|i| i.id == *instance).is_some_and(|i| !i.lifecycle.is_leaving());
+                (!stays).then_some(())
             });
-            if !leaves.await? {
+            if leaves.await?.is_none() {
                 return Err(fault);
             }
             // That the instance leaves does not tell by which call: the planner settles the step by the
@@ -70,19 +73,25 @@ pub(super) async fn terminate<C: Cloud, K: Cluster>(
     Ok(())
 }
 
-/// Reads the groups after a call whose outcome is unknown, and looks at them.
+/// Reads the groups after a call whose outcome is unknown, until they show what it was to change; `None` where they
+/// do not.
 ///
 /// # Errors
 /// If they cannot be read.
 pub(super) async fn read_again<C: Cloud, K: Cluster, T>(
     tools: &Tools<C, K>,
     effects: &mut Vec<Effect>,
-    look: impl FnOnce(&[GroupState]) -> T,
-) -> Result<T, Fault> {
-    sleep(tools.jitter.stretch(SETTLE)).await;
-    let began = Instant::now();
-    let states = retry::within(FENCED_DEADLINE, tools.cloud.groups(&tools.name)).await?;
-    let seen = look(&states);
-    effects.push(Effect::Groups(states, began));
-    Ok(seen)
+    shows: impl Fn(&[GroupState]) -> Option<T>,
+) -> Result<Option<T>, Fault> {
+    for reading in 1..=READINGS {
+        sleep(tools.jitter.stretch(SETTLE)).await;
+        let began = Instant::now();
+        let states = retry::within(FENCED_DEADLINE, tools.cloud.groups(&tools.name)).await?;
+        let seen = shows(&states);
+        if seen.is_some() || reading == READINGS {
+            effects.push(Effect::Groups(states, began));
+            return Ok(seen);
+        }
+    }
+    Ok(None)
 }

@@ -76,7 +76,10 @@ fn check_group(
     in_flight: &BTreeSet<&NodeName>,
 ) -> Result<(), Violation> {
     let mut zones: BTreeMap<&Zone, Count> = group.zones.iter().map(|zone| (zone, Count::default())).collect();
-    let (mut draining, mut begun, mut proven) = (0, 0, false);
+    let (mut draining, mut begun, mut begins, mut proven) = (0, 0, false, false);
+    let all = || world.snapshot.instances_of(&group.name).filter(|i| i.lifecycle.counts_in_desired());
+    // A surge that has launched nothing, with as many there as desired says, will not: others scaled in meanwhile.
+    let launches = all().any(|i| world.is_replacement(i)) || all().count() < group.desired as usize;
     for (instance, node) in nodes_of(world, &group.name) {
         let count = zones.entry(&instance.zone).or_default();
         let here = cordons.contains(&node.name);
@@ -92,12 +95,18 @@ fn check_group(
             (false, _) => {}
         }
         let marked = matches!(world.mark(node), Some(NodeMark::Draining | NodeMark::Drained));
-        begun += u32::from((going || marked) && world.may_rotate(instance));
+        // One that others have taken brings no replacement, and proves nothing.
+        let taken = !counted && !launches;
+        begun += u32::from((going || (marked && !taken)) && world.may_rotate(instance));
+        begins |= here && world.may_rotate(instance);
         count.in_hand += u32::from(counted && (going || marked));
-        draining += u32::from(going || is_draining(world, node));
+        // What somebody else has terminated meanwhile goes by itself.
+        draining += u32::from(going || (!instance.lifecycle.is_leaving() && is_draining(world, node)));
     }
     let (own, surge) = world.own_desired(group)?;
-    check_canary(world, group, begun, surge, proven)?;
+    if begins {
+        check_canary(world, group, begun, if launches { surge } else { 0 }, proven)?;
+    }
     check_drains(world, group, own, draining)?;
     check_promise(world, group, &zones, own)
 }
@@ -161,8 +170,11 @@ fn check_cluster(
     in_flight: &BTreeSet<&NodeName>,
 ) -> Result<(), Violation> {
     let Some(allowed) = world.policy.max_drains else { return Ok(()) };
+    let leaves = |node: &Node| world.instance_of(node).is_some_and(|i| i.lifecycle.is_leaving());
     let drains = |node: &&Node| {
-        cordons.contains(&node.name) || being_cordoned(world, node, in_flight) || is_draining(world, node)
+        cordons.contains(&node.name)
+            || being_cordoned(world, node, in_flight)
+            || (!leaves(node) && is_draining(world, node))
     };
     let draining = world.snapshot.nodes.values().filter(drains).count();
     match cordons.first() {

@@ -157,6 +157,9 @@ pub struct NodeGroup {
     /// The target groups and classic load balancers its instances are registered with.
     #[serde(default)]
     pub attachments: BTreeSet<Attachment>,
+    /// The subnets it launches into (`VPCZoneIdentifier`).
+    #[serde(default)]
+    pub subnets: BTreeSet<Text>,
     /// Instance weights are in use (a mixed policy with `WeightedCapacity`): capacity is not a node count.
     pub weighted: bool,
 }

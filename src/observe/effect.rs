@@ -36,7 +36,7 @@ impl Snapshot {
                 }
             }
             Action::Terminate { instance, group, decrement, .. } => {
-                self.change_instance(instance, |i| i.lifecycle = Lifecycle::Terminating);
+                self.instance_leaves(instance, now);
                 if let Some(ledgers) = decrement {
                     self.change_group(group, |g| g.desired = g.desired.saturating_sub(1));
                     self.write_ledger(group, &ledgers.1);
@@ -75,6 +75,14 @@ impl Snapshot {
         }
         self.refusals.remove(uid);
         self.dirty.relevant = true;
+    }
+
+    /// Takes in that an instance is on its way out, though its group does not show it yet.
+    pub fn instance_leaves(&mut self, id: &InstanceId, now: Timestamp) {
+        if self.instances.get(id).is_some_and(|i| !i.lifecycle.is_leaving()) {
+            self.leaving_since.entry(id.clone()).or_insert(now);
+            self.change_instance(id, |i| i.lifecycle = Lifecycle::Terminating);
+        }
     }
 
     fn write_ledger(&mut self, group: &GroupName, ledger: &Ledger) {

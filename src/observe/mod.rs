@@ -4,6 +4,7 @@ mod covers;
 mod derived;
 mod effect;
 mod index;
+pub mod mending;
 mod refresh;
 mod snapshot;
 pub mod source;

@@ -338,6 +338,7 @@ mod tests {
             warm_pool: false,
             reuses: false,
             attachments: Default::default(),
+            subnets: Default::default(),
             weighted: false,
         };
         let states = ["InService", "InService", "InService", "Pending", "Terminating", "Standby", "Warmed:Stopped"];
@@ -388,6 +389,7 @@ mod tests {
                     skipped: BTreeMap::new(),
                     failed: BTreeMap::new(),
                     ending: None,
+                    mended: Default::default(),
                 }));
             }
             snapshot.refresh(&policy);

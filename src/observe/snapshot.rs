@@ -19,6 +19,7 @@ use crate::plan::{ActionKey, Verdict, filters};
 
 use super::derived::Derived;
 use super::index::{Index, Joined, Relist};
+use super::mending::{Mended, Mending};
 use super::refresh::{Dirty, Seen};
 
 /// The rotation's own record, as its ConfigMap keeps it: fixed when it began, the same after a crash.
@@ -39,6 +40,9 @@ pub struct RotationRecord {
     /// The rotation is ending early, with this verdict: nothing new is begun, after a crash neither.
     #[serde(default)]
     pub ending: Option<Verdict>,
+    /// What it has mended.
+    #[serde(default)]
+    pub mended: Mended,
 }
 
 /// An action that was handed to the executor and has not come back.
@@ -123,6 +127,9 @@ pub struct Snapshot {
     /// When a reading first showed an instance on its way out.
     #[serde(default)]
     pub leaving_since: BTreeMap<InstanceId, Timestamp>,
+    /// What is being done about slow or failing new nodes.
+    #[serde(skip)]
+    pub mending: Mending,
     /// Evictions that were accepted and whose pod does not show it yet.
     #[serde(skip)]
     pub(crate) accepted: BTreeMap<Uid, Timestamp>,

@@ -167,6 +167,12 @@ impl Pace {
         }
     }
 
+    /// The reading that has come back is older than what is known: another is begun after `pause`.
+    pub fn refuse(&mut self, now: Instant, pause: Duration) {
+        self.read = None;
+        self.hasten(now + pause);
+    }
+
     fn hasten(&mut self, at: Instant) {
         // What is asked for while a reading is under way may be missing from it.
         if self.reading {

@@ -1,5 +1,6 @@
 //! Replacements: when each is functional or has failed, and when the target has proved itself.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -13,13 +14,27 @@ use crate::policy::{Policy, Timeout};
 
 /// Functional replacements that prove the target in this group; no more than it will have: those on their way too,
 /// and one for each old node that does not go with the surge.
-pub(super) fn wanted(policy: &Policy, group: &Group<'_>) -> u32 {
+pub(super) fn wanted(group: &Group<'_>) -> u32 {
     let there = proved(group) + group.arriving + group.missing;
-    policy.canary.min((group.remaining + there).saturating_sub(group.ledger.confirmed))
+    group.canaries.min((group.remaining + there).saturating_sub(group.surge()))
 }
 
 fn proved(group: &Group<'_>) -> u32 {
     group.view.adopted.len() as u32 + group.functional
+}
+
+/// Whether the target has proved itself as the policy asks, whatever a fix made on the way has to prove since.
+pub(super) fn has_passed(policy: &Policy, group: &Group<'_>) -> bool {
+    group.proven || (group.canaries > policy.canary && proved(group) >= policy.canary.max(1))
+}
+
+/// Whether our surge reaches the canary and yet launches no more towards it: somebody scaled the group in as it was
+/// raised, so that as many instances are there as desired says. The rest of the canary then needs drains, as without a
+/// surge.
+pub(super) fn is_cut_short(group: &Group<'_>) -> bool {
+    let due = group.arriving + group.failing + group.missing + group.to_raise + group.view.pending > 0;
+    let settled = !due && group.ledger.step.is_none() && group.view.failed.is_empty();
+    settled && group.surge() > 0 && group.surge() >= group.limits.surge.min(wanted(group))
 }
 
 /// Whether anything works that the recorded target launched; with no canary wanted nothing has to.
@@ -31,27 +46,35 @@ pub(super) fn works(pass: &Pass<'_>, group: &Group<'_>) -> bool {
 
 /// Why no old node may be drained before the canary has passed. Where the surge does not reach the canary,
 /// old nodes give way to the rest of it, never more at once than it wants.
-pub(super) fn holds(policy: &Policy, group: &Group<'_>) -> Option<WaitReason> {
+pub(super) fn holds(group: &Group<'_>) -> Option<WaitReason> {
     if group.proven {
         // Proven once; but with a surge, nothing is drained while nothing on the target works.
         let works = group.view.serving_current + group.functional > 0;
-        let needed = policy.canary > 0 && group.ledger.confirmed > 0;
+        let needed = group.canaries > 0 && group.surge() > 0;
         return (needed && !works).then_some(WaitReason::Canary { functional: 0, wanted: 1 });
     }
-    let wanted = wanted(policy, group);
+    let wanted = wanted(group);
     let functional = proved(group);
     let picked: u32 = group.picked.values().sum();
     let under_way = functional + group.arriving + group.missing + group.in_drain + picked;
-    let surged = functional >= group.limits.surge.min(wanted);
+    let surged = functional >= group.limits.surge.min(wanted) || is_cut_short(group);
     (!surged || under_way >= wanted).then_some(WaitReason::Canary { functional, wanted })
+}
+
+/// Whether something is being done about new nodes that nothing new is begun before; it is named.
+pub(super) fn is_mended(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
+    let Some(busy) = &pass.snapshot.mending.busy else { return false };
+    let reason = WaitReason::Mending { what: busy.what.clone() };
+    pass.wait_until(group.subject(), reason, Some(busy.since), Some(busy.until));
+    true
 }
 
 /// Whether other groups wait for this one's canary: a failed canary anywhere ends the rotation before any old node
 /// is touched, so nobody begins to drain before all have passed. One that cannot be launched in time is not waited
 /// for, nor one that needs a drain itself.
 pub(super) fn is_awaited(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
-    let by_surge = wanted(pass.policy, group).min(group.limits.surge);
-    if group.proven || proved(group) >= by_surge || !group.goes_on(pass) {
+    let by_surge = wanted(group).min(group.limits.surge);
+    if group.proven || proved(group) >= by_surge || is_cut_short(group) || !group.goes_on(pass) {
         return false;
     }
     let since = pass.snapshot.short_since.get(group.name).copied().filter(|_| group.missing > 0);
@@ -87,15 +110,16 @@ pub(super) fn judge<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             Progress::Failed(why) => failed.push((id, member, why)),
         }
     }
-    group.proven = proved(group) >= wanted(pass.policy, group);
+    group.proven = proved(group) >= wanted(group);
     for (id, member, why) in failed {
         group.failing += 1;
         fail(pass, group, id, member, why);
     }
+    await_examination(pass, group);
     if group.goes_on(pass) {
         adopt(pass, group);
     }
-    if group.missing > 0 && group.remaining + group.ledger.confirmed > 0 {
+    if group.missing > 0 && group.remaining + group.surge() > 0 {
         launch_wait(pass, group);
     }
 }
@@ -112,7 +136,7 @@ fn count<'a>(pass: &Pass<'a>, group: &mut Group<'a>) {
         }
     }
     group.arriving = (group.view.young.len() as u32).saturating_sub(group.functional);
-    group.proven = proved(group) >= wanted(pass.policy, group);
+    group.proven = proved(group) >= wanted(group);
 }
 
 enum Progress {
@@ -168,7 +192,7 @@ fn stage(pass: &mut Pass<'_>, id: &InstanceId, member: &Member, node: Option<&No
     Progress::Arriving
 }
 
-/// A failed canary ends the rotation; so does the Nth replacement that fails later.
+/// Cordons a failed replacement, and writes it down.
 fn fail(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Member, why: Text) {
     pass.show(id, member, Stage::Failed, None);
     if let Some(node) = member.node.as_ref().and_then(|n| pass.snapshot.nodes.get(n)) {
@@ -176,12 +200,40 @@ fn fail(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId, member: &Member
         pass.act(action, ActionReason::ReplacementFailed { diagnosis: why.clone() });
     }
     pass.entries.failed.insert(id.clone(), why);
-    let failures = pass.rotation.failed.keys().chain(pass.entries.failed.keys());
-    let failures = failures.collect::<std::collections::BTreeSet<_>>().len() as u32;
+    if !pass.snapshot.mending.awaited {
+        end(pass, group);
+    }
+}
+
+/// A failed canary ends the rotation; so does the Nth replacement that fails later. What failed for a cause that was
+/// mended since is left out.
+fn end(pass: &mut Pass<'_>, group: &Group<'_>) {
+    let failed = pass.rotation.failed.keys().chain(pass.entries.failed.keys());
+    let counted = failed.filter(|id| !pass.rotation.mended.excused.contains(*id));
+    let failures = counted.collect::<BTreeSet<_>>().len() as u32;
     if !group.proven {
         pass.end(Verdict::CanaryFailed);
     } else if failures >= pass.policy.failure_budget.max(1) {
         pass.end(Verdict::FailureBudget);
+    }
+}
+
+/// Where failures are looked into first: waits until each has been, then gives the verdict on it.
+fn await_examination(pass: &mut Pass<'_>, group: &Group<'_>) {
+    let snapshot = pass.snapshot;
+    if !snapshot.mending.awaited {
+        return;
+    }
+    let here = |id: &&InstanceId| snapshot.instances.get(*id).is_some_and(|i| i.group == *group.name);
+    let rotation = pass.rotation;
+    let open = |id: &&InstanceId| !rotation.mended.excused.contains(*id) && !snapshot.mending.settled.contains(*id);
+    for id in rotation.failed.keys().filter(here).filter(open) {
+        if snapshot.mending.examined.contains(id) {
+            end(pass, group);
+        } else if pass.ending.is_none() {
+            let what = format!("what made {id} fail to be found").into();
+            pass.wait(Subject::Instance(id.clone()), WaitReason::Mending { what });
+        }
     }
 }
 

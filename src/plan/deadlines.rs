@@ -58,7 +58,7 @@ pub(super) fn skip(pass: &mut Pass<'_>, group: &mut Group<'_>, node: &Node, culp
     if pass.act(action, ActionReason::TimedOut { culprit: culprit.clone() }) {
         pass.entries.skipped.insert(node.name.clone(), why);
         pass.incomplete = true;
-        group.in_drain = group.in_drain.saturating_sub(1);
+        // Until it is open again it is in hand: no other takes its place in this very pass.
         group.remaining = group.remaining.saturating_sub(1);
     }
 }

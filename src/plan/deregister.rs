@@ -31,7 +31,7 @@ pub(super) fn is_excluded(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node, m
     let here = proven + group.functional_in.get(&member.zone).copied().unwrap_or(0);
     let anywhere = zones.len() as u32 + group.functional;
     let coming = pass.derived.select(&group.view.young).any(|(_, m)| m.zone == member.zone);
-    let by_unavailable = group.limits.surge == 0 && group.ledger.confirmed == 0;
+    let by_unavailable = group.limits.surge == 0 && group.surge() == 0;
     if here > 0 || (anywhere > 0 && !coming) || by_unavailable {
         pass.act(changes::exclude_from_load_balancers(node, pass.now), ActionReason::ReplacementServes);
     } else {

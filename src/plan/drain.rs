@@ -74,7 +74,7 @@ pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, let_go: &BTree
 
 /// Failed replacements that are given back: as far as the confirmed surge reaches, while their drain has time.
 pub(super) fn returns_failed(pass: &Pass<'_>, group: &Group<'_>) -> BTreeSet<InstanceId> {
-    if pass.policy.keep_failed || group.ledger.confirmed == 0 || group.fault.is_some() {
+    if pass.policy.keep_failed || group.surge() == 0 || group.fault.is_some() {
         return BTreeSet::new();
     }
     let failed = pass.derived.select(&group.view.failed);

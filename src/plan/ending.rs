@@ -7,7 +7,8 @@ use super::group::{self, Group};
 use super::pass::Pass;
 use super::zones;
 use super::{
-    Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, changes, deregister, terminate,
+    Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, candidates, changes, deregister,
+    terminate,
 };
 use crate::model::{InstanceId, Process, marks};
 use crate::observe::Role;
@@ -23,7 +24,7 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         pass.working = true;
         return;
     }
-    let owed = group.ledger.confirmed > 0 && group.fault.is_none();
+    let owed = group.surge() > 0 && group.fault.is_none();
     let before = (pass.plan.actions.len(), pass.plan.waits.len(), pass.working);
     if owed {
         give_back(pass, group);
@@ -36,7 +37,7 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     }
     drain::failed(pass, group);
     if stays {
-        let surge = group.ledger.confirmed;
+        let surge = group.surge();
         let why = format!(
             "{surge} of the surge cannot be given back: {} serve, {} are promised",
             group.serving(),
@@ -83,7 +84,7 @@ fn is_held_by_budget(pass: &Pass<'_>, group: &Group<'_>) -> bool {
 /// Old nodes in hand: as many as the surge covers are drained to the end, the others are let go. Whether any
 /// is still in hand.
 pub(super) fn settle_drains<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) -> bool {
-    let covered = if group::spares_old_nodes(pass) || group.fault.is_some() { 0 } else { group.ledger.confirmed };
+    let covered = if group::spares_old_nodes(pass) || group.fault.is_some() { 0 } else { group.surge() };
     let derived = pass.derived;
     // Those that are furthest go on.
     let mut in_hand: Vec<_> = derived.select(&group.view.draining).collect();
@@ -158,8 +159,14 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     if functional <= promised {
         return;
     }
-    let node = derived.members.get(&id).and_then(|m| drain::node_of(pass, m));
-    if let Some(node) = node
+    let Some(member) = derived.members.get(&id) else { return };
+    if member.pending {
+        // Its node works before its group has put it into service: a lifecycle hook holds it.
+        let deadline = pass.deadline(member.born, pass.policy.join_timeout);
+        let reason = WaitReason::AwsBusy { what: "an instance is being put into service".into() };
+        return pass.wait_until(candidates::subject(&id, member), reason, member.born, deadline);
+    }
+    if let Some(node) = drain::node_of(pass, member)
         && group::has_cluster_slot(pass, group)
     {
         let why = "the surge is given back";

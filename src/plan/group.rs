@@ -27,6 +27,8 @@ pub(super) struct Group<'a> {
     pub(super) view: &'a GroupView,
     pub(super) ledger: Ledger,
     pub(super) fault: Option<Text>,
+    /// How much of the ledger's count somebody's scaling has taken below the group's minimum.
+    pub(super) sunk: u32,
     /// The group's own desired.
     pub(super) own: u32,
     pub(super) limits: surge::Amounts,
@@ -41,6 +43,8 @@ pub(super) struct Group<'a> {
     pub(super) arriving: u32,
     /// Young ones that failed in this pass.
     pub(super) failing: u32,
+    /// Functional replacements that prove the target: the policy's, and one more for each fix applied on the way.
+    pub(super) canaries: u32,
     /// The target has proved itself in this group.
     pub(super) proven: bool,
     /// Candidates whose cordon is in flight or planned, by zone.
@@ -76,14 +80,14 @@ impl<'a> Group<'a> {
             }
             return None;
         }
-        let ledger::Reading { ledger, fault } = ledger::read(pass, record);
+        let ledger::Reading { ledger, fault, sunk } = ledger::read(pass, record);
         let terminating = |id: &&InstanceId| pass.in_flight(&ActionKey::Instance((*id).clone()));
         let leaving = view.draining.keys().filter(terminating).count() as u32;
         let in_drain = view.draining.len() as u32 - leaving;
         let remaining = view.candidates + in_drain;
         // While a step is being taken, desired may show it before the ledger does.
         let desired = ledger.step.as_ref().map_or(record.desired, |step| step.from);
-        let own = desired.saturating_sub(ledger.confirmed);
+        let own = desired.saturating_sub(ledger.confirmed - sunk);
         let limits = surge::resolve(pass.policy, record, own, remaining, &estimate::Expected::default());
         let begun = record.tags.get(marks::TAG_ROTATION) == Some(&pass.rotation.id);
         let missing = record.desired.saturating_sub(view.counted) + leaving;
@@ -93,6 +97,7 @@ impl<'a> Group<'a> {
             view,
             ledger,
             fault,
+            sunk,
             own,
             limits,
             begun,
@@ -101,6 +106,7 @@ impl<'a> Group<'a> {
             functional_in: BTreeMap::new(),
             arriving: 0,
             failing: 0,
+            canaries: pass.policy.canary.saturating_add(pass.rotation.mended.fixes.len() as u32),
             proven: false,
             picked: BTreeMap::new(),
             picked_serving: 0,
@@ -122,6 +128,11 @@ impl<'a> Group<'a> {
         (self.view.serving + self.functional).saturating_sub(self.picked_serving)
     }
 
+    /// Our surge, as far as it is above the group's minimum.
+    pub(super) fn surge(&self) -> u32 {
+        self.ledger.confirmed - self.sunk
+    }
+
     /// How much of the confirmed surge the last old nodes can take with them: not what stands in for instances that
     /// stay and do not serve (kept failures, nodes given up that are not Ready), beyond those that may be unavailable.
     pub(super) fn spare(&self, pass: &Pass<'_>) -> u32 {
@@ -129,7 +140,7 @@ impl<'a> Group<'a> {
         let failed = pass.derived.select(&self.view.failed).filter(|(id, m)| m.counted && !returns.contains(*id));
         let given_up = pass.derived.select(&self.view.skipped).filter(|(_, m)| m.counted && !m.serves);
         let idle = (failed.count() + given_up.count()) as u32;
-        self.ledger.confirmed.saturating_sub(idle.saturating_sub(self.limits.unavailable))
+        self.surge().saturating_sub(idle.saturating_sub(self.limits.unavailable))
     }
 
     /// The fewest functional nodes the policy promises.
@@ -139,7 +150,7 @@ impl<'a> Group<'a> {
 
     /// Whether there is work that neither surge nor unavailable leaves room for.
     pub(super) fn is_stuck(&self) -> bool {
-        let room = self.limits.surge + self.limits.unavailable + self.ledger.confirmed + self.in_drain;
+        let room = self.limits.surge + self.limits.unavailable + self.surge() + self.in_drain;
         room == 0 && self.remaining > 0
     }
 
@@ -161,12 +172,13 @@ impl<'a> Group<'a> {
 
     /// Whether it goes on taking old nodes in hand.
     pub(super) fn goes_on(&self, pass: &Pass<'_>) -> bool {
-        pass.ending.is_none() && self.fault.is_none() && self.remaining > 0 && !self.is_stuck()
+        let settled = self.fault.is_none() && self.sunk == 0;
+        pass.ending.is_none() && settled && self.remaining > 0 && !self.is_stuck()
     }
 
     /// Whether nothing new is launched for it: its terminations take the surge along.
     pub(super) fn winds_down(&self, pass: &Pass<'_>) -> bool {
-        pass.ending.is_some() || self.retargets
+        pass.ending.is_some() || self.retargets || self.sunk > 0
     }
 
     /// Whether a tag of ours is on.
@@ -202,9 +214,12 @@ pub(super) fn cordons_in_flight<'a>(pass: &mut Pass<'a>, groups: &mut [Group<'a>
         let id = pass.snapshot.nodes.get(name).and_then(|n| n.instance.as_ref());
         let Some(member) = id.and_then(|id| derived.members.get(id)) else { continue };
         // A mark in flight on a candidate may be its cordon; where it is the soft taint, this errs on the safe side.
-        if member.role == Role::Adopted {
-            // It may be the cordon of one that is given back.
-            pass.draining += 1;
+        if matches!(member.role, Role::Adopted | Role::Young) {
+            // It may be the cordon of one that is given back, which carries the taint by then.
+            pass.draining += u32::from(member.role == Role::Adopted);
+            if let Some(group) = groups.iter_mut().find(|g| *g.name == member.group) {
+                group.picked_serving += u32::from(member.tainted);
+            }
         } else if member.role == Role::Candidate
             && let Some(group) = groups.iter_mut().find(|g| *g.name == member.group)
         {
@@ -240,7 +255,12 @@ pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, passed: boo
         pass.incomplete = true;
         pass.block(group.subject(), BlockReason::Ledger { why });
     }
-    if group.retargets && pass.ending.is_none() && group.fault.is_none() {
+    if group.sunk > 0 {
+        let why = ledger::why_sunk(group.record, &group.ledger, group.sunk);
+        pass.incomplete = true;
+        pass.block(group.subject(), BlockReason::Ledger { why });
+    }
+    if group.retargets && pass.ending.is_none() && group.fault.is_none() && group.sunk == 0 {
         retarget::wind_down(pass, group);
     } else if !group.goes_on(pass) {
         ending::close(pass, group);
@@ -248,13 +268,14 @@ pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, passed: boo
         pass.working = true;
         if begin(pass, group) {
             raise(pass, group, passed);
-            if passed && group.proven {
+            if passed && canary::has_passed(pass.policy, group) {
                 soft_taints(pass, group);
             }
             drain::failed(pass, group);
             drain::old(pass, group, &BTreeSet::new());
             let given_up = pass.entries.skipped.len();
-            let stands = (passed || group.limits.surge == 0) && select(pass, group, u32::MAX);
+            let own_way = group.limits.surge == 0 || canary::is_cut_short(group);
+            let stands = (passed || own_way) && select(pass, group, u32::MAX);
             if stands && pass.entries.skipped.len() == given_up {
                 standstill::check(pass, group);
             }
@@ -342,10 +363,13 @@ fn begin(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
 
 /// Raises desired to the canary, and once all groups' have passed to the surge.
 fn raise(pass: &mut Pass<'_>, group: &mut Group<'_>, passed: bool) {
+    if canary::is_mended(pass, group) {
+        return;
+    }
     let confirmed = group.ledger.confirmed;
     let mut want = group.limits.surge.min(group.remaining);
     if !group.proven || !passed {
-        want = want.min(canary::wanted(pass.policy, group));
+        want = want.min(canary::wanted(group));
     }
     // What is terminated with decrement is not raised again.
     if want <= confirmed || group.remaining <= confirmed {
@@ -386,7 +410,10 @@ pub(super) fn release_marks(pass: &mut Pass<'_>, group: &Group<'_>, keep: &BTree
 /// pass at most. Whether none may go until something of the group changes.
 pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) -> bool {
     let winds_down = group.winds_down(pass);
-    if !group.view.untainted.is_empty() && group.proven && !winds_down {
+    if !group.view.untainted.is_empty() && canary::has_passed(pass.policy, group) && !winds_down {
+        return false;
+    }
+    if !winds_down && canary::is_mended(pass, group) {
         return false;
     }
     // Until it is written down whose a change of desired is, the group's own desired may be the higher one.
@@ -408,7 +435,7 @@ pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) 
         if !has_cluster_slot(pass, group) {
             return false;
         }
-        if !winds_down && let Some(reason) = canary::holds(pass.policy, group) {
+        if !winds_down && let Some(reason) = canary::holds(group) {
             pass.wait(group.subject(), reason);
             return true;
         }

@@ -10,23 +10,35 @@ pub(super) struct Reading {
     pub(super) ledger: Ledger,
     /// Why nothing may be raised or lowered.
     pub(super) fault: Option<Text>,
+    /// How much of the confirmed count is below the group's minimum: somebody has lowered desired since.
+    pub(super) sunk: u32,
+}
+
+impl Reading {
+    fn settled(group: &NodeGroup, ledger: Ledger) -> Self {
+        let room = group.desired.saturating_sub(group.min);
+        Self { sunk: ledger.confirmed.saturating_sub(room), ledger, fault: None }
+    }
+
+    fn faulty(ledger: Ledger, why: Text) -> Self {
+        Self { ledger, fault: Some(why), sunk: 0 }
+    }
 }
 
 /// Reads a group's ledger, and plans to settle a step that nobody is taking any more.
 pub(super) fn read(pass: &mut Pass<'_>, group: &NodeGroup) -> Reading {
     let Some(tag) = group.tags.get(marks::TAG_SURGE) else {
-        return Reading { ledger: Ledger::settled(0), fault: None };
+        return Reading::settled(group, Ledger::settled(0));
     };
     let ledger = match Ledger::parse(tag) {
         Ok(ledger) => ledger,
-        Err(error) => return Reading { ledger: Ledger::settled(0), fault: Some(error.to_string().into()) },
+        Err(error) => return Reading::faulty(Ledger::settled(0), error.to_string().into()),
     };
     let Some(step) = &ledger.step else {
-        let fault = sunk(group, &ledger);
-        return Reading { ledger, fault };
+        return Reading::settled(group, ledger);
     };
     if pass.in_flight(&ActionKey::Group(group.name.clone())) {
-        return Reading { ledger, fault: None };
+        return Reading { ledger, fault: None, sunk: 0 };
     }
     match settle(pass, group, step) {
         Some(applied) => {
@@ -35,7 +47,7 @@ pub(super) fn read(pass: &mut Pass<'_>, group: &NodeGroup) -> Reading {
             let settled = Ledger::settled(u32::try_from(confirmed).unwrap_or(0));
             let action = Action::SettleLedger { group: group.name.clone(), ledger: settled.clone() };
             pass.act(action, ActionReason::StepSettled { applied });
-            Reading { ledger: settled, fault: None }
+            Reading::settled(group, settled)
         }
         None => {
             let why = format!(
@@ -43,19 +55,21 @@ pub(super) fn read(pass: &mut Pass<'_>, group: &NodeGroup) -> Reading {
                  activities tell whether that happened",
                 step.from, step.to, step.at, group.desired
             );
-            Reading { ledger, fault: Some(why.into()) }
+            Reading::faulty(ledger, why.into())
         }
     }
 }
 
-/// Why the surge cannot be told from the group's own size: somebody has lowered desired so far that with our surge in
-/// it the rest would be below the minimum.
-fn sunk(group: &NodeGroup, ledger: &Ledger) -> Option<Text> {
+/// What is said of a surge of which so much cannot be told from the group's own size: less the rest of it, the group
+/// would be below its minimum. What is above the minimum is given back; the rest is for whoever lowered it to say.
+pub(super) fn why_sunk(group: &NodeGroup, ledger: &Ledger, sunk: u32) -> Text {
     let (desired, min, surge) = (group.desired, group.min, ledger.confirmed);
-    let sunk = surge > 0 && desired < min.saturating_add(surge);
-    let why =
-        || format!("somebody lowered its desired to {desired}: less our {surge} that is below its minimum, {min}");
-    sunk.then(|| why().into())
+    format!(
+        "somebody lowered its desired to {desired}: less our {surge} that is below its minimum, {min}; raise it by \
+         {sunk}, or remove the tag {}",
+        marks::TAG_SURGE
+    )
+    .into()
 }
 
 /// Whether the group's tag holds a step, whatever this pass makes of it.
@@ -92,18 +106,20 @@ fn settle_down(
     instance: &InstanceId,
     since: &[&Activity],
 ) -> Option<bool> {
+    let shrinking = |a: &&Activity| {
+        a.instance.as_ref() == Some(instance)
+            && a.status != ActivityStatus::Failed
+            && a.cause.contains("user request")
+            && a.cause.contains("shrinking the capacity")
+    };
+    // Activities are not taken back; a reading of the group may be older than they are.
+    if since.iter().any(shrinking) {
+        return Some(true);
+    }
     match pass.snapshot.instances.get(instance).map(|i| &i.lifecycle) {
         Some(lifecycle) if lifecycle.is_leaving() => Some(true),
         Some(Lifecycle::InService | Lifecycle::Pending) if group.desired == step.from => Some(false),
         Some(_) => None,
-        None => {
-            let shrinking = |a: &&Activity| {
-                a.instance.as_ref() == Some(instance)
-                    && a.status != ActivityStatus::Failed
-                    && a.cause.contains("user request")
-                    && a.cause.contains("shrinking the capacity")
-            };
-            (since.iter().any(shrinking) || group.desired == step.to).then_some(true)
-        }
+        None => (group.desired == step.to).then_some(true),
     }
 }

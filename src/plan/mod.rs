@@ -21,7 +21,7 @@ mod preview;
 mod reason;
 mod retarget;
 mod standstill;
-mod surge;
+pub(crate) mod surge;
 mod terminate;
 mod tokens;
 mod words;
@@ -195,6 +195,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Plan {
             skipped: BTreeMap::new(),
             failed: BTreeMap::new(),
             ending: None,
+            mended: Default::default(),
         };
         let mut plan = pass(policy, snapshot, &none, now);
         plan.actions.clear();

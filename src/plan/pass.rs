@@ -64,7 +64,8 @@ impl<'a> Pass<'a> {
             moving: false,
             ending: rotation.ending,
             own_turn: false,
-            incomplete: !rotation.skipped.is_empty(),
+            // What was given up and is gone since, by whomever, is no unfinished business.
+            incomplete: rotation.skipped.keys().any(|node| snapshot.nodes.contains_key(node)),
             working: false,
             entries: Entries::default(),
             planned: BTreeSet::new(),

@@ -228,6 +228,11 @@ pub enum WaitReason {
         /// Wanted.
         wanted: u32,
     },
+    /// What is being done about new nodes: one looked into, a fix applied.
+    Mending {
+        /// What, in words.
+        what: Text,
+    },
     /// A functional replacement (in this zone), before the next drain.
     Capacity {
         /// Functional nodes now.

@@ -94,6 +94,10 @@ pub(crate) fn resolve(policy: &Policy, group: &NodeGroup, own: u32, outdated: u3
         }
     };
     let mut surge = wanted.min(outdated);
+    if policy.surge == Surge::Auto {
+        // Others may have scaled the group in meanwhile, to less than there is to rotate.
+        surge = surge.min(own.max(1));
+    }
     let mut cause = Cause { wanted: why, outdated: (wanted > outdated).then_some(outdated), room: None };
     let room = group.max.saturating_sub(own);
     let max_needed = (surge > room).then(|| own.saturating_add(surge));
@@ -125,6 +129,7 @@ mod tests {
             warm_pool: false,
             reuses: false,
             attachments: Default::default(),
+            subnets: Default::default(),
             weighted: false,
         }
     }

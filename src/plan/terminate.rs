@@ -17,7 +17,7 @@ use crate::policy::OnStuck;
 
 /// Terminates an old node that is drained to the end, if nothing forbids it now.
 pub(super) fn drained(pass: &mut Pass<'_>, group: &mut Group<'_>, id: &InstanceId, node: &Node) {
-    let confirmed = group.ledger.confirmed;
+    let surge = group.surge();
     let needed = group.remaining > group.spare(pass) || zones::is_needed_for_balance(pass, group, id);
     if !group.winds_down(pass) && needed {
         let action = Action::Terminate {
@@ -36,8 +36,8 @@ pub(super) fn drained(pass: &mut Pass<'_>, group: &mut Group<'_>, id: &InstanceI
         }
     } else if let Some(why) = standstill::overdue(pass, group).filter(|_| !group.winds_down(pass)) {
         standstill::let_go(pass, group, node, &why);
-    } else if confirmed > 0 {
-        let reason = ActionReason::DrainedLast { surge: confirmed - 1 };
+    } else if surge > 0 {
+        let reason = ActionReason::DrainedLast { surge: surge - 1 };
         shrink(pass, group, id, Some(node), reason);
     }
 }
@@ -50,7 +50,7 @@ pub(super) fn shrink(
     node: Option<&Node>,
     reason: ActionReason,
 ) {
-    if group.fault.is_some() || group.ledger.confirmed == 0 {
+    if group.fault.is_some() || group.surge() == 0 {
         return;
     }
     if !pass.is_free(&group.key()) {
@@ -83,8 +83,8 @@ pub(super) fn shrink(
 /// While a node drains whose termination is to shrink the group: protects every instance ahead of it, the draining
 /// one too, so that nobody else's scale-in takes it with pods left on it.
 pub(super) fn foresee(pass: &mut Pass<'_>, group: &Group<'_>, id: &InstanceId) {
-    let last = pass.ending.is_some() || group.remaining <= group.ledger.confirmed;
-    let settled = group.fault.is_none() && group.ledger.confirmed > 0 && group.ledger.step.is_none();
+    let last = pass.ending.is_some() || group.remaining <= group.surge();
+    let settled = group.fault.is_none() && group.surge() > 0 && group.ledger.step.is_none();
     let at_rest = group.missing == 0 && group.view.pending == 0 && pass.is_free(&group.key());
     if last && settled && at_rest && !zones::is_needed_for_balance(pass, group, id) {
         protected(pass, group, None);
@@ -139,7 +139,7 @@ pub(super) fn resize(pass: &Pass<'_>, group: &Group<'_>, by: i64) -> Option<Acti
 /// Takes back surge that was never launched: nothing may launch any more, every instance is protected, then
 /// desired is lowered by no more than is missing. Whether that is under way.
 pub(super) fn take_back_unlaunched(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
-    let missing = group.record.desired.saturating_sub(group.view.counted).min(group.ledger.confirmed);
+    let missing = group.record.desired.saturating_sub(group.view.counted).min(group.surge());
     if missing == 0 || group.fault.is_some() {
         return false;
     }

@@ -90,6 +90,7 @@ impl fmt::Display for WaitReason {
             Self::NodeLacks { what } => write!(f, "{what}, which the old nodes of its group have"),
             Self::DaemonSet { daemonset, why } => write!(f, "DaemonSet {daemonset}: {why}"),
             Self::Soak { left } => write!(f, "to stay functional for {} more", units::clock(*left)),
+            Self::Mending { what } => what.fmt(f),
             Self::Canary { functional, wanted } => write!(f, "the canary: {functional} of {wanted} functional"),
             Self::Capacity { functional, promised } => {
                 write!(f, "a functional replacement: {functional} serve, {promised} are promised")

@@ -80,7 +80,7 @@ fn has_any(name: &str, words: &[&str]) -> bool {
 }
 
 /// Whether `word` is in `name` with dashes or the ends around it, so that `vector` is not found in `vectorized`.
-fn has_word(name: &str, word: &str) -> bool {
+pub(super) fn has_word(name: &str, word: &str) -> bool {
     // Asked for every set and word whenever a node is judged: most words are longer than the name.
     let (name, word) = (name.as_bytes(), word.as_bytes());
     name.windows(word.len()).enumerate().any(|(at, found)| {

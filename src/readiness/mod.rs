@@ -5,16 +5,27 @@
 //! has a current pod, Running and Ready, that was never restarted. Everything missing or unknown counts as
 //! unmet: it fails closed. Nothing here reads a clock: how long it must have stayed so is the planner's.
 
+pub mod diagnosis;
 mod expected;
 mod gate;
 mod peers;
 mod pods;
+pub mod stages;
 mod taints;
 
 pub use expected::should_run;
 pub use gate::gated;
 pub(crate) use pods::restarted;
 pub use taints::{is_startup_taint, serves};
+
+/// How often containers of gated DaemonSets were restarted on a node; a waiter that starts over is none.
+pub fn restarts_on(policy: &Policy, snapshot: &Snapshot, node: &Node) -> u32 {
+    let counts = |pod: &&Pod| {
+        let set = pod.owner.as_ref().and_then(|owner| snapshot.daemonsets.get(&owner.uid));
+        set.is_some_and(|set| gated(policy, set))
+    };
+    snapshot.pods_on(&node.name).filter(counts).flat_map(restarted).map(|container| container.restarts).sum()
+}
 
 use std::fmt;
 
@@ -57,6 +68,9 @@ pub struct Judgement {
     pub since: Option<Timestamp>,
     /// Restarts that the policy lets pass, to be reported.
     pub tolerated: Vec<Unmet>,
+    /// How a node that lacks nothing differs from the healthy old nodes of its group, which a new template may
+    /// intend: sentences, to be reported.
+    pub differs: Vec<Text>,
 }
 
 impl Judgement {
@@ -76,7 +90,7 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot, node: &Node) -> Judgement {
         match pods::pod_of(set, snapshot.revisions.get(&set.uid), &daemons, Clauses::New) {
             Ok(pod) => {
                 since = since.max(pod.ready_since);
-                judge_restarts(policy, snapshot, node, set, pod, &mut judgement);
+                judge_restarts(policy, snapshot, node, (set, pod), &daemons, &mut judgement);
             }
             Err(why) => {
                 // A pod that crashes again and again is hardly ever seen Running.
@@ -94,6 +108,9 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot, node: &Node) -> Judgement {
     {
         judgement.unmet.push(lacking_feature(lack));
     }
+    if judgement.is_met() {
+        judgement.differs = peers::differences(snapshot, node);
+    }
     judgement.since = if judgement.is_met() { since } else { None };
     judgement
 }
@@ -107,7 +124,10 @@ pub(crate) fn standing_pod<'a>(set: &DaemonSet, pods: &[&'a Pod]) -> Result<&'a 
     pods::pod_of(set, None, pods, Clauses::Old)
 }
 
-/// Judges the Node itself; when it became Ready.
+/// Conditions that are good while they are `False`; a Node that does not have one is not asked for it.
+const PRESSURES: [&str; 4] = ["DiskPressure", "MemoryPressure", "PIDPressure", "NetworkUnavailable"];
+
+/// Judges the Node itself; since when its conditions are good. One that comes and goes begins anew each time.
 fn judge_node(node: &Node, unmet: &mut Vec<Unmet>) -> Option<Timestamp> {
     let mut not_ready = |why: Text| {
         unmet.push(Unmet { sentence: why.clone(), reason: WaitReason::NodeReady { why }, lasting: false });
@@ -124,6 +144,15 @@ fn judge_node(node: &Node, unmet: &mut Vec<Unmet>) -> Option<Timestamp> {
         }),
         None => not_ready("not Ready: it has no Ready condition yet".into()),
     }
+    let mut since = ready.and_then(|c| c.since);
+    for name in PRESSURES {
+        let Some(condition) = node.conditions.get(name) else { continue };
+        match condition.status {
+            ConditionStatus::False => since = since.max(condition.since),
+            ConditionStatus::True => not_ready(format!("{name}: {}", condition.reason).into()),
+            ConditionStatus::Unknown => not_ready(format!("{name} is not known: {}", condition.reason).into()),
+        }
+    }
     if node.deleting {
         not_ready("the Node is being deleted".into());
     }
@@ -137,20 +166,21 @@ fn judge_node(node: &Node, unmet: &mut Vec<Unmet>) -> Option<Timestamp> {
             lasting: false,
         });
     }
-    ready.and_then(|c| c.since)
+    since
 }
 
 fn judge_restarts(
     policy: &Policy,
     snapshot: &Snapshot,
     node: &Node,
-    set: &DaemonSet,
-    pod: &Pod,
+    (set, pod): (&DaemonSet, &Pod),
+    daemons: &[&Pod],
     judgement: &mut Judgement,
 ) {
     for container in pods::restarted(pod) {
         let lasting = container.restarts > allowed_restarts(policy, snapshot, node, set, container);
-        let fault = Unmet { lasting, ..lacking_daemonset(set, pods::restart_sentence(set, container)) };
+        let proxy = daemons.iter().copied().find(|other| pods::is_kube_proxy(snapshot, other) && other.uid != pod.uid);
+        let fault = Unmet { lasting, ..lacking_daemonset(set, pods::restart_sentence(set, container, proxy)) };
         let list = if lasting { &mut judgement.unmet } else { &mut judgement.tolerated };
         list.push(fault);
     }
@@ -170,13 +200,14 @@ fn lacking_daemonset(set: &DaemonSet, why: Text) -> Unmet {
 }
 
 fn lacking_feature(lack: Lack<'_>) -> Unmet {
-    let what: Text = match lack {
-        Lack::Driver(name) => format!("CSI driver {name}").into(),
-        Lack::Resource(name) => format!("extended resource {name}").into(),
+    let (what, sentence): (Text, _) = match lack {
+        Lack::Driver(name) => (format!("CSI driver {name}").into(), None),
+        Lack::Resource { name, here: 0, .. } => (format!("extended resource {name}").into(), None),
+        Lack::Resource { name, here, least } => {
+            let sentence = format!("extended resource {name}: {here} here, {least} or more on every healthy old node");
+            (format!("extended resource {name}").into(), Some(sentence.into()))
+        }
     };
-    Unmet {
-        sentence: format!("{what} is on every healthy old node of its group, not here").into(),
-        reason: WaitReason::NodeLacks { what },
-        lasting: false,
-    }
+    let missing = || format!("{what} is on every healthy old node of its group, not here").into();
+    Unmet { sentence: sentence.unwrap_or_else(missing), reason: WaitReason::NodeLacks { what }, lasting: false }
 }

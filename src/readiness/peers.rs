@@ -2,12 +2,16 @@
 
 use jiff::SignedDuration;
 
-use crate::model::{ConditionStatus, Container, ContainerState, DaemonSet, Node, NodeMark, Pod, Text, marks};
+use super::is_startup_taint;
+use crate::model::{ConditionStatus, Container, ContainerState, DaemonSet, Node, NodeMark, Pod, Taint, Text, marks};
 use crate::observe::Snapshot;
 use crate::policy::Policy;
 
 /// The label that names a node's instance type.
 const INSTANCE_TYPE: &str = "node.kubernetes.io/instance-type";
+
+/// The part of an allocatable resource that a node may have less than all others: a tenth.
+const SPARE: u64 = 10;
 
 /// How long a node counts as new where the policy sets the gate no limit.
 const NEW_FOR: SignedDuration = SignedDuration::from_mins(5);
@@ -31,21 +35,24 @@ fn is_healthy(node: &Node) -> bool {
         && !matches!(mark, Some(NodeMark::Replacement | NodeMark::Failed))
 }
 
-/// What every healthy old node of the group has and `node` lacks: a CSI driver, or an extended resource with
-/// something allocatable (compared among nodes of one instance type). Nothing, where no old node is left.
+/// What every healthy old node of the group has and `node` lacks: a CSI driver, or as much of an extended resource
+/// (compared among nodes of one instance type). Nothing, where no old node is left.
 ///
 /// Whatever all of them have the first has too, so a node that lacks nothing costs one comparison.
 pub(super) fn lacks<'a>(snapshot: &'a Snapshot, node: &'a Node) -> Option<Lack<'a>> {
     let mut peers = old_peers(snapshot, node).peekable();
     let first = *peers.peek()?;
     let mut drivers: Vec<&Text> = drivers(snapshot, first).filter(|d| !has_driver(snapshot, node, d)).collect();
-    let mut resources: Option<Vec<&Text>> = None;
+    let mut resources: Option<Vec<(&Text, u64)>> = None;
     for peer in peers {
         drivers.retain(|d| has_driver(snapshot, peer, d));
-        if peer.labels.get(INSTANCE_TYPE) == node.labels.get(INSTANCE_TYPE) {
+        if is_of_its_type(peer, node) {
             match &mut resources {
-                None => resources = Some(extended(peer).filter(|r| !has_resource(node, r)).collect()),
-                Some(missing) => missing.retain(|r| has_resource(peer, r)),
+                None => resources = Some(extended(peer).filter(|(r, least)| amount(node, r) < *least).collect()),
+                Some(missing) => missing.retain_mut(|(r, least)| {
+                    *least = amount(peer, r).min(*least);
+                    amount(node, r) < *least
+                }),
             }
         }
         if drivers.is_empty() && resources.as_ref().is_some_and(Vec::is_empty) {
@@ -53,7 +60,8 @@ pub(super) fn lacks<'a>(snapshot: &'a Snapshot, node: &'a Node) -> Option<Lack<'
         }
     }
     let resource = resources.into_iter().flatten().next();
-    drivers.into_iter().next().map(Lack::Driver).or(resource.map(Lack::Resource))
+    let resource = resource.map(|(name, least)| Lack::Resource { name, here: amount(node, name), least });
+    drivers.into_iter().next().map(Lack::Driver).or(resource)
 }
 
 /// Something a node lacks.
@@ -61,8 +69,76 @@ pub(super) fn lacks<'a>(snapshot: &'a Snapshot, node: &'a Node) -> Option<Lack<'
 pub(super) enum Lack<'a> {
     /// A CSI driver.
     Driver(&'a Text),
-    /// An extended resource.
-    Resource(&'a Text),
+    /// An extended resource, or part of it.
+    Resource {
+        /// Its name.
+        name: &'a Text,
+        /// What the node has of it.
+        here: u64,
+        /// The least that a healthy old node has.
+        least: u64,
+    },
+}
+
+/// How `node` differs from all healthy old nodes of its group: labels that each of them has, taints that none of
+/// them or that each of them has, less than nine tenths of what each of them (of its instance type) can give to
+/// pods. A new template may mean any of it, so nothing waits for it.
+pub(super) fn differences(snapshot: &Snapshot, node: &Node) -> Vec<Text> {
+    let mut peers = old_peers(snapshot, node);
+    let Some(first) = peers.next() else { return Vec::new() };
+    let mut labels: Vec<&Text> = first.labels.keys().filter(|key| !node.labels.contains_key(*key)).collect();
+    labels.retain(|key| is_anybodys(key));
+    let mut gone: Vec<&Taint> = lasting(first).filter(|taint| !carries(node, taint)).collect();
+    let mut new: Vec<&Taint> = lasting(node).filter(|taint| !carries(first, taint)).collect();
+    let mut less: Vec<(&Text, u64)> = Vec::new();
+    let mut compared = false;
+    for peer in std::iter::once(first).chain(peers) {
+        labels.retain(|key| peer.labels.contains_key(*key));
+        gone.retain(|taint| carries(peer, taint));
+        new.retain(|taint| !carries(peer, taint));
+        if is_of_its_type(peer, node) {
+            if !compared {
+                less = peer.allocatable.iter().filter(|(name, _)| is_own(name)).map(|(n, least)| (n, *least)).collect();
+                compared = true;
+            }
+            less.retain_mut(|(name, least)| {
+                *least = amount(peer, name).min(*least);
+                amount(node, name) < least.saturating_sub(*least / SPARE)
+            });
+        }
+        if labels.is_empty() && gone.is_empty() && new.is_empty() && compared && less.is_empty() {
+            return Vec::new();
+        }
+    }
+    let taint = |taint: &Taint| format!("taint {}:{:?}", taint.key, taint.effect);
+    let labels = labels.into_iter().map(|key| format!("label {key} is on every healthy old node, not here"));
+    let gone = gone.into_iter().map(|t| format!("{} is on every healthy old node, not here", taint(t)));
+    let new = new.into_iter().map(|t| format!("{} is here, on no healthy old node", taint(t)));
+    let share = |(name, least): (&Text, u64)| {
+        let here = amount(node, name);
+        let percent = here.saturating_mul(100).checked_div(least).unwrap_or_default();
+        format!("allocatable {name}: {here} here, {percent}% of the least ({least}) on healthy old nodes")
+    };
+    labels.chain(gone).chain(new).chain(less.into_iter().map(share)).map(Text::from).collect()
+}
+
+fn is_of_its_type(peer: &Node, node: &Node) -> bool {
+    peer.labels.get(INSTANCE_TYPE) == node.labels.get(INSTANCE_TYPE)
+}
+
+/// Labels that a rotation sets and takes away are not compared.
+fn is_anybodys(key: &str) -> bool {
+    !key.starts_with("fastnode.dev/") && key != marks::EXCLUDE_FROM_LB
+}
+
+/// Taints that say what a node is for; those of its state come and go.
+fn lasting(node: &Node) -> impl Iterator<Item = &Taint> {
+    let own = |key: &str| key.starts_with("node.kubernetes.io/") || key.starts_with("fastnode.dev/");
+    node.taints.iter().filter(move |taint| !own(&taint.key) && !is_startup_taint(taint))
+}
+
+fn carries(node: &Node, taint: &Taint) -> bool {
+    node.taints.iter().any(|t| t.key == taint.key && t.effect == taint.effect)
 }
 
 fn drivers<'a>(snapshot: &'a Snapshot, node: &Node) -> impl Iterator<Item = &'a Text> {
@@ -75,13 +151,16 @@ fn has_driver(snapshot: &Snapshot, node: &Node, driver: &Text) -> bool {
 
 /// Extended resources are those outside Kubernetes' own domain (`k8s.io/kubernetes` pkg/apis/core/v1/helper
 /// `IsExtendedResourceName`).
-fn extended(node: &Node) -> impl Iterator<Item = &Text> {
-    let own = |name: &str| !name.contains('/') || name.contains("kubernetes.io/");
-    node.allocatable.iter().filter(move |(name, amount)| **amount > 0 && !own(name)).map(|(name, _)| name)
+fn is_own(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
 }
 
-fn has_resource(node: &Node, resource: &Text) -> bool {
-    node.allocatable.get(resource).is_some_and(|amount| *amount > 0)
+fn extended(node: &Node) -> impl Iterator<Item = (&Text, u64)> {
+    node.allocatable.iter().filter(|(name, amount)| **amount > 0 && !is_own(name)).map(|(name, amount)| (name, *amount))
+}
+
+fn amount(node: &Node, resource: &Text) -> u64 {
+    node.allocatable.get(resource).copied().unwrap_or_default()
 }
 
 /// How often this container of `set` was restarted on the healthy old nodes of the group while *they* were

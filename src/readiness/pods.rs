@@ -1,6 +1,7 @@
 //! Whether a gated DaemonSet's pod on a node is what it should be, restarts aside from policy.
 
 use crate::model::{Container, ContainerState, DaemonSet, LastRun, Phase, Pod, Revision, Text, UpdateStrategy};
+use crate::observe::Snapshot;
 
 /// The exit code by which a waiter asks to be started over; such a restart is the waiter at work.
 const STARTED_OVER: i32 = 75;
@@ -114,6 +115,12 @@ fn not_ready(container: &Container) -> String {
     }
 }
 
+/// Whether a pod is of the DaemonSet called kube-proxy, which writes the rules that most others need.
+pub(super) fn is_kube_proxy(snapshot: &Snapshot, pod: &Pod) -> bool {
+    let set = pod.owner.as_ref().and_then(|owner| snapshot.daemonsets.get(&owner.uid));
+    set.is_some_and(|set| &*set.key.name == "kube-proxy")
+}
+
 /// The containers of `pod` that were restarted, init containers included, a waiter that started over aside.
 pub(crate) fn restarted(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.containers.iter().filter(|c| c.restarts > 0 && !is_waiter_at_work(c))
@@ -125,9 +132,38 @@ fn is_waiter_at_work(container: &Container) -> bool {
         && container.last.as_ref().is_some_and(|run| run.exit_code == STARTED_OVER)
 }
 
-/// `aws-node: container aws-node restarted 1x`
-pub(super) fn restart_sentence(set: &DaemonSet, container: &Container) -> Text {
+/// `aws-node: container aws-node restarted 1x, 12 s after start, last exit code 1; kube-proxy became ready 31 s later`
+pub(super) fn restart_sentence(set: &DaemonSet, container: &Container, proxy: Option<&Pod>) -> Text {
+    format!("{}: {}", set.key.name, restart_words(container, None, proxy)).into()
+}
+
+/// The same without the DaemonSet; `why` is what the container's log said last, and stands for the exit code.
+pub(super) fn restart_words(container: &Container, why: Option<&str>, proxy: Option<&Pod>) -> String {
     let kind = if container.init { "init container" } else { "container" };
-    let exit = container.last.as_ref().map_or_else(String::new, |run| format!(", last exit code {}", run.exit_code));
-    format!("{}: {kind} {} restarted {}x{exit}", set.key.name, container.name, container.restarts).into()
+    let last = container.last.as_ref();
+    let lived = last.and_then(|run| Some(run.finished?.duration_since(run.started?).as_secs())).filter(|s| *s >= 0);
+    let lived = lived.map_or(String::new(), |seconds| format!(", {seconds} s after start"));
+    let why = match (why, last) {
+        (Some(why), _) => format!(": {}", gist(why)),
+        (None, Some(run)) => format!(", last exit code {}", run.exit_code),
+        (None, None) => String::new(),
+    };
+    let ended = last.and_then(|run| run.finished);
+    let later = |proxy: &Pod| match proxy.ready_since.filter(|_| proxy.flags.ready) {
+        None => Some("; kube-proxy is not ready".to_owned()),
+        Some(ready) => {
+            let seconds = ready.duration_since(ended?).as_secs();
+            (seconds > 0).then(|| format!("; kube-proxy became ready {seconds} s later"))
+        }
+    };
+    let later = proxy.and_then(later).unwrap_or_default();
+    format!("{kind} {} restarted {}x{lived}{why}{later}", container.name, container.restarts)
+}
+
+/// What a line of a log comes to: the failed dial without what surrounds it, else the line, clipped.
+fn gist(line: &str) -> String {
+    match line.find("dial tcp ") {
+        Some(at) => line[at..].split(['"', '\\']).next().unwrap_or_default().trim().to_owned(),
+        None => line.trim().chars().take(160).collect(),
+    }
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::summary::{DRAIN, FUNCTIONAL, JOIN, LAUNCH, READY, TERMINATE};
+use super::summary::{DRAIN, TERMINATE};
 use super::text::{Paint, count, grouped, seconds, short, wrap};
-use super::words;
+use super::{repairs, words};
 use crate::event::Report;
 use crate::model::Text;
 use crate::plan::Verdict;
+use crate::readiness::stages::Stage;
 
 /// Lines of a list before the rest is counted.
 const LISTED: usize = 10;
@@ -49,6 +50,9 @@ pub fn text(report: &Report, cluster: &str, width: usize, paint: Paint) -> Strin
     if let Some(requests) = calls(&report.kube_requests, nodes) {
         row("Kubernetes", &requests);
     }
+    if !report.critical_path.is_empty() {
+        row("a new node", &format!("waits for {}", report.critical_path.join("; ")));
+    }
     stages(&mut out, report, paint);
     list(
         &mut out,
@@ -57,6 +61,7 @@ pub fn text(report: &Report, cluster: &str, width: usize, paint: Paint) -> Strin
         report.time_lost.iter().map(|l| format!("{:>7}  {}", seconds(l.seconds), l.what)),
         width,
     );
+    list(&mut out, "fixes", paint, report.fixes.iter().map(|fix| repairs::line(fix, cluster)), width);
     list(
         &mut out,
         "skipped",
@@ -122,7 +127,7 @@ fn stages(out: &mut String, report: &Report, paint: Paint) {
     }
     let head = format!("  {:<13} {:>8} {:>8} {:>8} {:>8}", "stage", "p50", "p90", "p99", "max");
     let _ = writeln!(out, "{}", paint.dim(&head));
-    for name in [LAUNCH, JOIN, READY, FUNCTIONAL, DRAIN, TERMINATE] {
+    for name in Stage::ALL.map(Stage::name).into_iter().chain([DRAIN, TERMINATE]) {
         let Some(p) = report.stages.get(name) else { continue };
         let cells = [p.p50, p.p90, p.p99, p.max].map(seconds);
         let [p50, p90, p99, max] = cells;

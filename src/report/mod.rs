@@ -2,11 +2,16 @@
 
 pub mod canvas;
 pub mod closing;
+pub mod doctor;
+pub mod fix;
 pub mod json;
+pub mod measure;
 pub mod output;
+pub mod picture;
 pub mod plain;
 pub mod plan;
 pub mod progress;
+mod repairs;
 pub mod reporter;
 pub mod summary;
 pub mod text;

@@ -135,7 +135,7 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::RotationPlanned { groups, expected_s, lower_bound_s, bottleneck, .. } => {
             let outdated = groups.values().map(|g| u64::from(g.outdated)).sum();
             let rest = format!(
-                "{} outdated in {}: about {}, at least {} ({bottleneck})",
+                "{} outdated in {}: about {}, at least about {} ({bottleneck})",
                 count(outdated, "node"),
                 count(groups.values().filter(|g| g.outdated > 0).count() as u64, "group"),
                 seconds(*expected_s),
@@ -182,7 +182,7 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::ReplacementReady { about, seconds: s } => {
             (Nodes, "ready", of(about, format!(" after {}", seconds(*s))), plain)
         }
-        EventKind::ReplacementFunctional { about, seconds: s } => {
+        EventKind::ReplacementFunctional { about, seconds: s, .. } => {
             (Nodes, "functional", of(about, format!(" after {}", seconds(*s))), Paint::green)
         }
         EventKind::ReplacementFailed { about, diagnosis } => {
@@ -196,7 +196,20 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::PodGone { pod, node } => (Everything, "pod gone", format!("{pod} from {node}"), plain),
         EventKind::Action { what, .. } => (Everything, "action", what.clone(), Paint::dim),
         EventKind::Diagnosis { about, finding } => {
-            (Notable, "finding", of(about, format!(": {finding}")), Paint::yellow)
+            let fix = finding.fix.as_ref().map_or(String::new(), |fix| format!(" (helps: {fix})"));
+            (Notable, "finding", of(about, format!(": {finding}{fix}")), Paint::yellow)
+        }
+        EventKind::FixProposed { fix, way, .. } => (Notable, "fix", format!("{fix} would help: {way}"), Paint::cyan),
+        EventKind::FixApplied { fix, daemonset, pods } => {
+            let pods = count(u64::from(*pods), "pod");
+            (Notable, "fixed", format!("{daemonset}: {fix}, {pods} restarted"), Paint::cyan)
+        }
+        EventKind::FixVerified { fix, effect, .. } => {
+            let paint = if effect.helped { Paint::green } else { Paint::yellow };
+            (Notable, "measured", format!("{fix}: {effect}"), paint)
+        }
+        EventKind::FixReverted { fix, daemonset, why } => {
+            (Notable, "reverted", format!("{daemonset}: {fix}: {why}"), Paint::yellow)
         }
         EventKind::Error { message, fatal: false } => (Quiet, "error", message.clone(), Paint::red),
         // What ends the run is the program's last word: the report, and an error with what helps.

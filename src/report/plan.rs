@@ -68,7 +68,7 @@ pub fn text(cluster: &str, preview: &Preview, preflight: &Preflight, width: usiz
         let bound = seconds(preview.lower_bound_s);
         out.section(
             "time",
-            [format!("about {}; at least {bound} ({})", seconds(preview.expected_s), preview.bottleneck)],
+            [format!("about {}; at least about {bound} ({})", seconds(preview.expected_s), preview.bottleneck)],
         );
     }
     let held = preview.blocks.iter().map(|b| match &b.subject {

@@ -7,26 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::bound::{self, GroupLoad};
+use super::repairs::Repairs;
+use crate::bound::{self, GroupLoad, Measured};
 use crate::event::{About, Chosen, Event, EventKind, Percentiles, Report, TimeLost};
 use crate::model::{GroupName, InstanceId, NodeName, Text};
 use crate::plan::{Block, BlockReason, Progress, Subject, Verdict, Wait, WaitReason};
+use crate::readiness::stages::{Figures, Launch, NodeStart, Stage};
+use crate::units;
 
-/// From the request for a new instance to the instance running.
-pub const LAUNCH: &str = "launch";
-/// From the instance running to its Node's registration.
-pub const JOIN: &str = "join";
-/// From the Node's registration to Ready.
-pub const READY: &str = "ready";
-/// From Ready to functional, soak included.
-pub const FUNCTIONAL: &str = "functional";
 /// From the first eviction to nothing evictable left.
 pub const DRAIN: &str = "drain";
 /// From the terminate call to the instance gone.
 pub const TERMINATE: &str = "terminate";
 
-/// The stages of a new node, in their order.
-const ARRIVAL: [&str; 4] = [LAUNCH, JOIN, READY, FUNCTIONAL];
+/// The stages that the world shows of a start by itself.
+const START: [Stage; 3] = [Stage::Ready, Stage::Functional, Stage::Start];
 
 /// The resolved numbers of one group, which the bound needs beside the run's own times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +57,21 @@ pub struct Closing {
 
 #[derive(Debug, Default)]
 struct Arrival {
+    group: Option<GroupName>,
+    /// When it was first seen to be launching; a while after it was requested.
     began: Option<Timestamp>,
-    last: Option<Timestamp>,
-    /// It is functional: whatever is told of it later is no stage any more.
-    over: bool,
+    /// Its Node was seen to register, so that the time from there to Ready is the start's.
+    joined: bool,
+    /// From the Node's creation to Ready, seconds.
+    ready: Option<f64>,
+    /// When it counted as functional, soak included: whatever is told of it later is no stage any more.
+    functional: Option<Timestamp>,
 }
 
 /// Sums and counts of one group's stages.
 #[derive(Debug, Default)]
 struct Means {
     rotated: u32,
-    arrive: Mean,
     drain: Mean,
     terminate: Mean,
 }
@@ -81,12 +80,14 @@ struct Means {
 struct Mean {
     sum: f64,
     count: u32,
+    least: Option<f64>,
 }
 
 impl Mean {
     fn add(&mut self, seconds: f64) {
         self.sum += seconds;
         self.count += 1;
+        self.least = Some(self.least.map_or(seconds, |least| least.min(seconds)));
     }
 
     fn get(&self) -> Option<f64> {
@@ -94,10 +95,36 @@ impl Mean {
     }
 }
 
+/// How large a group was: others may scale it meanwhile, and a percentage is then of more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sizes {
+    first: u32,
+    largest: u32,
+    /// The largest surge.
+    surge: u32,
+    /// Somebody scaled it,
+    scaled: bool,
+    /// or even in: its instances went by another way than ours.
+    shrunk: bool,
+}
+
+impl Sizes {
+    /// A limit that was resolved at first, if it was a percentage, as it may have become.
+    fn grown(&self, limit: u32) -> u32 {
+        if self.largest <= self.first {
+            return limit;
+        }
+        let grown = u64::from(limit) * u64::from(self.largest);
+        u32::try_from(grown.div_ceil(u64::from(self.first.max(1)))).unwrap_or(u32::MAX)
+    }
+}
+
 /// The fold. Feed it every event in order; ask for the report at the end.
 #[derive(Debug)]
 pub struct Summary {
     started: Timestamp,
+    /// It goes on with what an earlier run began.
+    resumed: bool,
     last: Timestamp,
     arrivals: BTreeMap<InstanceId, Arrival>,
     drained: BTreeSet<InstanceId>,
@@ -110,7 +137,10 @@ pub struct Summary {
     /// Outdated nodes that the plan held back and that were never taken on.
     held: BTreeMap<NodeName, Text>,
     groups: BTreeMap<GroupName, Means>,
+    sizes: BTreeMap<GroupName, Sizes>,
     stages: BTreeMap<&'static str, Vec<f64>>,
+    /// How replacements started, their DaemonSets' own parts left out.
+    starts: Vec<NodeStart>,
     /// The DaemonSet each arriving node waited for last.
     culprits: BTreeMap<NodeName, Text>,
     slowest: BTreeMap<Text, u32>,
@@ -122,6 +152,7 @@ pub struct Summary {
     /// The same where no node is rotated, so that no bound explains any of it.
     spending: Option<Text>,
     spent: BTreeMap<Text, f64>,
+    repairs: Repairs,
 }
 
 impl Summary {
@@ -129,6 +160,7 @@ impl Summary {
     pub fn new(started: Timestamp) -> Self {
         Self {
             started,
+            resumed: false,
             last: started,
             arrivals: BTreeMap::new(),
             drained: BTreeSet::new(),
@@ -138,7 +170,9 @@ impl Summary {
             skipped: BTreeMap::new(),
             held: BTreeMap::new(),
             groups: BTreeMap::new(),
+            sizes: BTreeMap::new(),
             stages: BTreeMap::new(),
+            starts: Vec::new(),
             culprits: BTreeMap::new(),
             slowest: BTreeMap::new(),
             evictions: 0,
@@ -147,19 +181,21 @@ impl Summary {
             lost: BTreeMap::new(),
             spending: None,
             spent: BTreeMap::new(),
+            repairs: Repairs::default(),
         }
     }
 
     /// Takes in one event.
     pub fn fold(&mut self, event: &Event) {
         self.pass_time(event.time);
+        self.repairs.fold(&event.kind);
         match &event.kind {
             EventKind::RotationPlanned { blocks, lower_bound_s, bottleneck, .. } => {
                 self.held = held(blocks);
                 self.planned = (*lower_bound_s, bottleneck.clone());
             }
             // What a person took to say yes is no part of it.
-            EventKind::RotationStarted { .. } => self.started = event.time,
+            EventKind::RotationStarted { resumed, .. } => (self.started, self.resumed) = (event.time, *resumed),
             EventKind::NodeSelected { about, reason, .. } => {
                 if *reason != Chosen::Outdated {
                     self.returned.extend(about.instance.clone());
@@ -168,11 +204,14 @@ impl Summary {
                     self.held.remove(node);
                 }
             }
-            EventKind::ReplacementLaunching { about } => self.arrival(about, event.time, None),
-            EventKind::ReplacementRunning { about } => self.arrival(about, event.time, Some(LAUNCH)),
-            EventKind::ReplacementJoined { about } => self.arrival(about, event.time, Some(JOIN)),
-            EventKind::ReplacementReady { about, .. } => self.arrival(about, event.time, Some(READY)),
-            EventKind::ReplacementFunctional { about, .. } => self.functional(about, event.time),
+            EventKind::ReplacementLaunching { about } => self.arriving(about, |a| a.began = Some(event.time)),
+            EventKind::ReplacementJoined { about } => self.arriving(about, |a| a.joined = true),
+            EventKind::ReplacementReady { about, seconds } => {
+                self.arriving(about, |a| a.ready = a.joined.then_some(*seconds));
+            }
+            EventKind::ReplacementFunctional { about, seconds, start } => {
+                self.functional(about, event.time, *seconds, start.as_deref());
+            }
             // What is given back has no part in how long the drain of an old node takes.
             EventKind::NodeDrained { about, .. } if self.is_returned(about) => {}
             EventKind::NodeDrained { about, seconds } => {
@@ -199,6 +238,15 @@ impl Summary {
             }
             EventKind::Wait(wait) => self.waiting(wait),
             EventKind::Progress { groups, waits, .. } => {
+                for (name, progress) in groups {
+                    let own = progress.own_desired;
+                    let first = Sizes { first: own, ..Sizes::default() };
+                    let sizes = self.sizes.entry(name.clone()).or_insert(first);
+                    sizes.largest = sizes.largest.max(own);
+                    sizes.scaled |= own != sizes.first;
+                    sizes.shrunk |= own < sizes.largest;
+                    sizes.surge = sizes.surge.max(progress.surge);
+                }
                 self.charge = charge(groups, waits);
                 self.spending = spending(waits);
             }
@@ -230,36 +278,74 @@ impl Summary {
         self.stages.entry(stage).or_default().push(seconds);
     }
 
-    /// A replacement went one stage further; `passed` is the stage it has behind it.
-    fn arrival(&mut self, about: &About, now: Timestamp, passed: Option<&'static str>) {
+    /// A replacement on its way went further.
+    fn arriving(&mut self, about: &About, note: impl FnOnce(&mut Arrival)) {
         let Some(instance) = &about.instance else { return };
         let arrival = self.arrivals.entry(instance.clone()).or_default();
-        if arrival.over {
-            return;
-        }
-        arrival.over = passed == Some(FUNCTIONAL);
-        // A stage is measured only if its beginning was seen: a resumed run meets nodes in the middle.
-        let before = arrival.last.replace(now);
-        if passed.is_none() {
-            arrival.began = Some(now);
-        }
-        if let (Some(stage), Some(before)) = (passed, before) {
-            self.sample(stage, seconds_between(before, now));
+        if arrival.functional.is_none() {
+            note(arrival);
         }
     }
 
-    fn functional(&mut self, about: &About, now: Timestamp) {
-        if about.instance.as_ref().and_then(|i| self.arrivals.get(i)).is_some_and(|a| a.over) {
+    /// What the world itself shows of a start is exact; else it is what was seen of it.
+    fn functional(&mut self, about: &About, now: Timestamp, whole: f64, start: Option<&NodeStart>) {
+        let Some(instance) = &about.instance else { return };
+        let arrival = self.arrivals.entry(instance.clone()).or_default();
+        if arrival.functional.is_some() {
             return;
         }
-        self.arrival(about, now, Some(FUNCTIONAL));
-        let began = about.instance.as_ref().and_then(|i| self.arrivals.get(i)).and_then(|a| a.began);
+        arrival.functional = Some(now);
+        arrival.group.clone_from(&about.group);
+        let seen = arrival.ready;
+        let shown = start.map(|start| START.map(|stage| start.moments.seconds(stage)));
+        let times = match (shown, seen) {
+            (Some([Some(ready), Some(functional), Some(whole)]), _) => Some([ready, functional, whole]),
+            (_, Some(ready)) => Some([ready.min(whole), (whole - ready).max(0.0), whole]),
+            _ => None,
+        };
+        for (stage, seconds) in START.into_iter().zip(times.into_iter().flatten()) {
+            self.sample(stage.name(), seconds);
+        }
+        self.starts.extend(start.map(|start| NodeStart { daemonsets: Vec::new(), ..start.clone() }));
         if let Some(name) = about.node.as_ref().and_then(|n| self.culprits.remove(n)) {
             *self.slowest.entry(name).or_default() += 1;
         }
-        if let (Some(began), Some(means)) = (began, self.group(about)) {
-            means.arrive.add(seconds_between(began, now));
+    }
+
+    /// The instances whose starts are known, to ask AWS for their launches.
+    pub fn started(&self) -> impl Iterator<Item = (&InstanceId, &GroupName)> {
+        self.starts.iter().filter_map(|start| Some((start.instance.as_ref()?, start.group.as_ref()?)))
+    }
+
+    /// Takes in what AWS tells of the replacements' launches, once they are all there.
+    pub fn launched(&mut self, launches: &BTreeMap<InstanceId, Launch>) {
+        for start in &mut self.starts {
+            if let Some(launch) = start.instance.as_ref().and_then(|id| launches.get(id)) {
+                start.launched(launch);
+            }
         }
+    }
+
+    /// The samples of a stage that AWS's times are part of.
+    fn launches(&self, stage: Stage) -> Vec<f64> {
+        self.starts.iter().filter_map(|start| start.moments.seconds(stage)).collect()
+    }
+
+    /// From request to functional, soak included, of each group's replacements: by AWS's times, else from when they
+    /// were first seen: a launch that an earlier run, or somebody else, asked for is no room that this run was given.
+    fn arrivals(&self) -> BTreeMap<&GroupName, Mean> {
+        let exact: BTreeMap<_, _> = self.starts.iter().map(|s| (s.instance.as_ref(), &s.moments)).collect();
+        let mut means: BTreeMap<&GroupName, Mean> = BTreeMap::new();
+        for (instance, arrival) in &self.arrivals {
+            let Some(group) = &arrival.group else { continue };
+            let scaled = self.sizes.get(group).is_some_and(|sizes| sizes.scaled);
+            let known = exact.get(&Some(instance)).and_then(|m| m.requested.or(m.provisioned));
+            let known = known.filter(|at| !self.resumed && !scaled && *at >= self.started);
+            if let (Some(began), Some(functional)) = (known.or(arrival.began), arrival.functional) {
+                means.entry(group).or_default().add(seconds_between(began, functional));
+            }
+        }
+        means
     }
 
     fn gone(&mut self, about: &About, seconds: f64) {
@@ -280,7 +366,7 @@ impl Summary {
 
     /// The report: what was folded, and `closing`.
     pub fn report(&self, closing: Closing) -> Report {
-        let bound = bound::lower_bound(&self.loads(&closing), closing.max_drains);
+        let bound = bound::measured(&self.loads(&closing), closing.max_drains);
         let duration_s = seconds_between(self.started, closing.finished);
         let rotated: u32 = self.groups.values().map(|g| g.rotated).sum();
         let (lower_bound_s, bottleneck) = match rotated {
@@ -304,42 +390,70 @@ impl Summary {
             pods_moved_twice: self.again,
             aws_calls: closing.aws_calls,
             kube_requests: closing.kube_requests,
-            stages: self.stages.iter().map(|(name, samples)| (Text::from(*name), percentiles(samples))).collect(),
+            stages: self.all_stages(),
             critical_path: self.critical_path(),
-            fixes: Vec::new(),
+            fixes: self.repairs.report(),
             time_lost,
             left_behind: closing.left_behind,
         }
     }
 
-    fn loads(&self, closing: &Closing) -> Vec<GroupLoad> {
+    fn loads(&self, closing: &Closing) -> Vec<Measured> {
+        let arrivals = self.arrivals();
         let load = |(name, limits): (&GroupName, &Limits)| {
             let means = self.groups.get(name).filter(|m| m.rotated > 0)?;
-            Some(GroupLoad {
+            let sizes = self.sizes.get(name).copied().unwrap_or_default();
+            // How much room somebody's scale-in left, and when, is not known: it has no bound.
+            if sizes.shrunk {
+                return None;
+            }
+            let none = Mean::default();
+            let arrive = arrivals.get(name).unwrap_or(&none);
+            let load = GroupLoad {
                 group: name.clone(),
                 canary: limits.canary,
                 chain: None,
                 nodes: means.rotated,
-                surge: limits.surge,
-                unavailable: limits.unavailable,
-                drains: limits.drains,
-                b: means.arrive.get().unwrap_or_default(),
+                surge: sizes.grown(limits.surge).max(sizes.surge),
+                unavailable: sizes.grown(limits.unavailable),
+                drains: sizes.grown(limits.drains),
+                b: arrive.get().unwrap_or_default(),
                 d: means.drain.get().unwrap_or_default(),
                 x: means.terminate.get().unwrap_or_default(),
+            };
+            let least = |mean: &Mean| mean.least.unwrap_or_default();
+            Some(Measured {
+                load,
+                launches: arrive.count,
+                least_b: least(arrive),
+                least_d: least(&means.drain),
+                least_x: least(&means.terminate),
             })
         };
         closing.limits.iter().filter_map(load).collect()
     }
 
-    /// The stages a new node went through, the last with the DaemonSet that was most often the last one.
+    fn all_stages(&self) -> BTreeMap<Text, Percentiles> {
+        let launches = [Stage::Provisioned, Stage::Joined, Stage::Total].map(|s| (s.name(), self.launches(s)));
+        let launches = launches.iter().filter(|(_, samples)| !samples.is_empty()).map(|(name, s)| (*name, s));
+        let all = self.stages.iter().map(|(name, samples)| (*name, samples)).chain(launches);
+        all.map(|(name, samples)| (name.into(), Percentiles::of(samples))).collect()
+    }
+
+    /// What a new node waited for, in order, with the mean of it; where starts do not show that, the stages, and the
+    /// DaemonSet that was most often the last.
     fn critical_path(&self) -> Vec<Text> {
+        let figures = Figures::of(&self.starts);
+        let shares = figures.critical_path.iter().map(|share| (super::measure::step(share), share.mean_s));
         let slowest = self.slowest.iter().max_by_key(|(_, n)| **n).map(|(name, _)| name);
-        let seen = ARRIVAL.into_iter().filter(|stage| self.stages.contains_key(stage));
-        let name = |stage| match slowest {
-            Some(daemonset) if stage == FUNCTIONAL => format!("{stage}: {daemonset}").into(),
-            _ => Text::from(stage),
-        };
-        seen.map(name).collect()
+        let stages = [Stage::Ready, Stage::Functional].into_iter().filter(|_| figures.paths == 0);
+        let stages = stages.filter_map(|stage| Some((stage, mean(self.stages.get(stage.name())?))));
+        let stages = stages.map(|(stage, s)| match slowest {
+            Some(daemonset) if stage == Stage::Functional => (format!("{}: {daemonset}", stage.name()), s),
+            _ => (stage.name().to_owned(), s),
+        });
+        let told = shares.chain(stages).filter(|(_, s)| *s >= 0.05);
+        told.map(|(what, s)| format!("{what}, {}", units::seconds(s)).into()).collect()
     }
 }
 
@@ -410,6 +524,7 @@ fn charge(groups: &BTreeMap<GroupName, Progress>, waits: &[Wait]) -> Option<Text
         (false, false) => None,
         (false, true) => waits.iter().find_map(|w| match &w.reason {
             WaitReason::Paused => Some("paused".into()),
+            WaitReason::Mending { .. } => Some("new nodes being looked into and mended".into()),
             WaitReason::AwsBusy { .. } => Some("AWS was busy with something else".into()),
             WaitReason::Launch { failure: Some(_), .. } => Some("launches that failed".into()),
             WaitReason::Capacity { .. } => Some("no functional replacement yet".into()),
@@ -419,18 +534,11 @@ fn charge(groups: &BTreeMap<GroupName, Progress>, waits: &[Wait]) -> Option<Text
     }
 }
 
+fn mean(samples: &[f64]) -> f64 {
+    samples.iter().sum::<f64>() / samples.len().max(1) as f64
+}
+
 /// Seconds from `a` to `b`; 0 if `b` is earlier.
 fn seconds_between(a: Timestamp, b: Timestamp) -> f64 {
     b.duration_since(a).as_secs_f64().max(0.0)
-}
-
-/// Percentiles by nearest rank.
-fn percentiles(samples: &[f64]) -> Percentiles {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = |p: usize| {
-        let index = (sorted.len() * p).div_ceil(100).saturating_sub(1);
-        sorted.get(index).copied().unwrap_or_default()
-    };
-    Percentiles { p50: rank(50), p90: rank(90), p99: rank(99), max: rank(100) }
 }

@@ -6,8 +6,10 @@ use super::plain::{Detail, PlainLines};
 use super::text::Paint;
 use super::view::View;
 use super::{Summary, closing};
-use crate::event::{Event, EventKind};
+use crate::event::{About, Event, EventKind};
+use crate::model::Text;
 use crate::plan::{Progress, Verdict};
+use crate::readiness::stages::{Launch, Moments, NodeStart, Segment, Step};
 
 const PLAIN: Paint = Paint { color: false };
 
@@ -134,8 +136,8 @@ fn the_summary_counts_what_the_events_tell() {
     assert_eq!(report.duration_s, 1115.0);
     let median = |stage: &str| report.stages[stage].p50;
     assert_eq!(
-        ["launch", "join", "ready", "functional", "drain", "terminate"].map(median),
-        [31.0, 19.0, 11.0, 17.0, 9.0, 41.0]
+        ["ready", "functional", "start", "drain", "terminate"].map(|stage| (median(stage) * 10.0).round()),
+        [110.0, 72.0, 182.0, 90.0, 410.0]
     );
     // One node, one after the other: launch to functional 78 s, drain 9 s, terminate 41 s.
     assert_eq!(report.lower_bound_s, 128.0);
@@ -155,4 +157,79 @@ fn a_pod_that_moves_again_is_counted() {
     }
     let report = summary.report(closing_of(Verdict::Done));
     assert_eq!((report.evictions, report.pods_moved, report.pods_moved_twice), (3, 2, 1));
+}
+
+/// A start as the world shows it: Ready after 40 s, functional after 60 s, the proxy waited for until 30.
+fn shown() -> NodeStart {
+    let proxy = crate::model::ObjectKey::new("kube-system", "kube-proxy");
+    let segment = |daemonset, step, from, to| Segment { daemonset, step, from: at(from), to: at(to) };
+    NodeStart {
+        node: "new".into(),
+        instance: Some("i-new".into()),
+        group: Some("web-a".into()),
+        zone: None,
+        instance_type: None,
+        template: None,
+        moments: Moments {
+            requested: None,
+            provisioned: None,
+            joined: at(100),
+            ready: Some(at(140)),
+            functional: Some(at(160)),
+            first_pod: None,
+        },
+        daemonsets: Vec::new(),
+        path: vec![segment(Some(proxy), Step::Ready, 100, 130), segment(None, Step::Ready, 130, 160)],
+        unknown: Vec::new(),
+    }
+}
+
+/// A rotation of one node whose replacement was noticed only as its Node registered, 58 s after its launch.
+fn noticed_late() -> Summary {
+    let about = |name: &str| About {
+        group: Some("web-a".into()),
+        zone: None,
+        instance: Some(format!("i-{name}").as_str().into()),
+        node: Some(name.into()),
+    };
+    let new = || about("new");
+    let story = [
+        (100, EventKind::ReplacementLaunching { about: new() }),
+        (100, EventKind::ReplacementRunning { about: new() }),
+        (100, EventKind::ReplacementJoined { about: new() }),
+        (141, EventKind::ReplacementReady { about: new(), seconds: 41.0 }),
+        (170, EventKind::ReplacementFunctional { about: new(), seconds: 62.0, start: Some(Box::new(shown())) }),
+        (180, EventKind::NodeDrained { about: about("old"), seconds: 10.0 }),
+        (230, EventKind::NodeGone { about: about("old"), seconds: 50.0 }),
+    ];
+    let mut summary = Summary::new(at(0));
+    story.into_iter().for_each(|(second, kind)| summary.fold(&Event { time: at(second), kind }));
+    summary
+}
+
+#[test]
+fn stages_are_those_that_the_world_shows_of_a_start() {
+    let report = noticed_late().report(closing_of(Verdict::Done));
+    let medians: Vec<_> = report.stages.iter().map(|(name, p)| (&**name, p.p50)).collect();
+    // What was seen of it would be 41 s and 21 s.
+    assert_eq!(medians, [("drain", 10.0), ("functional", 20.0), ("ready", 40.0), ("start", 60.0), ("terminate", 50.0)]);
+    assert_eq!(report.critical_path, ["kube-system/kube-proxy: Ready, 30s", "node: Ready, 30s"].map(Text::from));
+    // As far as was seen, from launch to functional: 70 s, drain 10 s, terminate 50 s.
+    assert_eq!(report.lower_bound_s, 130.0);
+}
+
+#[test]
+fn what_aws_tells_of_launches_completes_stages_path_and_bound() {
+    let mut summary = noticed_late();
+    let asked: Vec<_> = summary.started().map(|(id, group)| (id.to_string(), group.to_string())).collect();
+    assert_eq!(asked, [("i-new".to_owned(), "web-a".to_owned())]);
+    let launch = Launch { requested: Some(at(40)), provisioned: Some(at(42)) };
+    summary.launched(&[("i-new".into(), launch), ("i-other".into(), launch)].into());
+    let report = summary.report(closing_of(Verdict::Done));
+    let median = |stage: &str| report.stages[stage].p50;
+    assert_eq!(["provisioned", "joined", "total"].map(median), [2.0, 58.0, 118.0]);
+    let path: Vec<&str> = report.critical_path.iter().map(|part| &**part).collect();
+    assert_eq!(path[..2], ["node: launch, 2.0s", "node: boot and registration, 58s"]);
+    // Requested at 40, functional at 170, soak included; drain 10 s, terminate 50 s.
+    assert_eq!(report.lower_bound_s, 190.0);
 }

@@ -17,7 +17,7 @@ use super::world::World;
 /// AWS as the simulator plays it.
 #[derive(Clone, Debug)]
 pub struct SimCloud {
-    handle: Handle,
+    pub(super) handle: Handle,
     /// The last reading of the groups, which a stale one repeats.
     last: Rc<RefCell<Option<Vec<GroupState>>>>,
 }
@@ -27,7 +27,7 @@ const READ_ATTEMPTS: u32 = 6;
 
 /// Whether the process dies at an action, and the answer is lost on the way.
 #[derive(Clone, Copy, Debug, Default)]
-struct Fate {
+pub(super) struct Fate {
     dies_after: bool,
     lost: bool,
 }
@@ -38,7 +38,7 @@ impl SimCloud {
     }
 
     /// A call on its way to AWS: counted, delayed, perhaps refused or throttled, perhaps the last one.
-    async fn send(&self, operation: &'static str, changes: bool) -> Result<Fate> {
+    pub(super) async fn send(&self, operation: &'static str, changes: bool) -> Result<Fate> {
         self.handle.alive().await;
         let mut fate = Fate::default();
         if changes && self.handle.counts_to_death() {
@@ -85,7 +85,7 @@ impl SimCloud {
         result
     }
 
-    async fn change<T>(
+    pub(super) async fn change<T>(
         &self,
         operation: &'static str,
         sent_once: bool,
@@ -97,7 +97,7 @@ impl SimCloud {
     }
 }
 
-fn error(kind: ErrorKind, operation: &str, message: String) -> Error {
+pub(super) fn error(kind: ErrorKind, operation: &str, message: String) -> Error {
     Error { kind, operation: operation.into(), message }
 }
 
@@ -155,6 +155,7 @@ impl Cloud for SimCloud {
             if *world.cluster != *cluster {
                 return Vec::new();
             }
+            world.judge_told();
             let states = world.groups.iter().map(|group| GroupState {
                 group: group.record.clone(),
                 instances: group.live.iter().map(|i| world.instances[*i].record.clone()).collect(),

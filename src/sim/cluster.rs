@@ -21,11 +21,11 @@ pub struct SimCluster {
     handle: Handle,
 }
 
-fn error(kind: ErrorKind, verb: &str, message: impl Into<String>) -> Error {
+pub(super) fn error(kind: ErrorKind, verb: &str, message: impl Into<String>) -> Error {
     Error { kind, verb: verb.into(), message: message.into(), retry_after: None }
 }
 
-fn not_found(verb: &str, what: &str, name: impl std::fmt::Display) -> Error {
+pub(super) fn not_found(verb: &str, what: &str, name: impl std::fmt::Display) -> Error {
     error(ErrorKind::NotFound, verb, format!("{what} \"{name}\" not found"))
 }
 
@@ -55,7 +55,7 @@ impl SimCluster {
     }
 
     /// A request that reads: counted, delayed, perhaps refused.
-    async fn read<T>(&self, verb: &'static str, act: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+    pub(super) async fn read<T>(&self, verb: &'static str, act: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
         self.ask(verb).await?;
         self.handle.with(act)
     }
@@ -96,7 +96,7 @@ impl SimCluster {
     }
 
     /// A request that changes something: the process may die at it, and its answer may be lost.
-    async fn change<T>(&self, verb: &'static str, act: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+    pub(super) async fn change<T>(&self, verb: &'static str, act: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
         self.handle.alive().await;
         let mut dies_after = false;
         if self.handle.counts_to_death() {

@@ -1,7 +1,7 @@
 //! Random scenarios for property runs: small clusters whose rotation can finish.
 
 use super::scenario::{
-    BudgetSpec, Count, DaemonSpec, Faults, GroupSpec, NoCapacity, PolicyChoice, Scenario, SlowBoots, Times,
+    BudgetSpec, Count, DaemonSpec, Faults, GroupSpec, NoCapacity, PolicyChoice, Scale, Scenario, SlowBoots, Times,
     WorkloadKind, WorkloadSpec, ZoneSpread,
 };
 use super::streams::Stream;
@@ -42,6 +42,7 @@ impl Scenario {
             about: format!("the random scenario of seed {seed}"),
             cluster: "random".to_owned(),
             version: "v1.36.3".to_owned(),
+            dhcp_domain: None,
             policy,
             times: Times::default(),
             groups,
@@ -50,6 +51,56 @@ impl Scenario {
             faults,
         }
     }
+
+    /// The scenario of a seed with others at work and AWS at its worst: groups are scaled up and down, answers are
+    /// lost, readings stale, processes suspended, and the policy is drawn from all there is. Such a rotation may end
+    /// incomplete; it may not break a promise, nor end without a true reason.
+    pub fn troubled(seed: u64) -> Self {
+        let mut scenario = Self::random(seed);
+        let mut draw = Stream::new(seed, 102);
+        let faults = &mut scenario.faults;
+        faults.scale = random_scaling(&mut draw, &scenario.groups);
+        faults.lost_replies = [0.0, 0.0, 0.05, 0.3][draw.below(4)];
+        faults.stale_reads = [0.0, 0.02, 0.1][draw.below(3)];
+        faults.decrement_race = [0.0, 0.5][draw.below(2)];
+        for group in &mut scenario.groups {
+            group.suspended = ["Launch", "Terminate", "AZRebalance"]
+                .into_iter()
+                .filter(|_| draw.chance(0.04))
+                .map(str::to_owned)
+                .collect();
+            group.protected = draw.chance(0.04);
+            group.standby = u32::from(draw.chance(0.04));
+        }
+        let policy = &mut scenario.policy;
+        let amounts = ["0", "1", "2", "3", "50%", "100%"];
+        let amount = |draw: &mut Stream| draw.chance(0.5).then(|| amounts[draw.below(amounts.len())].to_owned());
+        policy.surge = amount(&mut draw).or(policy.surge.take());
+        policy.unavailable = ["0", "0", "1", "2", "50%"].map(str::to_owned).get(draw.below(5)).cloned();
+        policy.drains = amount(&mut draw).filter(|d| d != "0").or(policy.drains.take());
+        policy.max_drains = draw.chance(0.2).then(|| draw.between(1, 4));
+        policy.canary = Some(draw.between(0, 2));
+        policy.failure_budget = Some(draw.between(0, 3));
+        policy.raise_max = draw.chance(0.3);
+        policy.drain_timeout = draw.chance(0.3).then(|| format!("{}s", draw.between(20, 400)));
+        policy.join_timeout = draw.chance(0.2).then(|| format!("{}s", draw.between(120, 400)));
+        scenario.name = format!("troubled-{seed}");
+        scenario.about = format!("the random scenario of seed {seed}, others at work");
+        scenario
+    }
+}
+
+/// Others that scale a few of the groups, up and down, while a rotation is likely to be on its way.
+fn random_scaling(draw: &mut Stream, groups: &[GroupSpec]) -> Vec<Scale> {
+    let one = |draw: &mut Stream| {
+        let by = draw.between(1, 4) as i32;
+        Scale {
+            at_s: draw.uniform() * 1500.0,
+            group: groups[draw.below(groups.len())].name.clone(),
+            by: if draw.chance(0.5) { by } else { -by },
+        }
+    };
+    (0..draw.between(0, 4)).map(|_| one(draw)).collect()
 }
 
 fn random_group(draw: &mut Stream, n: u32) -> GroupSpec {

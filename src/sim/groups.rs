@@ -158,6 +158,7 @@ impl World {
             warm_pool: spec.warm > 0,
             reuses: false,
             attachments: spec.deregistration_s.map(|_| target_group(&spec.name)).into_iter().collect(),
+            subnets: spec.zones.iter().map(|zone| format!("subnet-{zone}").into()).collect(),
             weighted: false,
         };
         self.groups.push(Group {

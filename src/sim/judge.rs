@@ -9,7 +9,7 @@
 //! - pods move once where they can;
 //! - in the end everything is as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -18,7 +18,7 @@ use crate::model::{ConditionStatus, InstanceId, Lifecycle, NodeGroup, NodeName};
 use crate::policy::{Amount, Policy};
 
 use super::workloads::Origin;
-use super::world::World;
+use super::world::{Micros, World};
 
 /// What the judge keeps.
 #[derive(Debug, Default)]
@@ -32,6 +32,12 @@ pub(super) struct Judge {
     functional: Vec<u32>,
     /// Others' changes of desired since.
     by_others: Vec<i64>,
+    /// Of these, as far as readings have told fastnode: nobody can keep what nobody has told it.
+    told: Vec<Told>,
+    /// Instances whose termination was accepted.
+    terminated: BTreeSet<usize>,
+    /// What was promised when a node was cordoned.
+    cordoned: BTreeMap<usize, i64>,
     unavailable: Option<Amount>,
     /// Current instances may be rotated: `--force`, `--older-than`, `--node`.
     any: bool,
@@ -39,6 +45,17 @@ pub(super) struct Judge {
     /// Second moves of pods that had been put on an outdated node though a new one had room.
     badly: u64,
 }
+
+/// What fastnode was told of others' changes of a group's desired capacity, and when that changed.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    now: i64,
+    before: i64,
+    since: Micros,
+}
+
+/// What was decided so shortly after it was told stood on what had been told before.
+const TOLD_LATELY: Micros = 3_000_000;
 
 /// What the judge counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -64,6 +81,7 @@ impl World {
     pub(super) fn judge_from_now(&mut self, policy: &Policy) {
         self.judge.groups = self.groups.iter().map(|g| g.record.clone()).collect();
         self.judge.by_others = vec![0; self.groups.len()];
+        self.judge.told = vec![Told::default(); self.groups.len()];
         self.judge.protected =
             self.instances.iter().filter(|i| !i.gone).map(|i| (i.record.id.clone(), i.record.protected)).collect();
         self.judge_by(policy);
@@ -90,9 +108,22 @@ impl World {
         *count = if functional { *count + 1 } else { count.saturating_sub(1) };
     }
 
+    /// The groups have been told to fastnode as they are now.
+    pub(super) fn judge_told(&mut self) {
+        for (told, by) in self.judge.told.iter_mut().zip(&self.judge.by_others) {
+            if told.now != *by {
+                *told = Told { now: *by, before: told.now, since: self.now };
+            }
+        }
+    }
+
     /// The fewest functional nodes a group may have: its own desired, others' changes included, less `unavailable`.
+    /// What others add counts from when fastnode was told, what they take away at once.
     fn promised(&self, group: usize) -> i64 {
-        let own = i64::from(self.judge.groups[group].desired) + self.judge.by_others[group];
+        let told = &self.judge.told[group];
+        let lately = self.now < told.since + TOLD_LATELY;
+        let known = if lately { told.now.min(told.before) } else { told.now };
+        let own = i64::from(self.judge.groups[group].desired) + self.judge.by_others[group].min(known);
         let own = own.max(0);
         let size = u32::try_from(own).unwrap_or(u32::MAX);
         own - i64::from(self.judge.unavailable.map_or(0, |u| u.of_down(size)))
@@ -101,7 +132,8 @@ impl World {
     fn check_capacity(&mut self, node: usize, what: &str) {
         let group = self.nodes[node].group;
         let have = i64::from(self.judge.functional.get(group).copied().unwrap_or(0));
-        let promised = self.promised(group);
+        // A node that was cordoned when there were enough is not missed because somebody wants more since.
+        let promised = self.judge.cordoned.get(&node).map_or(i64::MAX, |at| *at).min(self.promised(group));
         let name = self.groups[group].record.name.to_string();
         let least = self.judge.counts.least_margin.entry(name.clone()).or_insert(i64::MAX);
         *least = (*least).min(have - promised);
@@ -115,7 +147,10 @@ impl World {
 
     /// A functional node was cordoned.
     pub(super) fn judge_cordon(&mut self, node: usize) {
+        self.judge.cordoned.remove(&node);
         self.check_capacity(node, "cordoning");
+        let promised = self.promised(self.nodes[node].group);
+        self.judge.cordoned.insert(node, promised);
     }
 
     /// Workload pods on a node that an eviction would still have to move; those on their way out included.
@@ -129,6 +164,7 @@ impl World {
     /// An instance's termination is about to be accepted.
     pub(super) fn judge_terminate(&mut self, at: usize, decrement: bool) {
         self.judge.counts.terminations += 1;
+        self.judge.terminated.insert(at);
         let state = &self.instances[at];
         let (id, group, new) = (state.record.id.clone(), state.group, state.new);
         let outdated = !self.groups[group].is_current(state);
@@ -166,10 +202,18 @@ impl World {
         if !failed && !new {
             self.judge.counts.rotated += 1;
         }
-        self.check_capacity(node, "terminating");
+        // Where others have scaled in since it was cordoned, their group takes nodes that served.
+        if !(self.groups[group].shrunk_by_others && self.judge.cordoned.contains_key(&node)) {
+            self.check_capacity(node, "terminating");
+        }
     }
 
+    /// A termination is refused because the instance is on its way out. Where its group took it by itself a moment
+    /// ago, nobody could know.
     pub(super) fn judge_terminated_again(&mut self, at: usize) {
+        if !self.judge.terminated.contains(&at) {
+            return;
+        }
         let id = self.instances[at].record.id.clone();
         self.violation(format!("{id} was terminated a second time"));
     }

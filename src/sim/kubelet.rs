@@ -6,10 +6,7 @@
 //!                                             |      |  +-- fail, back-off <-+        +-> Node Ready, taints go
 //!                                             +-- wait for what they come after
 //! ```
-//! The article's two faults are causes here: a kube-proxy whose node lookup fails sleeps 1, 2, 4, 8 and 16 s
-//! before its service rules are there, and whatever needs those rules and does not wait for them fails and
-//! is restarted with the kubelet's back-off (at once, then after 10, 20, 40 s, … at most 300 s:
-//! kubernetes pkg/kubelet/kubelet.go `MaxContainerBackOff`).
+//! How a DaemonSet's pod comes up is in `start`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,13 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cluster::{Fact, NodeChange};
 use crate::model::marks::UNSCHEDULABLE_TAINT;
 use crate::model::{
-    Condition, ConditionStatus, Container, ContainerState, CsiNode, DaemonSet, Labels, LastRun, Lifecycle, Node,
-    NodeName, NodeSelectorTerm, ObjectKey, Operator, Owner, Phase, Requirement, Revision, Taint, TaintEffect, Text,
-    Toleration, Uid, UpdateStrategy,
+    Condition, ConditionStatus, CsiNode, Labels, Lifecycle, Node, NodeName, Phase, Taint, TaintEffect, Text, Uid,
 };
 
-use super::scenario::{DaemonSpec, Restarts, Scenario};
-use super::workloads::{Origin, PodState, daemon_pod};
+use super::start::settle_containers;
+use super::workloads::{Origin, daemon_pod};
 use super::world::{Event, Micros, World};
 
 /// The label that says which group a Node belongs to.
@@ -32,19 +27,6 @@ pub(super) const GROUP_LABEL: &str = "node.example.com/group";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const NETWORK_NOT_READY: &str = "container runtime network not ready: NetworkReady=false \
     reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized";
-
-/// A DaemonSet.
-#[derive(Debug)]
-pub(super) struct Daemon {
-    pub(super) record: DaemonSet,
-    pub(super) revision: Revision,
-    pub(super) spec: DaemonSpec,
-    /// DaemonSets that must be ready on a node before this one's containers can start.
-    after: Vec<usize>,
-    needs: Option<usize>,
-    pub(super) pod_labels: std::sync::Arc<Labels>,
-    pub(super) owner: Owner,
-}
 
 /// A Node and what the API does not show of it.
 #[derive(Debug)]
@@ -56,7 +38,9 @@ pub(super) struct NodeState {
     pub(super) pods: BTreeSet<u32>,
     /// Its DaemonSet pods by DaemonSet.
     pub(super) daemons: BTreeMap<usize, u32>,
-    ready_daemons: BTreeSet<usize>,
+    pub(super) ready_daemons: BTreeSet<usize>,
+    /// DaemonSets that have been ready here once: their rules, files and sockets outlast a pod's renewal.
+    pub(super) provided: BTreeSet<usize>,
     pub(super) cpu: i64,
     pub(super) memory: i64,
     pub(super) room: i64,
@@ -65,62 +49,12 @@ pub(super) struct NodeState {
     pub(super) tie: u32,
     pub(super) gone: bool,
     /// The so-manieth new node; `None` for those that were there.
-    newcomer: Option<u32>,
+    pub(super) newcomer: Option<u32>,
     drivers: Vec<Text>,
     pub(super) functional: bool,
 }
 
 impl World {
-    pub(super) fn add_daemonsets(&mut self, scenario: &Scenario) {
-        for (at, spec) in scenario.daemonsets.iter().enumerate() {
-            let named = |name: &String| scenario.daemonsets.iter().position(|s| s.name == *name);
-            let uid = Uid::from(format!("d5000000-0000-4000-8000-{at:012x}"));
-            let app: Labels = [("k8s-app".into(), spec.name.as_str().into())].into();
-            let group = |values: Vec<Text>| NodeSelectorTerm {
-                labels: vec![Requirement { key: GROUP_LABEL.into(), operator: Operator::In, values }],
-                fields: Vec::new(),
-            };
-            let groups: Vec<Text> = spec.groups.iter().map(|g| g.as_str().into()).collect();
-            let everything = Toleration {
-                key: None,
-                exists: true,
-                value: None,
-                effect: (!spec.critical).then_some(TaintEffect::NoSchedule),
-            };
-            let record = DaemonSet {
-                uid: uid.clone(),
-                key: ObjectKey::new(&spec.namespace, &spec.name),
-                labels: app.clone(),
-                strategy: if spec.on_delete { UpdateStrategy::OnDelete } else { UpdateStrategy::RollingUpdate },
-                node_name: None,
-                node_selector: Labels::new(),
-                has_affinity: !groups.is_empty(),
-                affinity: if groups.is_empty() { Vec::new() } else { vec![group(groups)] },
-                tolerations: vec![everything],
-                host_network: spec.host_network,
-                priority_class: spec.critical.then(|| "system-node-critical".into()),
-                deleting: false,
-            };
-            let revision = Revision {
-                owner: uid.clone(),
-                uid: Uid::from(format!("c0000000-0000-4000-8000-{at:012x}")),
-                number: 1,
-                hash: format!("{:09x}", 0x5f3759df_u64 ^ at as u64).into(),
-            };
-            let mut pod_labels = app;
-            pod_labels.insert("controller-revision-hash".into(), revision.hash.clone());
-            self.daemons.push(Daemon {
-                record,
-                revision,
-                spec: spec.clone(),
-                after: spec.after.iter().filter_map(named).collect(),
-                needs: spec.needs.as_ref().and_then(named),
-                pod_labels: pod_labels.into(),
-                owner: Owner { kind: "DaemonSet".into(), name: spec.name.as_str().into(), uid },
-            });
-        }
-    }
-
     /// A Node that was there before the scenario began: Ready, its DaemonSet pods running.
     pub(super) fn old_node(&mut self, instance: usize) {
         let created = self.instances[instance].launched + SignedDuration::from_secs(70);
@@ -136,14 +70,11 @@ impl World {
                 pod.record.phase = Phase::Running;
                 pod.record.flags.ready = true;
                 pod.record.ready_since = Some(ready);
-                for container in &mut pod.record.containers {
-                    container.restarts = restarts;
-                    container.ready = true;
-                    container.state = ContainerState::Running(Some(ready));
-                    container.last = (restarts > 0).then(|| crashed(None, ready));
-                }
+                pod.record.initialized = Some(created);
+                settle_containers(&mut pod.record.containers, ready, restarts);
             }
             self.nodes[node].ready_daemons.insert(daemon);
+            self.nodes[node].provided.insert(daemon);
             self.register_driver(node, daemon);
         }
         self.place_in_cell(node);
@@ -199,6 +130,7 @@ impl World {
             pods: BTreeSet::new(),
             daemons: BTreeMap::new(),
             ready_daemons: BTreeSet::new(),
+            provided: BTreeSet::new(),
             cpu: i64::try_from(spec.cpu_m).unwrap_or(i64::MAX),
             memory: i64::try_from(memory).unwrap_or(i64::MAX),
             room: i64::try_from(spec.pods).unwrap_or(i64::MAX),
@@ -253,7 +185,10 @@ impl World {
             if let Some(newcomer) = state.newcomer {
                 let scripted = self.faults.restarts.iter();
                 let mine = scripted.filter(|r| r.node == newcomer && r.daemonset == self.daemons[daemon].spec.name);
-                pod.scripted_restarts = mine.map(|r| r.times).sum();
+                let times = mine.map(|r| r.times).sum();
+                if let Some(startup) = pod.startup.as_deref_mut() {
+                    startup.scripted = times;
+                }
             }
             state.daemons.insert(daemon, id);
             state.pods.insert(id);
@@ -280,7 +215,7 @@ impl World {
         }
     }
 
-    fn daemon_of(&self, pod: u32) -> Option<(usize, usize)> {
+    pub(super) fn daemon_of(&self, pod: u32) -> Option<(usize, usize)> {
         let pod = self.pods.get(pod as usize)?.as_ref()?;
         match pod.origin {
             Origin::Daemon(daemon) => Some((daemon, pod.node?)),
@@ -288,109 +223,7 @@ impl World {
         }
     }
 
-    /// Starts a DaemonSet pod's containers, once what it comes after is ready on the node.
-    fn begin_daemon(&mut self, pod: u32) {
-        let Some((daemon, node)) = self.daemon_of(pod) else { return };
-        let set = &self.daemons[daemon];
-        let ready = &self.nodes[node].ready_daemons;
-        let waits_for = set.needs.filter(|_| set.spec.waits);
-        let held = set.after.iter().chain(&waits_for).any(|d| !ready.contains(d));
-        let Some(state) = &mut self.pods[pod as usize] else { return };
-        state.held = held;
-        if !held {
-            let delay = self.random.daemons.spread(self.daemons[daemon].spec.start_s);
-            self.after(delay, Event::DaemonRuns(pod));
-        }
-    }
-
-    pub(super) fn daemon_runs(&mut self, pod: u32) {
-        let Some((daemon, node)) = self.daemon_of(pod) else { return };
-        let now = self.timestamp();
-        let set = &self.daemons[daemon];
-        let lacks = set.needs.is_some_and(|n| !self.nodes[node].ready_daemons.contains(&n));
-        let (ready_s, timeout_s, lookup_fails) =
-            (set.spec.ready_s, set.spec.needs_timeout_s, !set.spec.hostname_override);
-        let Some(state) = self.live_pod(pod) else { return };
-        state.record.phase = Phase::Running;
-        set_containers(state, ContainerState::Running(Some(now)), false);
-        let attempt = state.restarts;
-        let scripted = state.scripted_restarts > 0;
-        if scripted {
-            state.scripted_restarts -= 1;
-        }
-        self.tell_pod(pod);
-        if scripted {
-            let set = &self.daemons[daemon];
-            let mine = |r: &&Restarts| Some(r.node) == self.nodes[node].newcomer && r.daemonset == set.spec.name;
-            let delay = match self.faults.restarts.iter().find(mine).and_then(|r| r.after_s) {
-                Some(after) => self.random.daemons.spread(after),
-                None => self.random.daemons.micros(1_500.0, 4_000.0),
-            };
-            self.after(delay, Event::DaemonFails(pod));
-        } else if lacks {
-            let delay = self.random.daemons.spread(timeout_s);
-            self.after(delay, Event::DaemonFails(pod));
-        } else {
-            let lookup: Micros = if lookup_fails { (1 + 2 + 4 + 8 + 16) * 1_000_000 } else { 0 };
-            let delay = lookup + self.random.daemons.spread(ready_s);
-            self.after(delay, Event::DaemonReady(pod, attempt));
-        }
-    }
-
-    pub(super) fn daemon_fails(&mut self, pod: u32) {
-        let now = self.timestamp();
-        let Some(state) = self.live_pod(pod) else { return };
-        state.restarts += 1;
-        let restarts = state.restarts;
-        for container in &mut state.record.containers {
-            container.restarts = restarts;
-            container.last = Some(crashed(started(container), now));
-        }
-        let reason = if restarts == 1 { "ContainerCreating" } else { "CrashLoopBackOff" };
-        set_containers(state, ContainerState::Waiting(reason.into()), false);
-        self.tell_pod(pod);
-        let back_off = match restarts {
-            1 => 0,
-            n => (10_u64 << (n - 2).min(5)).min(300) * 1_000_000,
-        };
-        let delay = back_off + self.random.daemons.micros(300.0, 900.0);
-        self.after(delay, Event::DaemonRuns(pod));
-    }
-
-    pub(super) fn daemon_ready(&mut self, pod: u32, attempt: u32) {
-        let Some((daemon, node)) = self.daemon_of(pod) else { return };
-        let now = self.timestamp();
-        let Some(state) = self.live_pod(pod) else { return };
-        if state.restarts != attempt {
-            return;
-        }
-        state.record.flags.ready = true;
-        state.record.ready_since = Some(now);
-        for container in &mut state.record.containers {
-            container.ready = true;
-        }
-        self.tell_pod(pod);
-        self.nodes[node].ready_daemons.insert(daemon);
-        if self.daemons[daemon].spec.makes_ready {
-            let delay = self.random.daemons.spread(self.times.node_ready_s);
-            self.after(delay, Event::NodeReady(node));
-        }
-        if self.daemons[daemon].spec.clears_taint.is_some() {
-            let delay = self.random.daemons.micros(200.0, 1_500.0);
-            self.after(delay, Event::ClearTaint(node, daemon));
-        }
-        self.register_driver(node, daemon);
-        let held: Vec<u32> = self.nodes[node]
-            .daemons
-            .values()
-            .copied()
-            .filter(|p| self.pods[*p as usize].as_ref().is_some_and(|p| p.held))
-            .collect();
-        held.into_iter().for_each(|p| self.begin_daemon(p));
-        self.refresh_functional(node);
-    }
-
-    fn register_driver(&mut self, node: usize, daemon: usize) {
+    pub(super) fn register_driver(&mut self, node: usize, daemon: usize) {
         let Some(driver) = self.daemons[daemon].spec.csi_driver.as_deref() else { return };
         let drivers = &mut self.nodes[node].drivers;
         if !drivers.iter().any(|d| **d == *driver) {
@@ -555,35 +388,4 @@ impl World {
 
 fn ready_condition(since: Timestamp) -> Condition {
     Condition { status: ConditionStatus::True, reason: "KubeletReady".into(), message: None, since: Some(since) }
-}
-
-fn set_containers(pod: &mut PodState, to: ContainerState, ready: bool) {
-    for container in &mut pod.record.containers {
-        container.state = to.clone();
-        container.ready = ready;
-    }
-}
-
-/// Since when a container runs.
-fn started(container: &Container) -> Option<Timestamp> {
-    match container.state {
-        ContainerState::Running(since) => since,
-        ContainerState::Waiting(_) | ContainerState::Terminated(_) => None,
-    }
-}
-
-fn crashed(started: Option<Timestamp>, finished: Timestamp) -> LastRun {
-    LastRun { exit_code: 1, reason: "Error".into(), started, finished: Some(finished) }
-}
-
-/// The containers of a DaemonSet's pod before they start.
-pub(super) fn new_containers(spec: &DaemonSpec) -> Vec<Container> {
-    vec![Container {
-        name: spec.name.as_str().into(),
-        init: false,
-        restarts: 0,
-        ready: false,
-        state: ContainerState::Waiting("ContainerCreating".into()),
-        last: None,
-    }]
 }

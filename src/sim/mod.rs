@@ -12,18 +12,27 @@
 //!                      judge: what went against the promise
 //! ```
 
+mod addons;
+mod behaviour;
 mod budgets;
 mod cloud;
 mod cluster;
+mod console;
+mod daemons;
+mod evidence;
+mod fields;
 mod generator;
 mod groups;
 mod judge;
 mod kubelet;
+mod manifests;
 pub mod pace;
 pub mod scenario;
 mod scheduler;
 mod simulation;
+mod start;
 mod streams;
+mod template;
 mod workloads;
 mod world;
 

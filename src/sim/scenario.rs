@@ -120,6 +120,11 @@ pub struct Times {
     pub attach_s: Spread,
     /// To detach a volume.
     pub detach_s: Spread,
+    /// From one look of the kubelet at a pod to its next: below 1.35 it restarts a container whose back-off has passed
+    /// only then (60 to 90 s: `syncFrequency` 1m, jitter 0.5).
+    pub sync_s: Spread,
+    /// An update of an EKS add-on.
+    pub addon_s: Spread,
     /// How long an AWS call takes, milliseconds, least and most.
     pub aws_ms: (f64, f64),
     /// How long a Kubernetes request takes, milliseconds, least and most.
@@ -141,6 +146,8 @@ impl Default for Times {
             ready_s: spread(6.0, 2.0),
             attach_s: spread(4.0, 1.0),
             detach_s: spread(5.0, 1.5),
+            sync_s: spread(75.0, 5.0),
+            addon_s: spread(25.0, 4.0),
             aws_ms: (50.0, 300.0),
             kube_ms: (1.0, 20.0),
         }
@@ -279,6 +286,9 @@ pub struct Scenario {
     /// The control plane's version.
     #[serde(default = "version")]
     pub version: String,
+    /// The domain that DHCP gives the hosts: their names then end in it, and the Nodes' do not. Where left out, a Node
+    /// has its host's name.
+    pub dhcp_domain: Option<String>,
     /// What of the policy it sets.
     #[serde(default)]
     pub policy: PolicyChoice,
@@ -438,6 +448,8 @@ impl Times {
             ("ready_s", self.ready_s),
             ("attach_s", self.attach_s),
             ("detach_s", self.detach_s),
+            ("sync_s", self.sync_s),
+            ("addon_s", self.addon_s),
         ];
         for (key, spread) in spreads {
             check_spread(key, spread).map_err(|w| w.under("times"))?;

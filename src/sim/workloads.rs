@@ -18,8 +18,9 @@ use crate::model::{
 };
 
 use super::budgets::BudgetState;
-use super::kubelet::{Daemon, new_containers};
+use super::daemons::Daemon;
 use super::scenario::{OptOut, Scenario, WorkloadKind, WorkloadSpec, ZoneSpread};
+use super::start::{Startup, new_containers};
 use super::world::{Event, World};
 
 /// What made a pod.
@@ -44,12 +45,8 @@ pub(super) struct PodState {
     pub(super) node: Option<usize>,
     /// How often this slot was moved by an eviction before.
     pub(super) moves: u32,
-    /// A DaemonSet pod that waits for another's.
-    pub(super) held: bool,
-    /// Restarts of its containers.
-    pub(super) restarts: u32,
-    /// Restarts that the scenario still has for it.
-    pub(super) scripted_restarts: u32,
+    /// How a DaemonSet's pod comes up.
+    pub(super) startup: Option<Box<Startup>>,
     pub(super) volume: Option<usize>,
     /// Another node, functional and on the target, that could have taken it when it was bound.
     pub(super) alternative: Option<usize>,
@@ -213,9 +210,7 @@ impl World {
             origin: Origin::Work { workload, slot },
             node: None,
             moves,
-            held: false,
-            restarts: 0,
-            scripted_restarts: 0,
+            startup: None,
             volume,
             alternative: None,
             placed_badly: false,
@@ -489,7 +484,7 @@ pub(super) fn daemon_pod(
         owner: Some(set.owner.clone()),
         labels: set.pod_labels.clone(),
         flags: PodFlags { host_network: set.spec.host_network, critical: set.spec.critical, ..PodFlags::default() },
-        containers: new_containers(&set.spec),
+        containers: new_containers(&set.roles),
         revision: Some(set.revision.hash.clone()),
         cpu: set.spec.cpu_m,
         memory: set.spec.memory_mib << 20,
@@ -498,7 +493,7 @@ pub(super) fn daemon_pod(
         created,
         // Bound as it is made, and without init containers initialised as soon as the kubelet sees it.
         scheduled: Some(created),
-        initialized: Some(created),
+        initialized: (!set.roles.iter().any(|r| r.init)).then_some(created),
         ready_since: None,
     };
     PodState {
@@ -506,9 +501,7 @@ pub(super) fn daemon_pod(
         origin: Origin::Daemon(daemon),
         node: Some(node),
         moves: 0,
-        held: false,
-        restarts: 0,
-        scripted_restarts: 0,
+        startup: Some(Box::new(Startup::new(set.roles.clone(), set.tag.clone()))),
         volume: None,
         alternative: None,
         placed_badly: false,

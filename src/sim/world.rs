@@ -15,10 +15,12 @@ use crate::cluster::{ConfigRecord, Fact, LeaseRecord};
 use crate::model::{GroupName, InstanceId, NodeName, ObjectKey, Text, Zone};
 
 use super::Faults;
+use super::addons::UpdateState;
 use super::budgets::BudgetState;
+use super::daemons::Daemon;
 use super::groups::{Group, InstanceState};
 use super::judge::Judge;
-use super::kubelet::{Daemon, NodeState};
+use super::kubelet::NodeState;
 use super::scenario::{Scenario, Times};
 use super::scheduler::Cells;
 use super::streams::Streams;
@@ -53,12 +55,18 @@ pub(super) enum Event {
     ClearTaint(usize, usize),
     /// A Node's Ready comes or goes, so many times more.
     Flap(usize, u32),
-    /// A DaemonSet pod's containers run.
+    /// A DaemonSet pod's next container runs.
     DaemonRuns(u32),
-    /// A DaemonSet pod is ready, unless it was restarted in between.
+    /// A DaemonSet pod's init container has waited, in its so-manieth run.
+    DaemonWaited(u32, u32),
+    /// A DaemonSet pod is ready, unless it was restarted since its so-manieth run.
     DaemonReady(u32, u32),
-    /// A DaemonSet pod's container fails.
-    DaemonFails(u32),
+    /// A DaemonSet pod's container fails in its so-manieth run, with this exit code.
+    DaemonFails(u32, u32, i32),
+    /// The DaemonSet controller replaces pods of earlier revisions.
+    Roll(usize),
+    /// An update of an add-on is done.
+    AddonUpdated(usize),
     /// A controller makes a pod for this slot of a workload, moved so often before.
     Replace(usize, u32, u32),
     /// The scheduler looks at a pod.
@@ -131,6 +139,10 @@ pub struct World {
     pub(super) node_index: BTreeMap<NodeName, usize>,
     pub(super) newcomers: u32,
     pub(super) daemons: Vec<Daemon>,
+    /// Host names end in this domain, Node names do not.
+    pub(super) dhcp_domain: Option<Text>,
+    /// Updates of add-ons so far.
+    pub(super) addon_updates: Vec<UpdateState>,
     pub(super) workloads: Vec<Workload>,
     pub(super) pods: Vec<Option<PodState>>,
     pub(super) pod_index: BTreeMap<ObjectKey, u32>,
@@ -181,6 +193,8 @@ impl World {
             node_index: BTreeMap::new(),
             newcomers: 0,
             daemons: Vec::new(),
+            dhcp_domain: scenario.dhcp_domain.as_deref().map(Text::from),
+            addon_updates: Vec::new(),
             workloads: Vec::new(),
             pods: Vec::new(),
             pod_index: BTreeMap::new(),
@@ -292,8 +306,11 @@ impl World {
             Event::ClearTaint(node, daemon) => self.clear_startup_taint(node, daemon),
             Event::Flap(node, left) => self.flap(node, left),
             Event::DaemonRuns(pod) => self.daemon_runs(pod),
-            Event::DaemonReady(pod, attempt) => self.daemon_ready(pod, attempt),
-            Event::DaemonFails(pod) => self.daemon_fails(pod),
+            Event::DaemonWaited(pod, run) => self.daemon_waited(pod, run),
+            Event::DaemonReady(pod, run) => self.daemon_ready(pod, run),
+            Event::DaemonFails(pod, run, exit_code) => self.daemon_fails(pod, run, exit_code),
+            Event::Roll(daemon) => self.roll(daemon),
+            Event::AddonUpdated(update) => self.addon_updated(update),
             Event::Replace(workload, slot, moves) => {
                 self.make_pod(workload, slot, moves);
             }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod addons;
 mod answers;
 mod balancers;
+mod evidence;
 mod refusals;
 mod skew;
 mod sockets;
@@ -87,6 +89,7 @@ async fn a_group_is_read_in_full() {
     assert_eq!(full.managed_by.as_deref(), Some("workers"));
     assert_eq!(full.operator.as_deref(), Some("eks.amazonaws.com"));
     assert!(full.new_instances_protected && full.warm_pool);
+    assert_eq!(full.subnets.iter().map(|s| &**s).collect::<Vec<_>>(), ["subnet-1", "subnet-2"]);
     assert_eq!(attached(&full.attachments), ["arn:aws:elasticloadbalancing:us-west-2:1:targetgroup/x/1"]);
     assert!(!full.weighted && !full.refreshing);
 

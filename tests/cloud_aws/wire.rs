@@ -38,6 +38,7 @@ pub struct Sent {
     pub uri: String,
     pub headers: BTreeMap<String, String>,
     pub form: BTreeMap<String, String>,
+    pub body: String,
 }
 
 impl Sent {
@@ -116,10 +117,12 @@ impl HttpClient for Wire {
 impl HttpConnector for Wire {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let mut script = self.0.lock().unwrap();
+        let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
         script.sent.push(Sent {
             uri: request.uri().to_owned(),
             headers: request.headers().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            form: form(std::str::from_utf8(request.body().bytes().unwrap()).unwrap()),
+            form: form(body),
+            body: body.to_owned(),
         });
         let reply = script.replies.pop_front().expect("a request the test does not expect");
         if !matches!(reply, Reply::Refused) {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod evidence;
+mod manifests;
 mod repeats;
 mod requests;
 mod server;

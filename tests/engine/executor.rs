@@ -36,6 +36,7 @@ async fn rig(guard: Guard) -> Rig {
         skipped: Default::default(),
         failed: Default::default(),
         ending: None,
+        mended: Default::default(),
     };
     let config = ConfigRecord { name: "fastnode-r1".into(), ..ConfigRecord::default() };
     let record = Record::begin(cluster.clone(), "kube-system", record, config).await.unwrap();

@@ -36,6 +36,7 @@ pub fn group(name: &str, desired: u32) -> NodeGroup {
         warm_pool: false,
         reuses: false,
         attachments: Default::default(),
+        subnets: Default::default(),
         weighted: false,
     }
 }

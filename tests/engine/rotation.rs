@@ -80,8 +80,12 @@ fn the_small_cluster_is_rotated_end_to_end_and_a_second_time_nothing_is_written(
         let played = play(&sim, settings(&scenario, Policy::default()), interrupt.clone()).await;
         assert_eq!(played.count(|e| matches!(e, EventKind::NodeSelected { .. })), 6);
         assert_eq!(played.count(|e| matches!(e, EventKind::NodeGone { .. })), 6);
-        assert_eq!(played.count(|e| matches!(e, EventKind::ReplacementFunctional { .. })), 6);
+        let shown = |e: &EventKind| matches!(e, EventKind::ReplacementFunctional { start: Some(_), .. });
+        assert_eq!(played.count(shown), 6, "each with how it started");
         let report = played.result.unwrap();
+        for stage in ["joined", "ready", "functional", "start", "total"] {
+            assert!(report.stages.contains_key(stage), "{stage}: {:?}", report.stages);
+        }
         assert_eq!((report.outcome, report.nodes_rotated), (Verdict::Done, 6));
         assert_eq!(sim.verdict(), [""; 0]);
         assert_eq!(sim.left_behind(), [""; 0]);

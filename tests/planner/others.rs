@@ -134,8 +134,8 @@ fn somebody_lowers_desired_below_the_minimum_and_our_surge() {
     golden(
         "desired-sinks-to-the-minimum",
         "Four nodes, minimum 4, surge 2. Somebody lowers desired in the middle: whose instance that was cannot be \
-         told, for less our surge the group would be below its minimum. Nothing more is raised or lowered, the tag \
-         stays, and the group is named.",
+         told, for less our surge the group would be below its minimum. What is above the minimum is given back, the \
+         tag keeps the rest, and the group is named.",
         world,
     );
 }

@@ -87,6 +87,7 @@ pub fn group(name: &str, zones: &[&str], desired: u32, max: u32) -> NodeGroup {
         warm_pool: false,
         reuses: false,
         attachments: Default::default(),
+        subnets: Default::default(),
         weighted: false,
     }
 }
@@ -261,6 +262,7 @@ impl World {
             skipped: BTreeMap::new(),
             failed: BTreeMap::new(),
             ending: None,
+            mended: Default::default(),
         }));
     }
 

@@ -44,10 +44,18 @@ impl Run {
         self.result.as_ref().unwrap().outcome
     }
 
+    /// The summary's bound is made of what the run itself has measured: no run is faster.
+    pub fn beats_its_bound(&self) -> Option<String> {
+        let report = self.result.as_ref().ok().filter(|report| report.nodes_rotated > 0)?;
+        let (took, bound) = (report.duration_s, report.lower_bound_s);
+        (took < bound).then(|| format!("it took {took} s, and says that no run takes less than {bound} s"))
+    }
+
     /// What is wrong with a rotation that should have gone all the way, or left nodes behind that it names.
     fn faults(&self) -> Vec<String> {
         let mut faults = self.verdict.clone();
         faults.extend(self.stands_still.clone());
+        faults.extend(self.beats_its_bound());
         let named = |name: &NodeName| self.result.as_ref().is_ok_and(|r| r.nodes_skipped.contains_key(name));
         match &self.result {
             Ok(report) if report.outcome == Verdict::Done && self.outdated.is_empty() => {}
@@ -190,7 +198,7 @@ fn check_seeds(seeds: std::ops::Range<u64>, crashed: bool) {
 }
 
 /// After how many actions each life of a seed's rotation ends.
-fn crashes(seed: u64) -> [u64; 2] {
+pub fn crashes(seed: u64) -> [u64; 2] {
     [1 + seed * 7 % 90, 1 + seed * 13 % 70]
 }
 

@@ -133,7 +133,7 @@ pub fn pod(uid: &str, key: ObjectKey, node: &Node) -> Pod {
         tolerates_cordon: false,
         unschedulable: None,
         created: node.created + SignedDuration::from_secs(5),
-        scheduled: Some(node.created + SignedDuration::from_secs(5)),
+        scheduled: Some(node.created + SignedDuration::from_secs(22)),
         initialized: None,
         ready_since: Some(node.created + SignedDuration::from_secs(30)),
     }
@@ -151,6 +151,10 @@ pub fn daemon_pod(set: &DaemonSet, node: &Node) -> Pod {
     pod.flags.critical = true;
     pod.flags.host_network = true;
     pod.containers = vec![container("init", true), container(name, false)];
+    let second = |n| Some(node.created + SignedDuration::from_secs(n));
+    pod.scheduled = second(5);
+    let init = LastRun { exit_code: 0, reason: "Completed".into(), started: second(7), finished: second(9) };
+    pod.containers[0].state = ContainerState::Terminated(init);
     pod.containers[1].state = ContainerState::Running(Some(node.created + SignedDuration::from_secs(25)));
     pod.revision = Some("hash-1".into());
     pod.tolerates_cordon = true;
@@ -181,6 +185,7 @@ pub fn group(desired: u32) -> NodeGroup {
         warm_pool: false,
         reuses: false,
         attachments: Default::default(),
+        subnets: Default::default(),
         weighted: false,
     }
 }
@@ -236,6 +241,7 @@ pub fn world() -> Snapshot {
         skipped: BTreeMap::new(),
         failed: BTreeMap::new(),
         ending: None,
+        mended: Default::default(),
     }));
     add_node(&mut snapshot, "new-0", "a", "2", minute(2));
     mark(&mut snapshot, "new-0", NodeMark::Replacement);

@@ -232,7 +232,7 @@ fn fault(status: u16, code: Option<&str>, message: &str) -> Fault {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "UnauthorizedAccess" | "NotAuthorized" => {
             Fault::Final(Denied)
         }
-        "ResourceNotFoundException" => Fault::Final(NotFound),
+        "ResourceNotFoundException" | "NoSuchEntity" => Fault::Final(NotFound),
         "ValidationError" | "ValidationException" => validation(message),
         "LimitExceeded" | "LimitExceededFault" => Fault::Final(Refused),
         code if code.contains("NotFound") => Fault::Final(NotFound),

@@ -64,6 +64,7 @@ pub(super) fn group(group: &types::AutoScalingGroup) -> Option<GroupState> {
             .and_then(|pool| pool.instance_reuse_policy()?.reuse_on_scale_in())
             .unwrap_or(false),
         attachments: attachments(group),
+        subnets: subnets(group),
         weighted: weighted(group),
         tags,
         name,
@@ -76,6 +77,12 @@ fn attachments(group: &types::AutoScalingGroup) -> BTreeSet<Attachment> {
     let listed = group.target_group_arns().iter().chain(group.load_balancer_names()).map(String::as_str);
     let sources = group.traffic_sources().iter().filter_map(|source| source.identifier());
     listed.chain(sources).map(|name| Attachment(name.into())).collect()
+}
+
+/// `VPCZoneIdentifier` is one string, joined by commas.
+fn subnets(group: &types::AutoScalingGroup) -> BTreeSet<Text> {
+    let listed = group.vpc_zone_identifier().unwrap_or_default().split(',').map(str::trim);
+    listed.filter(|subnet| !subnet.is_empty()).map(Text::from).collect()
 }
 
 /// Capacity is a node count unless overrides carry weights, or the group counts in vCPUs or memory.

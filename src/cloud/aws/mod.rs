@@ -4,8 +4,19 @@
 //! come from where every AWS tool takes them. Each request is counted, has time-outs, and is sent again
 //! only where that is safe; `call` holds those rules and `failure` the judgement they rest on.
 
+/// Sends `$request`, watched by the probe.
+macro_rules! send {
+    ($request:expr) => {
+        async |probe: Probe| -> std::result::Result<_, Failure> {
+            $request.clone().customize().interceptor(probe.clone()).send().await.map_err(|error| probe.judge(&error))
+        }
+    };
+}
+
+mod addons;
 pub(in crate::cloud) mod call;
 pub(in crate::cloud) mod credentials;
+mod evidence;
 pub(in crate::cloud) mod failure;
 mod map;
 pub(in crate::cloud) mod partition;
@@ -35,6 +46,7 @@ use self::call::{Caller, Probe};
 use self::failure::Failure;
 use super::ec2::Ec2;
 use super::elb::Elb;
+use super::iam::Iam;
 use super::query::Service;
 use super::signing::SigningTime;
 use super::token::TokenSource;
@@ -77,19 +89,11 @@ pub struct AwsCloud {
     eks: aws_sdk_eks::Client,
     ec2: Ec2,
     elb: Elb,
+    iam: Iam,
     caller: Caller,
     provider: SharedCredentialsProvider,
     region: Text,
     time: SigningTime,
-}
-
-/// Sends `$request`, watched by the probe.
-macro_rules! send {
-    ($request:expr) => {
-        async |probe: Probe| -> std::result::Result<_, Failure> {
-            $request.clone().customize().interceptor(probe.clone()).send().await.map_err(|error| probe.judge(&error))
-        }
-    };
 }
 
 impl AwsCloud {
@@ -147,14 +151,18 @@ impl AwsCloud {
             .build();
         let http = config.http_client().or_else(http_client);
         let time = SigningTime::from(clock);
-        let service = |name, id| {
-            let endpoint = named_endpoint(config, id).unwrap_or_else(|| {
-                let (fips, dual) = (config.use_fips(), config.use_dual_stack());
-                partition::endpoint(name, &region, fips.unwrap_or(false), dual.unwrap_or(false))
-            });
+        let at = |name, id, endpoint: &dyn Fn() -> String, region: &str| {
+            let endpoint = named_endpoint(config, id).unwrap_or_else(endpoint);
             let held = credentials::Held::new(provider.clone());
-            Service::new(name, &endpoint, &region, held, time.clone(), http.clone(), timeouts.clone())
+            Service::new(name, &endpoint, region, held, time.clone(), http.clone(), timeouts.clone())
         };
+        let service = |name, id| {
+            let (fips, dual) = (config.use_fips(), config.use_dual_stack());
+            let endpoint = || partition::endpoint(name, &region, fips.unwrap_or(false), dual.unwrap_or(false));
+            at(name, id, &endpoint, &region)
+        };
+        let (iam_endpoint, iam_region) = partition::iam(&region);
+        let iam = Iam(at("iam", "IAM", &|| iam_endpoint.to_owned(), iam_region));
         let (ec2, elb) =
             (Ec2(service("ec2", "EC2")), Elb(service("elasticloadbalancing", "Elastic Load Balancing v2")));
         let mut config = config
@@ -174,6 +182,7 @@ impl AwsCloud {
             eks: aws_sdk_eks::Client::new(&config),
             ec2,
             elb,
+            iam,
             caller: Caller::new(seed, time.clone()),
             provider,
             region,

@@ -34,6 +34,22 @@ pub(in crate::cloud) fn endpoint(name: &str, region: &str, fips: bool, dual_stac
     format!("https://{name}{fips}.{region}.{suffix}")
 }
 
+/// Where IAM is, which each partition has once, and the region its requests are signed for ("AWS Identity and
+/// Access Management endpoints and quotas", AWS General Reference).
+pub(in crate::cloud) fn iam(region: &str) -> (&'static str, &'static str) {
+    const KNOWN: [(&str, &str, &str); 7] = [
+        ("cn-", "https://iam.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+        ("us-gov-", "https://iam.us-gov.amazonaws.com", "us-gov-west-1"),
+        ("us-iso-", "https://iam.us-iso-east-1.c2s.ic.gov", "us-iso-east-1"),
+        ("us-isob-", "https://iam.us-isob-east-1.sc2s.sgov.gov", "us-isob-east-1"),
+        ("eu-isoe-", "https://iam.eu-isoe-west-1.cloud.adc-e.uk", "eu-isoe-west-1"),
+        ("us-isof-", "https://iam.us-isof-south-1.csp.hci.ic.gov", "us-isof-south-1"),
+        ("eusc-", "https://iam.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1"),
+    ];
+    let known = KNOWN.iter().find(|(prefix, ..)| region.starts_with(prefix));
+    known.map_or(("https://iam.amazonaws.com", "us-east-1"), |(_, endpoint, region)| (endpoint, region))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +61,13 @@ mod tests {
         assert_eq!(sts_host("cn-northwest-1"), "sts.cn-northwest-1.amazonaws.com.cn");
         assert_eq!(sts_host("us-isob-east-1"), "sts.us-isob-east-1.sc2s.sgov.gov");
         assert_eq!(sts_host("eusc-de-east-1"), "sts.eusc-de-east-1.amazonaws.eu");
+    }
+
+    #[test]
+    fn iam_is_one_for_all_regions_of_a_partition() {
+        assert_eq!(iam("eu-west-1"), ("https://iam.amazonaws.com", "us-east-1"));
+        assert_eq!(iam("cn-northwest-1"), ("https://iam.cn-north-1.amazonaws.com.cn", "cn-north-1"));
+        assert_eq!(iam("us-gov-east-1"), ("https://iam.us-gov.amazonaws.com", "us-gov-west-1"));
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! because memory (slim records, no page held), the eviction's answers and the back-off of watches decide
 //! here. Requests that change the world are sent once, those that only read again after a passing fault.
 
+mod evidence;
 mod fault;
+mod manifests;
 mod nodes;
 mod records;
 mod review;

@@ -55,6 +55,11 @@ impl Call {
         Self { verb, method: Method::GET, path, body: None, reads: true }
     }
 
+    /// A GET that is not worth asking again: its answer may be missing, and another one waits behind it.
+    pub(super) fn get_once(verb: &'static str, path: String) -> Self {
+        Self { reads: false, ..Self::get(verb, path) }
+    }
+
     /// A question that is POSTed and leaves nothing behind, as access reviews are.
     pub(super) fn ask(verb: &'static str, path: String, body: &Value) -> Self {
         Self { reads: true, ..Self::json(verb, Method::POST, path, body) }
@@ -74,6 +79,12 @@ impl Call {
     pub(super) fn merge(verb: &'static str, path: String, body: &Value) -> Self {
         let body = Some(("application/merge-patch+json", body.to_string().into_bytes()));
         Self { verb, method: Method::PATCH, path, body, reads: false }
+    }
+
+    /// A patch of another kind; `judged` where the server keeps nothing of it.
+    pub(super) fn patch(verb: &'static str, path: String, media: &'static str, body: &Value, judged: bool) -> Self {
+        let body = Some((media, body.to_string().into_bytes()));
+        Self { verb, method: Method::PATCH, path, body, reads: judged }
     }
 }
 

@@ -112,6 +112,9 @@ pub struct Faults {
     pub never_joins: Vec<NeverJoins>,
     /// Pods of DaemonSets that restart.
     pub restarts: Vec<Restarts>,
+    /// On these new nodes, counted from 1, the kubelet makes the first containers before it has read the Services: their
+    /// `KUBERNETES_SERVICE_HOST` is empty.
+    pub services_unread: Vec<u32>,
     /// Nodes whose Ready comes and goes.
     pub flapping: Vec<Flapping>,
     /// Others that change desired.

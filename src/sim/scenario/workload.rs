@@ -246,16 +246,27 @@ pub struct DaemonSpec {
     pub after: Vec<String>,
     /// A DaemonSet without whose work its own containers fail (kube-proxy's service rules).
     pub needs: Option<String>,
-    /// It waits for what it needs (an init container); otherwise it starts, times out and restarts.
+    /// Its manifest has an init container that waits for what it needs; otherwise it starts, times out and restarts.
     #[serde(default)]
     pub waits: bool,
-    /// How long its containers last without what they need.
+    /// How long its container lasts without what it needs, where its version exits at all.
     #[serde(default = "needs_timeout_s")]
     pub needs_timeout_s: Spread,
-    /// Its node lookup fails until it gives up after 1, 2, 4, 8 and 16 s: kube-proxy without
-    /// `--hostname-override` (`false`) where Node names are not host names.
+    /// Its container dials anew so often while it lasts, seconds; where left out its one dial, once begun too
+    /// early, lasts for the whole time-out (its connection keeps to the way it was first sent).
+    pub redial_s: Option<f64>,
+    /// kube-proxy's manifest has `--hostname-override` with the Node's name; without it, it looks its Node up under
+    /// its host name, which is another one where the scenario has a `dhcp_domain`.
     #[serde(default = "yes")]
     pub hostname_override: bool,
+    /// The tag of its image, `v1.21.2-eksbuild.2`; what kube-proxy and aws-node do depends on it.
+    pub version: Option<String>,
+    /// EKS manages it as an add-on.
+    #[serde(default)]
+    pub addon: bool,
+    /// `updateStrategy.rollingUpdate.maxUnavailable`.
+    #[serde(default = "max_unavailable")]
+    pub max_unavailable: Count,
     /// The Node is not Ready before it is: the network's agent.
     #[serde(default)]
     pub makes_ready: bool,
@@ -292,6 +303,9 @@ const fn needs_timeout_s() -> Spread {
 const fn yes() -> bool {
     true
 }
+fn max_unavailable() -> Count {
+    Count::Percent("10%".to_owned())
+}
 
 impl DaemonSpec {
     /// A DaemonSet of this name, everything else at its default.
@@ -310,7 +324,11 @@ impl DaemonSpec {
             needs: None,
             waits: false,
             needs_timeout_s: needs_timeout_s(),
+            redial_s: None,
             hostname_override: true,
+            version: None,
+            addon: false,
+            max_unavailable: max_unavailable(),
             makes_ready: false,
             clears_taint: None,
             csi_driver: None,
@@ -331,6 +349,10 @@ impl DaemonSpec {
         if let Some(unknown) = self.groups.iter().find(|g| !groups.contains(g.as_str())) {
             return Err(wrong("groups", unknown, "names of groups in this scenario"));
         }
+        if let Some(redial) = self.redial_s.filter(|r| !(0.1..=3600.0).contains(r)) {
+            return Err(wrong("redial_s", redial, "0.1 to 3600.0 seconds"));
+        }
+        self.max_unavailable.check("max_unavailable")?;
         let spreads = [("start_s", self.start_s), ("ready_s", self.ready_s), ("needs_timeout_s", self.needs_timeout_s)];
         spreads.into_iter().try_for_each(|(key, s)| check_spread(key, s))
     }

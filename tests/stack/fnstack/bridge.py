@@ -344,6 +344,12 @@ def _conditions(ready: bool, reason: str, message: str) -> list[Object]:
     ]
 
 
+def ready_conditions(pressure: str | None = None) -> list[Object]:
+    """The conditions of a Node that is Ready, under one pressure or none."""
+    rows = _conditions(True, "KubeletReady", "kubelet is posting ready status")
+    return [{**row, "status": "True"} if row["type"] == pressure else row for row in rows]
+
+
 def _parse_taint(text: str) -> dict[str, str]:
     key, effect = text.rsplit(":", 1)
     key, _, value = key.partition("=")

@@ -23,6 +23,9 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "own-node": (143,),
     "own-node there again": (5,),
     "own-node next": (0,),
+    "fixes": (0,),
+    "fixes refused": (3,),
+    "fixes without rights": (7,),
     # Usage, preflight or access: what counts is that the message is clear.
     "unknown-cluster": (2, 3, 7),
     "no-permission": (7,),

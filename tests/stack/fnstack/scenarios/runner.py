@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
-from . import balancers, interruptions, job, refusals, rotations, side_by_side, trouble, twins
+from . import balancers, expected, fixes, interruptions, job, refusals, rotations, side_by_side, trouble, twins
 from .bench import Bench, Failed
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -31,11 +31,13 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "desired-moves": trouble.desired_moves,
     "never-joins": trouble.never_joins,
     "target-group": balancers.target_group,
+    "expected-daemonsets": expected.expected_daemonsets,
     "killed-twice": interruptions.killed_twice,
     "terminated": interruptions.terminated,
     "two-at-once": interruptions.two_at_once,
     "aborted": interruptions.aborted,
     "own-node": job.own_node,
+    "fixes": fixes.fixes,
     "rotate-20": rotations.rotate_20,
     **twins.SCENARIOS,
 }
@@ -57,6 +59,7 @@ WEIGHTS = {
     **dict.fromkeys(["unreachable-api", "wrong-ca", "no-terminal"], 4),
     "rotate-20": 150,
     "killed-twice": 80,
+    "fixes": 90,
 }
 # What compares durations, or waits for states that pass, has the machine for itself.
 ALONE = frozenset(twins.SCENARIOS)

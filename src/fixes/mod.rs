@@ -1,0 +1,45 @@
+//! Fixes: what makes nodes slow to become functional, mended, proved, and taken back.
+//!
+//! ```text
+//!              propose                apply             follow                  verify
+//!  missing ------------> a diff ---------------> applied -----> rolled out ---------------> verified
+//!     |                                            |                |                           |
+//!  present, unfit, conflict:               revert  |      unready, restarts: reverted    no effect: reverted
+//!  nothing is changed                              v
+//!                                         as it was before, unless somebody changed it since
+//! ```
+//!
+//! - [`catalogue`]: the fixes as data, shipped and the user's own
+//! - [`detect`]: whether a target has a fix already, and whether it fits
+//! - [`render`]: what a fix writes where
+//! - [`place`]: paths, fragments for server-side apply, JSON patches
+//! - [`owners`]: who owns a field
+//! - [`addon`]: configuration values of EKS add-ons
+//! - [`proposal`]: what is to be done, and in which way
+//! - [`record`]: what stays on the object until the fix is reverted
+//! - [`remedy`]: the way to AWS and Kubernetes
+//! - [`rollout`]: the restart of the pods that a change brings
+//! - [`verify`]: whether it helped
+//! - [`diff`]: a change to read
+
+pub mod addon;
+pub mod catalogue;
+pub mod detect;
+pub mod diff;
+mod error;
+pub mod owners;
+pub mod place;
+pub mod proposal;
+pub mod record;
+pub mod remedy;
+pub mod render;
+pub mod rollout;
+pub mod verify;
+
+pub use catalogue::{Catalogue, CatalogueError};
+pub use error::Error;
+pub use proposal::{Options, State, Way};
+pub use remedy::{Proposal, Remedy, Undo};
+pub use render::{START_OVER, is_waiter};
+pub use rollout::{Ended, PodView};
+pub use verify::{Effect, Start, compare, judge};

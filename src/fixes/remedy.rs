@@ -1,0 +1,595 @@
+//! Fixes on a cluster: looked at, proposed with a diff the server has judged, applied, taken back.
+//!
+//! Every write has the version of the object it was judged on as its precondition; the record of a fix goes out
+//! in the same request as the change. Through EKS, where that cannot be, the record goes first: a record without
+//! its change is told from one with it by the add-on's configuration.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::catalogue::{AppliesWhen, Catalogue, Form, Patch, Remedial, Revert, key};
+use super::detect::{Context, PROXY_CONFIGS};
+use super::place::{self, Place};
+use super::proposal::{Decision, Options, State, Way, decide, strategy};
+use super::record::{AddonBefore, Means, Record, digest, hash};
+use super::{Error, addon, diff, owners, render};
+use crate::clock::Clock;
+use crate::cloud::addons::{AddonChange, AddonUpdate, Addons};
+use crate::cloud::{self, Cloud};
+use crate::cluster::manifests::{Manifests, Sending};
+use crate::cluster::{self, ErrorKind};
+use crate::model::{ObjectKey, Text};
+
+/// How long EKS may take over an update of an add-on.
+const ADDON_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Between two looks at it.
+const ADDON_PACE: Duration = Duration::from_secs(5);
+/// How often a write is tried while others write the same object.
+const TRIES: u32 = 4;
+
+/// What a fix would do, and with which words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// The fix and its DaemonSet.
+    pub remedial: Remedial,
+    /// How the DaemonSet stands to it.
+    pub state: State,
+    /// How it would be done; `None` where nothing is to do.
+    pub way: Option<Way>,
+    /// The change, as a unified diff of YAML; empty where nothing changes.
+    pub diff: String,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// Pods of the DaemonSet that the change restarts.
+    pub pods: u32,
+    /// How many of them at a time, as the update strategy has it.
+    pub at_a_time: String,
+    /// The object it was judged on.
+    base: Value,
+    /// What is written.
+    places: Vec<Place>,
+    /// The record that goes with it.
+    record: Option<Record>,
+}
+
+impl Proposal {
+    /// Whether there is something to apply, and a way.
+    pub fn is_open(&self) -> bool {
+        self.way.as_ref().is_some_and(Way::is_open)
+    }
+}
+
+/// What taking a fix back would do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Undo {
+    /// The fix and its DaemonSet.
+    pub remedial: Remedial,
+    /// What was applied.
+    pub record: Record,
+    /// The change back.
+    pub diff: String,
+    /// Pods that it restarts.
+    pub pods: u32,
+    base: Value,
+}
+
+/// Fixes on one cluster.
+pub struct Remedy<C, K> {
+    cloud: Rc<C>,
+    cluster: Rc<K>,
+    clock: Clock,
+    name: Text,
+    catalogue: Catalogue,
+    waiter: Option<String>,
+}
+
+impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
+    /// Fixes of `catalogue` on the EKS cluster `name`; `waiter` is the image of init containers that wait.
+    pub fn new(
+        cloud: Rc<C>,
+        cluster: Rc<K>,
+        clock: Clock,
+        name: Text,
+        catalogue: Catalogue,
+        waiter: Option<String>,
+    ) -> Self {
+        Self { cloud, cluster, clock, name, catalogue, waiter }
+    }
+
+    /// The fixes there are.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// Looks at a fix's target and says what there is to do, with a diff that the server has judged. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// If there is no such fix, or AWS or Kubernetes cannot be asked.
+    pub async fn propose(&self, name: &str, options: Options) -> Result<Proposal, Error> {
+        let remedial = self.catalogue.find(name)?;
+        let Some(base) = self.cluster.daemonset(&remedial.daemonset).await? else {
+            let why = format!("there is no DaemonSet {}", remedial.daemonset);
+            return Ok(self.proposal(
+                remedial,
+                Value::Null,
+                Decision { state: State::Unfit(why), way: None, places: Vec::new(), notes: Vec::new() },
+            ));
+        };
+        let (context, missing) = self.context(&remedial).await?;
+        let mut decision = decide(&remedial, &base, &context, options);
+        decision.notes.extend(missing);
+        let mut proposal = self.proposal(remedial, base, decision);
+        self.judge(&mut proposal, options).await?;
+        Ok(proposal)
+    }
+
+    fn proposal(&self, remedial: Remedial, base: Value, decision: Decision) -> Proposal {
+        let Decision { state, way, places, notes } = decision;
+        let (pods, at_a_time) = rollout_of(&base);
+        Proposal { remedial, state, way, diff: String::new(), notes, pods, at_a_time, base, places, record: None }
+    }
+
+    /// Has the server judge the change, and takes the diff from its answer.
+    async fn judge(&self, proposal: &mut Proposal, options: Options) -> Result<(), Error> {
+        let mut record = Record {
+            v: 1,
+            means: Means::Apply,
+            at: self.clock.now(),
+            places: proposal.places.iter().map(|place| Place { after: Value::Null, ..place.clone() }).collect(),
+            owners: Vec::new(),
+            hash: String::new(),
+            addon: None,
+            baseline: options.baseline,
+            strategy: None,
+        };
+        let name = proposal.remedial.daemonset.to_string();
+        let mut head = String::new();
+        match &proposal.way {
+            Some(Way::Apply) => {}
+            Some(Way::TakeOver { owners }) => {
+                record.means = Means::Patch;
+                record.owners.clone_from(owners);
+                if options.on_new_nodes_only {
+                    record.strategy =
+                        Some(place::get(&proposal.base, &strategy()).cloned().unwrap_or_else(|| json!({})));
+                }
+            }
+            Some(Way::Configuration { addon, before, after }) => {
+                record.means = Means::Configuration;
+                record.hash = digest(&after.to_string());
+                record.addon = Some(AddonBefore { name: addon.clone(), before: Some(before.to_string()) });
+                head = diff::values(&format!("configuration of the add-on {addon}"), before, after);
+            }
+            Some(Way::Version { addon, from, to }) => {
+                // EKS keeps no way back, so there is nothing to record on the object.
+                let name = format!("add-on {addon}");
+                proposal.diff = diff::values(&name, &json!({ "version": from }), &json!({ "version": to }));
+                return Ok(());
+            }
+            Some(Way::Settle) => {
+                let State::Applied(applied) = &proposal.state else { return Ok(()) };
+                record = Record { strategy: None, ..(**applied).clone() };
+            }
+            Some(Way::ByHand { .. } | Way::Conflict { .. }) | None => return Ok(()),
+        }
+        let settles = proposal.way == Some(Way::Settle);
+        match self.write(proposal, &record, &proposal.base, Sending { dry_run: true, force: false }, settles).await {
+            Ok(judged) => {
+                if matches!(record.means, Means::Apply | Means::Patch) {
+                    record.hash = hash(&judged, &record.places);
+                }
+                let after = noted(&judged, &proposal.remedial.fix.fix, &record);
+                proposal.diff = head + &diff::objects(&name, &proposal.base, &after);
+            }
+            Err(error) if error.kind == ErrorKind::Forbidden => {
+                let after = noted(&place::put(&proposal.base, &proposal.places), &proposal.remedial.fix.fix, &record);
+                proposal.diff = head + &diff::objects(&name, &proposal.base, &after);
+                proposal
+                    .notes
+                    .push("this identity may not patch daemonsets: the diff is not judged by the server".to_owned());
+            }
+            Err(error) if error.kind == ErrorKind::Conflict => {
+                proposal.way = Some(Way::Conflict { why: error.message });
+            }
+            Err(error) if error.kind == ErrorKind::Invalid => {
+                proposal.way = Some(Way::Conflict { why: format!("the API server refuses it: {}", error.message) });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        proposal.record = Some(record);
+        Ok(())
+    }
+
+    /// Applies what was proposed, if the object is still as it was then. The pods' restart is the caller's to
+    /// follow.
+    ///
+    /// # Errors
+    /// If the object has changed meanwhile, the waiter's image is not named, or a request fails; then nothing of
+    /// it is left, an add-on's unknown outcome aside.
+    pub async fn apply(&self, proposal: &Proposal) -> Result<(), Error> {
+        let fix = &proposal.remedial.fix;
+        let refused = |why: String| Error::Refused { what: format!("apply {}", proposal.remedial.name), why };
+        let way = match &proposal.way {
+            Some(way) if way.is_open() => way,
+            Some(way) => return Err(refused(way.to_string())),
+            None => return Ok(()),
+        };
+        if matches!(fix.patch, Patch::Wait { .. }) && self.waiter.is_none() && *way != Way::Settle {
+            return Err(Error::NoWaiter { fix: proposal.remedial.name.clone() });
+        }
+        if let Way::Version { addon, to, .. } = way {
+            return self.update(addon, &AddonChange { version: Some(to.as_str().into()), configuration: None }).await;
+        }
+        let Some(record) = &proposal.record else { return Err(refused("it was not judged".to_owned())) };
+        self.commit(proposal, record, *way == Way::Settle).await?;
+        let Way::Configuration { addon, after, .. } = way else { return Ok(()) };
+        let change = AddonChange { configuration: Some(after.to_string().into()), version: None };
+        let updated = self.update(addon, &change).await;
+        let unknown = |error: &Error| matches!(error, Error::Cloud(e) if e.kind == cloud::ErrorKind::UnknownOutcome);
+        if updated.as_ref().is_err_and(|error| !unknown(error)) {
+            self.forget(&proposal.remedial).await?;
+        }
+        updated
+    }
+
+    /// Writes, again where somebody else's write came between and left what we stand on as it was.
+    async fn commit(&self, proposal: &Proposal, record: &Record, settles: bool) -> Result<Value, Error> {
+        let mut tries = 1;
+        loop {
+            let live = self.live(&proposal.remedial, "apply", &proposal.base).await?;
+            match self.write(proposal, record, &live, Sending::default(), settles).await {
+                Err(error) if error.kind == ErrorKind::Conflict && tries < TRIES => tries += 1,
+                answer => return Ok(answer?),
+            }
+        }
+    }
+
+    /// The object as it is now, if what people wrote of it is as it was in `base`.
+    async fn live(&self, remedial: &Remedial, what: &str, base: &Value) -> Result<Value, Error> {
+        let what = format!("{what} {}", remedial.name);
+        let Some(live) = self.cluster.daemonset(&remedial.daemonset).await? else {
+            return Err(Error::Refused { what, why: format!("{} is gone", remedial.daemonset) });
+        };
+        let of_us = |object: &Value| Record::others(object, "");
+        if live["spec"] != base["spec"]
+            || live["metadata"]["uid"] != base["metadata"]["uid"]
+            || of_us(&live) != of_us(base)
+        {
+            let why = format!("{} has changed since the diff was made: look at it again", remedial.daemonset);
+            return Err(Error::Refused { what, why });
+        }
+        Ok(live)
+    }
+
+    /// One request: the change with its record.
+    async fn write(
+        &self,
+        proposal: &Proposal,
+        record: &Record,
+        live: &Value,
+        sending: Sending,
+        settles: bool,
+    ) -> cluster::Result<Value> {
+        let Remedial { fix, daemonset, .. } = &proposal.remedial;
+        if settles {
+            let State::Applied(applied) = &proposal.state else { return Ok(live.clone()) };
+            let mut patch = place::Patch::of(live);
+            patch.put(&strategy(), applied.strategy.as_ref().unwrap_or(&json!({ "type": "RollingUpdate" })));
+            patch.put(&Record::path(&fix.fix), &json!(record.text()));
+            return self.cluster.patch_daemonset(daemonset, &patch.operations(), sending).await;
+        }
+        match record.means {
+            Means::Patch => {
+                let mut patch = place::Patch::of(live);
+                for place in &proposal.places {
+                    patch.put(&place.path, &place.after);
+                }
+                if record.strategy.is_some() {
+                    patch.put(&strategy(), &json!({ "type": "OnDelete" }));
+                }
+                patch.put(&Record::path(&fix.fix), &json!(record.text()));
+                self.cluster.patch_daemonset(daemonset, &patch.operations(), sending).await
+            }
+            Means::Apply | Means::Configuration => {
+                let manifest = manifest(live, &fix.fix, Some((record, &proposal.places)));
+                self.cluster.apply_daemonset(daemonset, &manifest, sending).await
+            }
+        }
+    }
+
+    /// Updates an add-on and waits until EKS is done.
+    async fn update(&self, addon: &str, change: &AddonChange) -> Result<(), Error> {
+        let failed = |why: String| Error::Addon { addon: addon.to_owned(), why };
+        let id = self.cloud.update_addon(&self.name, addon, change).await?;
+        let deadline = tokio::time::Instant::now() + ADDON_LIMIT;
+        loop {
+            match self.cloud.addon_update(&self.name, addon, &id).await? {
+                AddonUpdate::Successful => return Ok(()),
+                AddonUpdate::Failed(why) => return Err(failed(why.to_string())),
+                AddonUpdate::InProgress if tokio::time::Instant::now() >= deadline => {
+                    let minutes = ADDON_LIMIT.as_secs() / 60;
+                    return Err(failed(format!("EKS has not finished its update {id} within {minutes} min")));
+                }
+                AddonUpdate::InProgress => tokio::time::sleep(ADDON_PACE).await,
+            }
+        }
+    }
+
+    /// Takes the record of a fix off its object, and nothing else.
+    async fn forget(&self, remedial: &Remedial) -> Result<(), Error> {
+        let Some(live) = self.cluster.daemonset(&remedial.daemonset).await? else { return Ok(()) };
+        let manifest = manifest(&live, &remedial.fix.fix, None);
+        self.cluster.apply_daemonset(&remedial.daemonset, &manifest, Sending::default()).await?;
+        Ok(())
+    }
+
+    /// What taking a fix back would do. Changes nothing.
+    ///
+    /// # Errors
+    /// If it was not applied by us, cannot be taken back, or somebody has changed since what it wrote.
+    pub async fn propose_revert(&self, name: &str) -> Result<Undo, Error> {
+        let remedial = self.catalogue.find(name)?;
+        let refused = |why: String| Error::Refused { what: format!("revert {}", remedial.name), why };
+        let Some(base) = self.cluster.daemonset(&remedial.daemonset).await? else {
+            return Err(refused(format!("there is no DaemonSet {}", remedial.daemonset)));
+        };
+        let record = match Record::read(&base, &remedial.fix.fix) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Err(refused(format!("it is not applied to {} by fastnode", remedial.daemonset))),
+            Err(why) => return Err(refused(why)),
+        };
+        if remedial.fix.revert == Revert::Never {
+            return Err(refused(
+                "an add-on's older version is no way back: choose one with eks:UpdateAddon".to_owned(),
+            ));
+        }
+        let (pods, _) = rollout_of(&base);
+        let mut undo = Undo { remedial: remedial.clone(), record, diff: String::new(), pods, base };
+        let mut head = String::new();
+        match undo.record.means {
+            Means::Apply | Means::Patch => {
+                if hash(&undo.base, &undo.record.places) != undo.record.hash {
+                    return Err(refused(changed(&undo.record.places)));
+                }
+            }
+            Means::Configuration => {
+                let (before, now) = self.configurations(&undo.record).await?;
+                if digest(&now.to_string()) != undo.record.hash && now != before {
+                    let why = "the add-on's configuration values have been changed since: take the value out there";
+                    return Err(refused(why.to_owned()));
+                }
+                head = diff::values("configuration of the add-on", &now, &before);
+            }
+        }
+        let judged = self.write_back(&undo, &undo.base, Sending { dry_run: true, force: false }).await?;
+        let mut after = judged;
+        if let Some(annotations) = after["metadata"]["annotations"].as_object_mut() {
+            annotations.remove(&Record::key(&undo.remedial.fix.fix));
+        }
+        undo.diff = head + &diff::objects(&undo.remedial.daemonset.to_string(), &undo.base, &after);
+        Ok(undo)
+    }
+
+    /// The add-on's configuration values before the fix and now.
+    async fn configurations(&self, record: &Record) -> Result<(Value, Value), Error> {
+        let Some(AddonBefore { name, before }) = &record.addon else { return Ok((json!({}), json!({}))) };
+        let unreadable = |why| Error::Addon { addon: name.clone(), why };
+        let found = self.cloud.addon(&self.name, name).await?;
+        let present = found.as_ref().and_then(|addon| addon.configuration.as_deref());
+        Ok((addon::read(before.as_deref()).map_err(unreadable)?, addon::read(present).map_err(unreadable)?))
+    }
+
+    /// Takes a fix back.
+    ///
+    /// # Errors
+    /// If the object has changed since it was looked at, or a request fails.
+    pub async fn revert(&self, undo: &Undo) -> Result<(), Error> {
+        if undo.record.means == Means::Configuration {
+            let (before, now) = self.configurations(&undo.record).await?;
+            if let (true, Some(addon)) = (now != before, &undo.record.addon) {
+                let change = AddonChange { configuration: Some(before.to_string().into()), version: None };
+                self.update(&addon.name, &change).await?;
+            }
+            return self.forget(&undo.remedial).await;
+        }
+        let mut tries = 1;
+        let after = loop {
+            let live = self.live(&undo.remedial, "revert", &undo.base).await?;
+            match self.write_back(undo, &live, Sending::default()).await {
+                Err(error) if error.kind == ErrorKind::Conflict && tries < TRIES => tries += 1,
+                answer => break answer?,
+            }
+        };
+        if undo.record.means == Means::Patch {
+            self.release(&undo.remedial.daemonset, after).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_back(&self, undo: &Undo, live: &Value, sending: Sending) -> cluster::Result<Value> {
+        let Undo { remedial, record, .. } = undo;
+        if record.means != Means::Patch {
+            let manifest = manifest(live, &remedial.fix.fix, None);
+            return self.cluster.apply_daemonset(&remedial.daemonset, &manifest, sending).await;
+        }
+        // A list that holds nothing any more was not there before.
+        let lists = ["env", "initContainers", "volumes", "tolerations", "args"];
+        let list =
+            |path: &place::Path| matches!(path.0.last(), Some(place::Step::Field(f)) if lists.contains(&f.as_str()));
+        let mut patch = place::Patch::of(live);
+        for place in record.places.iter().rev() {
+            match &place.before {
+                Some(before) => patch.put(&place.path, before),
+                None => patch.remove(&place.path, list),
+            }
+        }
+        if let Some(before) = &record.strategy {
+            patch.put(&strategy(), before);
+        }
+        patch.remove(&Record::path(&remedial.fix.fix), |_| false);
+        self.cluster.patch_daemonset(&remedial.daemonset, &patch.operations(), sending).await
+    }
+
+    /// Gives up what a patch made ours: nobody's next apply conflicts with a list that we have put back. Kept
+    /// while another fix of ours was patched in.
+    async fn release(&self, daemonset: &ObjectKey, mut object: Value) -> Result<(), Error> {
+        let mut tries = 1;
+        loop {
+            let patched = Record::others(&object, "").iter().any(|(_, record)| record.means == Means::Patch);
+            let Some(at) = owners::own_update(&object).filter(|_| !patched) else { return Ok(()) };
+            let path = format!("/metadata/managedFields/{at}");
+            let version = &object["metadata"]["resourceVersion"];
+            let patch = json!([
+                { "op": "test", "path": "/metadata/resourceVersion", "value": version },
+                { "op": "remove", "path": path },
+            ]);
+            match self.cluster.patch_daemonset(daemonset, &patch, Sending::default()).await {
+                Err(error) if matches!(error.kind, ErrorKind::Conflict | ErrorKind::Invalid) && tries < TRIES => {
+                    tries += 1;
+                    let Some(read) = self.cluster.daemonset(daemonset).await? else { return Ok(()) };
+                    object = read;
+                }
+                answer => return Ok(answer.map(drop)?),
+            }
+        }
+    }
+
+    /// What the fix has to know of the cluster, and what could not be learnt.
+    async fn context(&self, remedial: &Remedial) -> Result<(Context, Vec<String>), Error> {
+        let mut context = Context { waiter: self.waiter.clone(), ..Context::default() };
+        let mut missing = Vec::new();
+        let fix = &remedial.fix;
+        if let Some(name) = &remedial.addon {
+            let asked = self.cloud.addon(&self.name, name).await;
+            context.addon = known(asked, &mut missing)?.flatten();
+        }
+        let by_configuration = matches!(&fix.patch, Patch::Env { addon_values, .. } if !addon_values.is_empty());
+        if let (Some(addon), true) = (&context.addon, by_configuration) {
+            let asked = self.cloud.addon_schema(&addon.name, &addon.version).await;
+            context.schema = known(asked, &mut missing)?.flatten();
+        }
+        let updates = matches!(fix.patch, Patch::AddonUpdate {}) && context.addon.is_some();
+        let wants_endpoint = matches!(&fix.patch, Patch::Env { value, .. } if value.contains("${endpoint}"));
+        if updates || wants_endpoint {
+            let found = known(self.cloud.cluster(&self.name).await, &mut missing)?;
+            context.endpoint = found.as_ref().map(|cluster| cluster.endpoint.clone());
+            if let (Some(addon), Some(cluster), true) = (&context.addon, &found, updates) {
+                let asked = self.cloud.addon_versions(&addon.name, &cluster.version).await;
+                context.versions = known(asked, &mut missing)?.unwrap_or_default();
+            }
+        }
+        let AppliesWhen { kube_proxy, proxy_modes, .. } = &fix.applies_when;
+        if kube_proxy.is_some() {
+            context.kube_proxy = self.cluster.daemonset(&key("kube-proxy")).await?.is_some();
+        }
+        let mut maps: Vec<&str> = fix.detect.iter().filter_map(config_map).collect();
+        if !proxy_modes.is_empty() {
+            maps.extend(PROXY_CONFIGS.map(|(map, _)| map));
+        }
+        for map in maps {
+            let asked = self.cluster.config_map(&key(map)).await;
+            if let Some(data) = allowed(asked, &mut missing)?.flatten() {
+                context.configs.insert(map.to_owned(), data);
+            }
+        }
+        for service in render::services(remedial) {
+            let asked = self.cluster.service(&key(&service)).await;
+            if let Some(found) = allowed(asked, &mut missing)?.flatten() {
+                context.services.insert(service, found);
+            }
+        }
+        Ok((context, missing))
+    }
+}
+
+fn config_map(form: &Form) -> Option<&str> {
+    match form {
+        Form::ConfigFile { config_map, .. } => Some(config_map),
+        _ => None,
+    }
+}
+
+/// What AWS will not tell is done without, and said.
+fn known<T>(asked: cloud::Result<T>, missing: &mut Vec<String>) -> Result<Option<T>, Error> {
+    use cloud::ErrorKind::{Credentials, Denied, NotFound};
+    match asked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind, Credentials | Denied | NotFound) => {
+            missing.push(format!("looked without {}: {}", error.operation, error.message));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The same for Kubernetes.
+fn allowed<T>(asked: cluster::Result<T>, missing: &mut Vec<String>) -> Result<Option<T>, Error> {
+    match asked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind == ErrorKind::Forbidden => {
+            missing.push(format!("looked without {}: it is not allowed", error.verb));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Everything that we apply to an object: the other fixes as they are, and this one where it is to be.
+fn manifest(live: &Value, fix: &str, ours: Option<(&Record, &[Place])>) -> Value {
+    let mut annotations = serde_json::Map::new();
+    let mut places = Vec::new();
+    // What was patched in is not applied: to leave it out takes nothing away.
+    for (name, record) in Record::others(live, fix).into_iter().filter(|(_, record)| record.means != Means::Patch) {
+        annotations.insert(Record::key(&name), live["metadata"]["annotations"][Record::key(&name)].clone());
+        let found = |place: Place| Some(Place { after: place::get(live, &place.path)?.clone(), ..place });
+        places.extend(record.places.into_iter().filter_map(found));
+    }
+    if let Some((record, own)) = ours {
+        annotations.insert(Record::key(fix), json!(record.text()));
+        places.extend_from_slice(own);
+    }
+    let mut manifest = place::fragment(&places);
+    let metadata = &live["metadata"];
+    manifest["apiVersion"] = json!("apps/v1");
+    manifest["kind"] = json!("DaemonSet");
+    manifest["metadata"] = json!({
+        "name": metadata["name"],
+        "namespace": metadata["namespace"],
+        "resourceVersion": metadata["resourceVersion"],
+    });
+    if !annotations.is_empty() {
+        manifest["metadata"]["annotations"] = Value::Object(annotations);
+    }
+    manifest
+}
+
+/// The object with the record in its final form.
+fn noted(object: &Value, fix: &str, record: &Record) -> Value {
+    place::put(object, &[Place { path: Record::path(fix), before: None, after: json!(record.text()) }])
+}
+
+/// That what we wrote is not as we left it.
+fn changed(places: &[Place]) -> String {
+    let paths: Vec<String> = places.iter().map(|place| place.path.to_string()).collect();
+    let paths = paths.join(" or ");
+    format!("{paths} has been changed since: put back by hand what the annotation keeps, or leave it as it is")
+}
+
+/// Pods that a change of the template restarts, and how many at a time.
+fn rollout_of(object: &Value) -> (u32, String) {
+    let pods = object["status"]["desiredNumberScheduled"].as_u64().unwrap_or_default();
+    let update = &object["spec"]["updateStrategy"];
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let at_a_time = match update["type"].as_str() {
+        Some("OnDelete") => "as they are deleted".to_owned(),
+        _ => match (&update["rollingUpdate"]["maxUnavailable"], &update["rollingUpdate"]["maxSurge"]) {
+            (Value::Null, _) => "1 at a time".to_owned(),
+            (zero, surge) if text(zero) == "0" => format!("{} at a time, the new one first", text(surge)),
+            (some, _) => format!("{} at a time", text(some)),
+        },
+    };
+    (u32::try_from(pods).unwrap_or(u32::MAX), at_a_time)
+}

@@ -1,0 +1,323 @@
+//! The restart of a DaemonSet's pods after a change: followed, and judged.
+//!
+//! ```text
+//! going --> every pod new and available -----------------> done
+//!   |-----> a new pod restarts, cannot start, or is not ready for too long --> bad: to be taken back
+//!   '-----> no step for too long, and no new pod to blame -------------------> late
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::render::{START_OVER, is_waiter};
+use crate::clock::Clock;
+use crate::cluster::Result;
+use crate::cluster::manifests::Manifests;
+use crate::model::{ContainerState, NodeName, ObjectKey, Pod, Uid};
+
+/// Between two looks.
+const PACE: Duration = Duration::from_secs(1);
+/// How long a pod that was ready may be not ready.
+const LAPSE: Duration = Duration::from_secs(30);
+/// What a container waits with that will not start by itself.
+const HOPELESS: [&str; 8] = [
+    "CrashLoopBackOff",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
+
+/// A pod of the DaemonSet, as far as its rollout is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Its UID.
+    pub uid: Uid,
+    /// Its name.
+    pub key: ObjectKey,
+    /// Where it runs.
+    pub node: Option<NodeName>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// It is ready.
+    pub ready: bool,
+    /// Restarts, those in which a waiter asked to start over left out.
+    pub restarts: u32,
+    /// The container that cannot start, and what it waits with.
+    pub trouble: Option<String>,
+}
+
+impl PodView {
+    /// Of a pod as the watch has it.
+    pub fn of(pod: &Pod) -> Self {
+        let started_over = |c: &&crate::model::Container| {
+            is_waiter(&c.name) && c.last.as_ref().is_some_and(|last| last.exit_code == START_OVER)
+        };
+        let trouble = pod.containers.iter().find_map(|c| match &c.state {
+            ContainerState::Waiting(why) if HOPELESS.contains(&&**why) && !started_over(&c) => {
+                Some(format!("container {}: {why}", c.name))
+            }
+            _ => None,
+        });
+        Self {
+            uid: pod.uid.clone(),
+            key: pod.key.clone(),
+            node: pod.node.clone(),
+            created: pod.created,
+            ready: pod.flags.ready,
+            restarts: pod.containers.iter().filter(|c| !started_over(c)).map(|c| c.restarts).sum(),
+            trouble,
+        }
+    }
+
+    fn place(&self) -> String {
+        self.node.as_ref().map_or_else(|| "no node yet".to_owned(), ToString::to_string)
+    }
+}
+
+/// Where a rollout stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Going {
+    /// Pods that are new and available.
+    pub done: u32,
+    /// Pods there are to be.
+    pub desired: u32,
+    /// What is waited for, in words.
+    pub waits_for: String,
+}
+
+/// How a rollout ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every pod is new and available; how many there are.
+    Done(u32),
+    /// The change does harm: which pod, and how.
+    Bad(String),
+    /// It does not come to an end, and the change is not to blame for what it waits for.
+    Late(String),
+}
+
+/// A rollout under way.
+pub struct Rollout {
+    /// Pods from before the change.
+    old: BTreeSet<Uid>,
+    /// New pods that were ready, and since when they are not any more.
+    lapsed: BTreeMap<Uid, Option<Timestamp>>,
+    /// The last step, and when.
+    step: (u32, u32, Timestamp),
+    patience: Duration,
+}
+
+fn since(now: Timestamp, then: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or_default()
+}
+
+impl Rollout {
+    /// Begins with the pods there were before the change; `patience` is how long one pod may take.
+    pub fn begin(pods: &[PodView], now: Timestamp, patience: Duration) -> Self {
+        let old = pods.iter().map(|pod| pod.uid.clone()).collect();
+        Self { old, lapsed: BTreeMap::new(), step: (0, 0, now), patience }
+    }
+
+    /// Where it stands, or how it ended.
+    pub fn look(&mut self, object: &Value, pods: &[PodView], now: Timestamp) -> std::result::Result<Going, Ended> {
+        let number =
+            |field: &str| u32::try_from(object["status"][field].as_u64().unwrap_or_default()).unwrap_or(u32::MAX);
+        let (desired, updated) = (number("desiredNumberScheduled"), number("updatedNumberScheduled"));
+        let available = number("numberAvailable");
+        let observed = object["status"]["observedGeneration"].as_i64() >= object["metadata"]["generation"].as_i64();
+        if object["spec"]["updateStrategy"]["type"] == "OnDelete" {
+            return Err(Ended::Done(0));
+        }
+        let new: Vec<&PodView> = pods.iter().filter(|pod| !self.old.contains(&pod.uid)).collect();
+        for pod in &new {
+            if let Some(why) = self.harm(pod, now) {
+                return Err(Ended::Bad(format!("{} on {}: {why}", pod.key, pod.place())));
+            }
+        }
+        if observed && updated >= desired && available >= desired {
+            return Err(Ended::Done(desired));
+        }
+        if (updated, available) != (self.step.0, self.step.1) {
+            self.step = (updated, available, now);
+        }
+        let waiting = new.into_iter().find(|pod| !pod.ready);
+        let stale = || pods.iter().find(|pod| self.old.contains(&pod.uid));
+        let waits_for =
+            match (observed, waiting.map(|pod| (pod, "ready")).or_else(|| stale().map(|pod| (pod, "replaced")))) {
+                (false, _) => "the DaemonSet controller has not seen the change".to_owned(),
+                (true, Some((pod, what))) => format!("{} on {} to be {what}", pod.key, pod.place()),
+                (true, None) => "the last pods to be made".to_owned(),
+            };
+        if since(now, self.step.2) > self.patience {
+            let minutes = crate::units::seconds(self.patience.as_secs_f64());
+            return Err(Ended::Late(format!(
+                "{updated} of {desired} pods are new and no more in {minutes}: waiting for {waits_for}"
+            )));
+        }
+        Ok(Going { done: updated.min(available), desired, waits_for })
+    }
+
+    /// What a new pod suffers from.
+    fn harm(&mut self, pod: &PodView, now: Timestamp) -> Option<String> {
+        if pod.restarts > 0 {
+            let times = if pod.restarts == 1 { "once".to_owned() } else { format!("{} times", pod.restarts) };
+            return Some(format!("restarted {times}"));
+        }
+        if let Some(trouble) = &pod.trouble {
+            return Some(trouble.clone());
+        }
+        if pod.ready {
+            self.lapsed.insert(pod.uid.clone(), None);
+            return None;
+        }
+        match self.lapsed.get_mut(&pod.uid) {
+            Some(lapse) => {
+                let from = *lapse.get_or_insert(now);
+                (since(now, from) > LAPSE).then(|| "was ready and is not any more".to_owned())
+            }
+            None if since(now, pod.created) > self.patience => {
+                let waited = crate::units::seconds(since(now, pod.created).as_secs_f64());
+                Some(format!("not ready {waited} after it was made"))
+            }
+            None => None,
+        }
+    }
+}
+
+/// Follows a rollout to its end; `pods` are the DaemonSet's as they are now, `tell` hears of every change.
+///
+/// # Errors
+/// If the DaemonSet cannot be read for longer than a pod may take.
+pub async fn follow<K: Manifests>(
+    (cluster, key): (&K, &ObjectKey),
+    mut rollout: Rollout,
+    clock: Clock,
+    mut pods: impl FnMut() -> Vec<PodView>,
+    mut tell: impl FnMut(&Going),
+) -> Result<Ended> {
+    let mut told = None;
+    let mut read = clock.now();
+    loop {
+        let now = clock.now();
+        match cluster.daemonset(key).await {
+            Ok(Some(object)) => {
+                read = now;
+                match rollout.look(&object, &pods(), now) {
+                    Err(ended) => return Ok(ended),
+                    Ok(going) => {
+                        if told.as_ref() != Some(&going) {
+                            tell(&going);
+                        }
+                        told = Some(going);
+                    }
+                }
+            }
+            Ok(None) => return Ok(Ended::Late(format!("{key} is gone"))),
+            // The API server's own faults are no fault of the change.
+            Err(error) if error.is_passing() && since(now, read) < rollout.patience => {}
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_795_000_000 + seconds).unwrap()
+    }
+
+    fn pod(name: &str, created: i64) -> PodView {
+        PodView {
+            uid: name.into(),
+            key: ObjectKey::new("kube-system", name),
+            node: Some("n1".into()),
+            created: at(created),
+            ready: true,
+            restarts: 0,
+            trouble: None,
+        }
+    }
+
+    fn object(updated: u32, available: u32) -> Value {
+        json!({ "metadata": { "generation": 2 }, "spec": { "updateStrategy": { "type": "RollingUpdate" } },
+            "status": { "observedGeneration": 2, "desiredNumberScheduled": 2, "updatedNumberScheduled": updated,
+                "numberAvailable": available } })
+    }
+
+    fn begun() -> Rollout {
+        Rollout::begin(&[pod("old-1", -100), pod("old-2", -100)], at(0), Duration::from_secs(300))
+    }
+
+    #[test]
+    fn it_is_done_when_all_pods_are_new_and_available() {
+        let mut rollout = begun();
+        let going = rollout.look(&object(1, 2), &[pod("new-1", 1), pod("old-2", -100)], at(5)).unwrap();
+        assert_eq!((going.done, going.desired), (1, 2));
+        assert_eq!(going.waits_for, "kube-system/old-2 on n1 to be replaced");
+        assert_eq!(rollout.look(&object(2, 2), &[], at(9)), Err(Ended::Done(2)));
+        let mut unseen = object(2, 2);
+        unseen["status"]["observedGeneration"] = json!(1);
+        assert!(rollout.look(&unseen, &[], at(9)).unwrap().waits_for.contains("has not seen"));
+    }
+
+    #[test]
+    fn a_new_pod_that_restarts_or_cannot_start_ends_it_at_once() {
+        let bad = |pod: PodView| match begun().look(&object(1, 1), &[pod], at(5)) {
+            Err(Ended::Bad(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(bad(PodView { restarts: 1, ..pod("new-1", 1) }), "kube-system/new-1 on n1: restarted once");
+        let crash = Some("container x: CrashLoopBackOff".to_owned());
+        assert!(bad(PodView { ready: false, trouble: crash, ..pod("new-1", 1) }).contains("CrashLoopBackOff"));
+        let mut rollout = begun();
+        let restarted = PodView { restarts: 7, ..pod("old-1", -100) };
+        assert!(
+            rollout.look(&object(0, 2), &[restarted], at(5)).is_ok(),
+            "an old pod's restarts are not of the change"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_becomes_unready_has_a_while_to_recover() {
+        let mut rollout = begun();
+        let unready = PodView { ready: false, ..pod("new-1", 1) };
+        assert!(rollout.look(&object(1, 1), &[pod("new-1", 1)], at(5)).is_ok());
+        assert!(rollout.look(&object(1, 1), std::slice::from_ref(&unready), at(10)).is_ok());
+        assert!(rollout.look(&object(1, 1), std::slice::from_ref(&unready), at(39)).is_ok());
+        assert!(
+            matches!(rollout.look(&object(1, 1), &[unready], at(41)), Err(Ended::Bad(why)) if why.contains("not any more"))
+        );
+    }
+
+    #[test]
+    fn a_pod_that_never_becomes_ready_is_bad_and_a_node_that_is_away_is_only_late() {
+        let unready = PodView { ready: false, ..pod("new-1", 1) };
+        assert!(matches!(begun().look(&object(1, 1), &[unready], at(302)), Err(Ended::Bad(_))));
+        let mut rollout = begun();
+        let away = [pod("old-1", -100)];
+        assert!(rollout.look(&object(1, 1), &away, at(1)).is_ok());
+        match rollout.look(&object(1, 1), &away, at(302)) {
+            Err(Ended::Late(why)) => assert!(why.contains("old-1"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn on_delete_has_nothing_to_follow() {
+        let mut object = object(0, 2);
+        object["spec"]["updateStrategy"]["type"] = json!("OnDelete");
+        assert_eq!(begun().look(&object, &[], at(1)), Err(Ended::Done(0)));
+    }
+}

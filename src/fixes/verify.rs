@@ -1,0 +1,116 @@
+//! Whether a fix helped: the next new node beside those before it. Pure.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::catalogue::Verify;
+
+/// How a new node started.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// From the Node's creation to functional, seconds.
+    pub seconds: f64,
+    /// Restarts of gated containers meanwhile, a waiter's own left out.
+    pub restarts: u32,
+}
+
+/// What the comparison comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// The median of those before, seconds; `None` where none of them became functional.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_s: Option<f64>,
+    /// The new node, seconds.
+    pub after_s: f64,
+    /// Its restarts.
+    pub restarts: u32,
+    /// It helped.
+    pub helped: bool,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { before_s, after_s, restarts, helped } = self;
+        let what = if *helped { "verified" } else { "no effect" };
+        let times = if *restarts == 1 { "restart" } else { "restarts" };
+        match before_s {
+            Some(before_s) => write!(f, "{what}: {before_s:.0} s -> {after_s:.0} s, {restarts} {times}"),
+            None => write!(f, "{what}: none before it was functional -> {after_s:.0} s, {restarts} {times}"),
+        }
+    }
+}
+
+/// Judges a node that is functional with the fix, where all before it failed: it helped, unless it restarted more
+/// often than the fix allows.
+pub fn judge(after: Start, rule: &Verify) -> Effect {
+    let helped = after.restarts <= rule.restarts;
+    Effect { before_s: None, after_s: after.seconds, restarts: after.restarts, helped }
+}
+
+/// Compares a node that started with the fix with those that started without; `None` where there are none.
+///
+/// It helped where the node was functional sooner by what the fix promises, or restarted less and was no later.
+pub fn compare(before: &[Start], after: Start, rule: &Verify) -> Option<Effect> {
+    let mut seconds: Vec<f64> = before.iter().map(|start| start.seconds).collect();
+    seconds.sort_by(f64::total_cmp);
+    let before_s = median(&seconds)?;
+    let mut restarts: Vec<f64> = before.iter().map(|start| f64::from(start.restarts)).collect();
+    restarts.sort_by(f64::total_cmp);
+    // The catalogue has checked that it is a duration.
+    let sooner_by = humantime::parse_duration(&rule.sooner_by).unwrap_or_default().as_secs_f64();
+    let sooner = before_s - after.seconds >= sooner_by && after.seconds < before_s;
+    let calmer = f64::from(after.restarts) < median(&restarts)? && after.seconds <= before_s;
+    // Restarts that somebody else's fault explains (a chain of two faults, mended one at a time) do not speak
+    // against the fix, as long as there are no more of them than before.
+    let no_worse = after.restarts <= rule.restarts || f64::from(after.restarts) <= median(&restarts)?;
+    let helped = (sooner || calmer) && no_worse;
+    Some(Effect { before_s: Some(before_s), after_s: after.seconds, restarts: after.restarts, helped })
+}
+
+fn median(sorted: &[f64]) -> Option<f64> {
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    let lower = if sorted.len().is_multiple_of(2) { *sorted.get(middle.checked_sub(1)?)? } else { upper };
+    Some(f64::midpoint(lower, upper))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(seconds: f64, restarts: u32) -> Start {
+        Start { seconds, restarts }
+    }
+
+    #[test]
+    fn a_node_that_is_sooner_verifies_it() {
+        let before = [start(205.0, 1), start(212.0, 1), start(240.0, 2)];
+        let effect = compare(&before, start(110.0, 0), &Verify::default()).unwrap();
+        assert_eq!(effect.to_string(), "verified: 212 s -> 110 s, 0 restarts");
+        // The first of two faults is mended: its dependents still restart.
+        assert!(compare(&before, start(110.0, 1), &Verify::default()).unwrap().helped);
+    }
+
+    #[test]
+    fn fewer_restarts_help_too_unless_it_takes_longer() {
+        let before = [start(100.0, 1), start(104.0, 1)];
+        assert!(compare(&before, start(101.0, 0), &Verify::default()).unwrap().helped);
+        assert!(!compare(&before, start(103.0, 0), &Verify::default()).unwrap().helped);
+    }
+
+    #[test]
+    fn no_change_and_more_restarts_are_no_effect() {
+        let effect = compare(&[start(110.0, 0)], start(109.0, 0), &Verify::default()).unwrap();
+        assert_eq!(effect.to_string(), "no effect: 110 s -> 109 s, 0 restarts");
+        assert!(!compare(&[start(110.0, 0)], start(60.0, 1), &Verify::default()).unwrap().helped);
+        assert_eq!(compare(&[], start(1.0, 0), &Verify::default()), None);
+    }
+
+    #[test]
+    fn where_all_before_failed_one_that_is_functional_verifies_it() {
+        let effect = judge(start(31.0, 0), &Verify::default());
+        assert_eq!(effect.to_string(), "verified: none before it was functional -> 31 s, 0 restarts");
+        assert!(!judge(start(31.0, 1), &Verify::default()).helped);
+    }
+}

@@ -1,0 +1,128 @@
+//! Signatures in logs.
+
+use serde_json::Value;
+
+use super::catalogue::{Cost, LogRule, Signature};
+use super::suspects::{SuspectPod, delay};
+use super::{Case, Clue, Evidence, LogOf, Match, seconds_between};
+use crate::cluster::evidence::{LogLine, LogRun};
+use crate::model::{Container, ObjectKey, Pod, Text};
+use crate::readiness::gate::has_word;
+
+/// Adds a match for each suspected pod whose logs the signature is found in.
+pub(super) fn find<'a>(signature: &'a Signature, case: Case<'a>, matches: &mut Vec<Match<'a>>) {
+    if signature.logs.is_empty() {
+        return;
+    }
+    for suspect in &case.suspects.pods {
+        let found = signature.logs.iter().find_map(|rule| in_pod(rule, suspect, case));
+        let Some((log, lines)) = found else { continue };
+        let mut found = Match {
+            set: Some(suspect.set.clone()),
+            node: Some(suspect.node.clone()),
+            clues: lines.iter().map(|line| clue(log, line)).collect(),
+            ..Match::of(signature)
+        };
+        found.cost_s = match signature.cost {
+            Some(Cost::Span) => span(&lines, case.evidence.logs.get(log).and_then(|all| all.first())),
+            Some(Cost::Delay) => pod_of(suspect, case).and_then(|(node, pod)| delay(node, pod)),
+            None => None,
+        };
+        // A start that did not come to its end may have failed for more than this.
+        if signature.cost == Some(Cost::Delay) && pod_of(suspect, case).is_some_and(|(_, pod)| !pod.flags.ready) {
+            found.confidence = found.confidence.lower();
+        }
+        weigh_by_spec(signature, suspect, case, &mut found);
+        matches.push(found);
+    }
+}
+
+/// Seconds from the first to the last line found. A program that tells only of the end of its tries began them with
+/// its log.
+fn span(lines: &[&LogLine], begin: Option<&LogLine>) -> Option<f64> {
+    let (first, last) = (lines.first()?, lines.last()?);
+    let told = seconds_between(first.time, last.time).filter(|seconds| *seconds > 0.0);
+    told.or_else(|| seconds_between(begin?.time, last.time)).filter(|seconds| *seconds > 0.0)
+}
+
+/// The run of a container in which the rule is found, and the lines it found. The earliest run tells of the start.
+fn in_pod<'a>(rule: &LogRule, suspect: &SuspectPod, case: Case<'a>) -> Option<(&'a LogOf, Vec<&'a LogLine>)> {
+    let name = &suspect.set.name;
+    let named = |words: &[Text]| words.iter().any(|word| has_word(name, word));
+    if (!rule.sets.is_empty() && !named(&rule.sets)) || named(&rule.except) {
+        return None;
+    }
+    let mut logs: Vec<_> = case.evidence.logs.iter().filter(|(log, _)| log.pod == suspect.pod).collect();
+    logs.sort_by_key(|(log, _)| log.run == LogRun::Current);
+    let any = |patterns: &[super::catalogue::Pattern], text: &str| patterns.iter().any(|p| p.finds(text));
+    if logs.iter().flat_map(|(_, lines)| *lines).any(|line| any(&rule.without, &line.text)) {
+        return None;
+    }
+    logs.into_iter().find_map(|(log, lines)| {
+        let found: Vec<&LogLine> =
+            lines.iter().filter(|l| any(&rule.lines, &l.text) && !any(&rule.unless, &l.text)).collect();
+        let age = case.now.duration_since(found.first()?.time).as_secs();
+        let complete = rule.with.iter().all(|pattern| lines.iter().any(|line| pattern.finds(&line.text)));
+        (complete && age >= i64::from(rule.for_s)).then_some((log, found))
+    })
+}
+
+fn clue(log: &LogOf, line: &LogLine) -> Clue {
+    let run = if log.run == LogRun::Previous { ", previous run" } else { "" };
+    let source = format!("log of {}/{}{run}", log.pod.name, log.container);
+    Clue { time: Some(line.time), source: source.into(), text: line.text.clone() }
+}
+
+fn pod_of<'a>(suspect: &SuspectPod, case: Case<'a>) -> Option<(&'a crate::model::Node, &'a Pod)> {
+    let node = case.snapshot.nodes.get(&suspect.node)?;
+    case.snapshot.pods_on(&suspect.node).find(|pod| pod.key == suspect.pod).map(|pod| (node, pod))
+}
+
+fn weigh_by_spec(signature: &Signature, suspect: &SuspectPod, case: Case<'_>, found: &mut Match<'_>) {
+    let Some(rule) = signature.spec.as_ref().filter(|rule| rule.set == suspect.set.name) else { return };
+    let Some(spec) = case.evidence.specs.get(&suspect.set) else { return };
+    let text = if lacks(case.evidence, &suspect.set, spec, &rule.lacks) {
+        found.confidence = super::Confidence::Certain;
+        format!("no container has {}", rule.lacks)
+    } else {
+        // It is there, and gives another name: adding it cannot help.
+        found.confidence = found.confidence.lower();
+        found.fixable = false;
+        format!("it has {} already: look at what that gives", rule.lacks)
+    };
+    found.clues.push(Clue { time: None, source: format!("spec of {}", suspect.set).into(), text: text.into() });
+}
+
+/// Whether a DaemonSet lacks a flag, its configuration file included.
+pub(super) fn lacks(evidence: &Evidence, set: &ObjectKey, spec: &Value, flag: &str) -> bool {
+    let by_file = flag == "--hostname-override" && &*set.name == "kube-proxy" && evidence.proxy_name;
+    !by_file && lacks_flag(spec, flag)
+}
+
+/// Whether no container of a DaemonSet's template is given `flag`.
+fn lacks_flag(spec: &Value, flag: &str) -> bool {
+    let containers = spec.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    let words = containers.into_iter().flatten().flat_map(|container| {
+        ["command", "args"].into_iter().filter_map(|list| container.get(list)?.as_array()).flatten()
+    });
+    let names = |word: &str| {
+        word.match_indices(flag).any(|(at, _)| {
+            let after = word.as_bytes().get(at + flag.len());
+            after.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-')
+        })
+    };
+    !words.filter_map(Value::as_str).any(names)
+}
+
+/// What a container's log says of why it ended: the last line of its run before this one that names an error.
+pub(super) fn last_words<'a>(case: Case<'a>, suspect: &SuspectPod, container: &Container) -> Option<&'a LogLine> {
+    let log = LogOf { pod: suspect.pod.clone(), container: container.name.clone(), run: LogRun::Previous };
+    let lines = case.evidence.logs.get(&log)?;
+    let telling = |line: &&LogLine| {
+        let text = line.text.to_ascii_lowercase();
+        ["error", "fail", "timeout", "timed out", "refused", "fatal", "panic", "unable"]
+            .iter()
+            .any(|w| text.contains(w))
+    };
+    lines.iter().rev().find(telling).or(lines.last())
+}

@@ -1,0 +1,41 @@
+//! The signatures' file.
+
+use fastnode::readiness::diagnosis::{Catalogue, DIAGNOSTICS};
+
+const ONE: &str = "[[signature]]\nname = \"a\"\nwhat = \"w\"\ncause = \"c\"\nhelp = \"h\"\nconfidence = \"likely\"\n";
+
+fn refused(text: &str) -> String {
+    Catalogue::parse(text, None).unwrap_err().to_string()
+}
+
+#[test]
+fn the_built_in_signatures_are_sound() {
+    let catalogue = Catalogue::built_in(None).unwrap();
+    assert!(catalogue.signatures.len() >= 20);
+    assert!(Catalogue::parse(DIAGNOSTICS, Some("fd30:1c53:5f8a::1")).is_ok());
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_named() {
+    let rule = "[signature.restart]\nwithin-s = 90\n";
+    assert!(Catalogue::parse(&format!("{ONE}{rule}"), None).is_ok());
+    assert!(refused(&format!("{ONE}colour = \"red\"\n{rule}")).contains("unknown field `colour`"));
+    assert!(
+        refused(&format!("{ONE}[signature.restart]\nwithin = 90\n"))
+            .contains("unknown field `within`, expected `within-s`")
+    );
+    assert_eq!(
+        refused(ONE),
+        "failed to read signature a: it has no rule; expected logs, events, restart, taint or another"
+    );
+    assert_eq!(
+        refused(&format!("{ONE}{rule}{ONE}{rule}")),
+        "failed to read the signatures: a is there twice; each needs a name of its own"
+    );
+    assert_eq!(
+        refused(&format!("{ONE}symptom-of = [\"b\"]\n{rule}")),
+        "failed to read signature a: symptom-of names b, which there is not"
+    );
+    let pattern = refused(&format!("{ONE}[[signature.logs]]\nlines = ['(']\n"));
+    assert!(pattern.starts_with("failed to read signature a: \"(\" is no regular expression: "), "{pattern}");
+}

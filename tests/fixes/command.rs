@@ -1,0 +1,129 @@
+//! The verb, as a user or a script meets it.
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::{contains, is_empty};
+use serde_json::Value;
+
+use crate::bench::FAULTY;
+
+fn fastnode(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fastnode"));
+    command.env_clear().env("HOME", "/nonexistent").args(arguments);
+    command
+}
+
+fn file(name: &str, text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    (folder, path)
+}
+
+fn scenario() -> (tempfile::TempDir, String) {
+    file("faulty.toml", &format!("name='faulty'\nabout='both faults'\ncluster='faulty'\n{FAULTY}"))
+}
+
+fn json(output: &[u8]) -> Vec<Value> {
+    String::from_utf8(output.to_vec()).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn it_shows_the_diff_and_changes_nothing() {
+    let (_folder, path) = scenario();
+    let shown = fastnode(&["fix", "--simulate", &path]).assert().code(0);
+    shown.stdout(contains("+        - --hostname-override=$(NODE_NAME)").and(contains("FIX --apply applies one")));
+    let output = fastnode(&["fix", "--simulate", &path, "aws-node-wait", "-o", "json"]).output().unwrap();
+    let [all] = json(&output.stdout).try_into().unwrap();
+    assert_eq!((&all["v"], &all["fixes"][0]["outcome"]), (&1.into(), &"shown".into()));
+    assert_eq!(all["fixes"][0]["change"]["way"], "apply");
+}
+
+#[test]
+fn it_applies_follows_the_rollout_and_tells_of_it() {
+    let (_folder, path) = scenario();
+    let run = ["fix", "--simulate", &path, "--apply", "--yes", "-o", "json"];
+    let output = fastnode(&run).args(["kube-proxy-hostname-override", "aws-node-wait"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = json(&output.stdout);
+    let kinds: Vec<&str> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
+    assert_eq!(kinds, ["fix.proposed", "fix.applied", "fix.proposed", "fix.applied"]);
+    assert_eq!(lines[1]["pods"], 3);
+    let fixes = lines.last().unwrap()["fixes"].as_array().unwrap();
+    assert!(fixes.iter().all(|fix| fix["outcome"] == "applied"), "{fixes:?}");
+}
+
+/// A waiter for what never comes.
+const VAIN: &str = "
+fix: vain
+summary: s
+reason: r
+target: { daemonset: kube-system/kiam-agent }
+patch: { wait: { for: [{ file: /var/run/never }] } }
+revert: restore
+";
+
+/// A group beside it, where alone there is what kiam-agent needs.
+const ELSEWHERE: &str = "
+[[groups]]
+name = 'elsewhere'
+nodes = 1
+zones = ['us-west-2a']
+[[daemonsets]]
+name = 'aside'
+groups = ['elsewhere']
+";
+
+#[test]
+fn what_does_harm_is_taken_back_by_itself() {
+    let text = FAULTY.replacen("[[daemonsets]]", &format!("{ELSEWHERE}[[daemonsets]]"), 1);
+    let text = text
+        .replace("name = 'kiam-agent'\ncritical = true\nneeds = 'kube-proxy'", "name = 'kiam-agent'\nneeds = 'aside'");
+    let text = format!("name='faulty'\nabout='both faults'\ncluster='faulty'\n{text}");
+    let ((_one, path), (_two, fix)) = (file("faulty.toml", &text), file("vain.yaml", VAIN));
+    let mut command = fastnode(&["fix", "--simulate", &path, "--fix-file", &fix, "vain", "--apply", "--yes"]);
+    let output = command.args(["-o", "json", "--gate-timeout", "90s"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stdout));
+    let lines = json(&output.stdout);
+    let reverted = lines.iter().find(|line| line["kind"] == "fix.reverted").unwrap();
+    assert!(reverted["why"].as_str().unwrap().contains("not ready 1m3"), "{reverted}");
+    assert_eq!(lines.last().unwrap()["fixes"][0]["outcome"], "rolled back");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_anything() {
+    let (_folder, path) = scenario();
+    let fix = |arguments: &[&str]| {
+        let mut command = fastnode(&["fix", "--simulate", &path]);
+        command.args(arguments).assert()
+    };
+    fix(&["--apply", "--yes"]).code(2).stderr(contains("<FIX>"));
+    fix(&["aws-node-wait", "--apply"])
+        .code(2)
+        .stdout(is_empty())
+        .stderr(contains("no terminal").and(contains("--yes")));
+    fix(&["aws-nod-wait"]).code(2).stderr(contains("\"aws-nod-wait\"").and(contains("aws-node-wait, ")));
+    fix(&["wait-for"]).code(2).stderr(contains("wait-for:kube-system/kiam-agent"));
+    fix(&["addon-update:aws-node", "--apply", "--yes"]).code(3).stdout(contains("EKS does not manage"));
+    fix(&["aws-node-wait", "--revert", "--yes"])
+        .code(3)
+        .stderr(contains("not applied to kube-system/aws-node by fastnode"));
+    fix(&["aws-node-wait", "--waiter-image", "a b"]).code(2).stderr(contains("\"a b\" is no image"));
+}
+
+#[test]
+fn a_file_with_an_unknown_key_is_refused_with_its_place() {
+    let ((_one, path), (_two, fix)) = (scenario(), file("mine.yaml", &VAIN.replace("reason:", "raeson:")));
+    fastnode(&["fix", "--simulate", &path, "--fix-file", &fix])
+        .assert()
+        .code(2)
+        .stderr(contains("mine.yaml, line 4").and(contains("`raeson`")).and(contains("reason")));
+}
+
+#[test]
+fn the_catalogue_is_listed_without_a_cluster() {
+    fastnode(&["fix", "--list"]).assert().code(0).stdout(contains("wait-for").and(contains("any DaemonSet")));
+    let output = fastnode(&["fix", "--list", "-o", "json"]).output().unwrap();
+    assert_eq!(json(&output.stdout)[0]["fixes"].as_array().unwrap().len(), 7);
+}

@@ -1,0 +1,252 @@
+//! Rotations that look into their new nodes and mend what makes them slow, on the simulator.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking, as the tests do"
+)]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use fastnode::controller::surgeon::{Applied, ClusterSurgeon, Fixes, Surgeon, Ward};
+use fastnode::controller::{Ports, Settings, rotate_and_mend};
+use fastnode::event::{Event, EventKind, FixState, Report};
+use fastnode::fixes::Catalogue;
+use fastnode::fixes::catalogue::Verify;
+use fastnode::model::{InstanceId, ObjectKey, Text};
+use fastnode::observe::Snapshot;
+use fastnode::plan::Verdict;
+use fastnode::policy::{Amount, Policy, Restarts, Surge};
+use fastnode::readiness::diagnosis::{self, Confidence, Finding};
+use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
+use futures::future::LocalBoxFuture;
+use jiff::SignedDuration;
+use tokio::sync::{mpsc, watch};
+
+type SimPorts = Ports<SimCloud, SimCluster>;
+
+struct Played {
+    report: Report,
+    events: Vec<Event>,
+    sim: Simulation,
+}
+
+impl Played {
+    /// From the Node's creation to functional, of each replacement that became so.
+    fn starts(&self) -> Vec<f64> {
+        let seconds = |event: &Event| match &event.kind {
+            EventKind::ReplacementFunctional { seconds, .. } => Some(*seconds),
+            _ => None,
+        };
+        self.events.iter().filter_map(seconds).collect()
+    }
+
+    /// What was said of fixes, in short and in its order.
+    fn story(&self) -> Vec<String> {
+        let line = |event: &Event| match &event.kind {
+            EventKind::FixProposed { fix, .. } => Some(format!("proposed {fix}")),
+            EventKind::FixApplied { fix, .. } => Some(format!("applied {fix}")),
+            EventKind::FixVerified { fix, effect, .. } if effect.helped => Some(format!("verified {fix}")),
+            EventKind::FixVerified { fix, .. } => Some(format!("no effect {fix}")),
+            EventKind::FixReverted { fix, .. } => Some(format!("reverted {fix}")),
+            _ => None,
+        };
+        self.events.iter().filter_map(line).collect()
+    }
+}
+
+/// The article's cluster, with fewer nodes: what is told of a node's start does not depend on how many there are.
+fn article() -> Scenario {
+    let mut scenario = Scenario::load("article").unwrap();
+    scenario.groups[0].nodes = 6;
+    scenario.workloads[0].copies = 6;
+    scenario
+}
+
+fn one_by_one(restarts: Restarts) -> Policy {
+    Policy { surge: Surge::Fixed(Amount::Count(1)), soak: SignedDuration::ZERO, restarts, ..Policy::default() }
+}
+
+fn play(policy: Policy, surgeon: impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon>) -> Played {
+    let scenario = article();
+    tokio::task::LocalSet::new().block_on(&sim::runtime().unwrap(), async {
+        let sim = World::start(&scenario, 5);
+        let ports =
+            Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
+        let surgeon = surgeon(&ports, &scenario);
+        let settings = Settings {
+            cluster: scenario.cluster.as_str().into(),
+            policy,
+            namespace: "kube-system".into(),
+            identity: "me".into(),
+            own_node: None,
+            own_pod: None,
+            seed: 5,
+        };
+        let (sink, mut told) = mpsc::channel::<Event>(4096);
+        let (_keep, interrupt) = watch::channel(None);
+        let listen = async {
+            let mut events = Vec::new();
+            while let Some(event) = told.recv().await {
+                events.push(event);
+            }
+            events
+        };
+        let yes = async |_: &_, _: &_, _: &_| true;
+        let rotated = rotate_and_mend(ports, settings, Some(surgeon), yes, sink, interrupt);
+        let (report, events) = tokio::join!(rotated, listen);
+        Played { report: report.unwrap(), events, sim }
+    })
+}
+
+fn real(fixes: Fixes) -> impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon> {
+    move |ports, scenario| {
+        let run = (scenario.cluster.as_str().into(), one_by_one(Restarts::Warn));
+        let catalogue = Catalogue::shipped().unwrap();
+        Rc::new(ClusterSurgeon::new(ports, run, fixes, catalogue, Some("example.com/fastnode:1".into())))
+    }
+}
+
+#[test]
+fn every_fix_that_a_diagnosis_names_is_in_the_catalogue() {
+    let catalogue = Catalogue::shipped().unwrap();
+    let signatures = diagnosis::Catalogue::built_in(None).unwrap().signatures;
+    let named: Vec<_> =
+        signatures.iter().flat_map(|s| s.fix.iter().chain(s.fixes.values())).map(|fix| &**fix).collect();
+    assert!(named.len() > 5, "{named:?}");
+    for fix in named {
+        let aimed = format!("{fix}:kube-system/aws-node");
+        assert!(catalogue.find(fix).is_ok() || catalogue.find(&aimed).is_ok(), "{fix}");
+    }
+}
+
+#[test]
+fn both_faults_are_mended_one_after_the_other_and_each_is_proved_on_the_next_node() {
+    let played = play(one_by_one(Restarts::Warn), real(Fixes::Apply));
+    assert_eq!(played.report.outcome, Verdict::Done);
+    assert_eq!(played.report.nodes_rotated, 6);
+    let (proxy, wait) = ("kube-proxy-hostname-override", "aws-node-wait");
+    let told = [
+        ("proposed", proxy),
+        ("applied", proxy),
+        ("verified", proxy),
+        ("proposed", wait),
+        ("applied", wait),
+        ("verified", wait),
+    ];
+    assert_eq!(played.story(), told.map(|(what, fix)| format!("{what} {fix}")));
+    let starts = played.starts();
+    let near = |seconds: f64, wanted: f64, by: f64| (seconds - wanted).abs() <= by;
+    assert!(near(starts[0], 212.0, 10.0) && near(starts[1], 110.0, 10.0), "{starts:?}");
+    assert!(starts[2..].iter().all(|seconds| near(*seconds, 31.0, 3.0)), "{starts:?}");
+    let states: Vec<_> = played.report.fixes.iter().map(|fix| (&*fix.fix, fix.state)).collect();
+    assert_eq!(states, [(proxy, FixState::Verified), (wait, FixState::Verified)]);
+    // Both from the node that proved it on.
+    assert_eq!(played.report.fixes.iter().map(|fix| fix.nodes).collect::<Vec<_>>(), [5, 4]);
+    assert_eq!(played.sim.verdict(), [""; 0]);
+    assert_eq!(played.sim.left_behind(), [""; 0]);
+}
+
+#[test]
+fn a_canary_that_failed_for_what_is_mended_does_not_end_the_rotation() {
+    let played = play(one_by_one(Restarts::Zero), real(Fixes::Apply));
+    assert_eq!(played.report.outcome, Verdict::Done, "{:?}", played.report);
+    assert_eq!(played.report.nodes_rotated, 6);
+    assert_eq!(played.report.replacements_failed.len(), 2);
+    let states: Vec<_> = played.report.fixes.iter().map(|fix| fix.state).collect();
+    assert_eq!(states, [FixState::Verified, FixState::Verified]);
+    assert_eq!(played.report.fixes[0].effect.unwrap().before_s, None, "none before it was functional");
+    assert_eq!(played.sim.verdict(), [""; 0]);
+    assert_eq!(played.sim.left_behind(), [""; 0]);
+}
+
+#[test]
+fn what_is_only_suggested_is_named_with_its_evidence_before_the_canary_ends_the_rotation() {
+    let played = play(one_by_one(Restarts::Zero), real(Fixes::Suggest));
+    assert_eq!(played.report.outcome, Verdict::CanaryFailed);
+    assert_eq!(played.report.nodes_rotated, 0);
+    let found = played.events.iter().filter_map(|event| match &event.kind {
+        EventKind::Diagnosis { finding, .. } => Some(finding),
+        _ => None,
+    });
+    let found: Vec<_> = found.collect();
+    assert!(!found.is_empty() && found.iter().all(|finding| !finding.evidence.is_empty()), "{found:?}");
+    let mut proposed: Vec<_> = played.report.fixes.iter().map(|fix| (&*fix.fix, fix.state)).collect();
+    proposed.sort_unstable_by_key(|(fix, _)| *fix);
+    let wanted = [("aws-node-wait", FixState::Proposed), ("kube-proxy-hostname-override", FixState::Proposed)];
+    assert_eq!(proposed, wanted);
+}
+
+/// Finds one thing, and says that it has mended it.
+struct Quack {
+    mends: bool,
+    log: Rc<RefCell<Vec<String>>>,
+}
+
+impl Surgeon for Quack {
+    fn fixes(&self) -> Fixes {
+        Fixes::Apply
+    }
+
+    fn examine(&self, _: Snapshot, _: InstanceId) -> LocalBoxFuture<'static, Vec<Finding>> {
+        self.log.borrow_mut().push("examine".to_owned());
+        let finding = Finding {
+            signature: "vapours".into(),
+            what: "the vapours".into(),
+            confidence: Confidence::Likely,
+            cause: "who knows".into(),
+            help: "snake oil".into(),
+            fix: Some("snake-oil".into()),
+            daemonset: None,
+            nodes: Default::default(),
+            instances: Default::default(),
+            groups: Default::default(),
+            evidence: Vec::new(),
+            cost_s: None,
+        };
+        Box::pin(async move { vec![finding] })
+    }
+
+    fn mend(&self, finding: Finding, _: Ward) -> LocalBoxFuture<'static, Result<Applied, String>> {
+        self.log.borrow_mut().push("mend".to_owned());
+        let applied = Applied { fix: finding.fix.unwrap(), daemonset: ObjectKey::new("kube-system", "x"), pods: 0 };
+        let result = if self.mends { Ok(applied) } else { Err("the bottle is empty".to_owned()) };
+        Box::pin(async move { result })
+    }
+
+    fn take_back(&self, fix: Text, _: Ward) -> LocalBoxFuture<'static, Result<(), String>> {
+        self.log.borrow_mut().push(format!("take back {fix}"));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn rule(&self, _: &str) -> Verify {
+        Verify::default()
+    }
+}
+
+fn quack(mends: bool, log: &Rc<RefCell<Vec<String>>>) -> impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon> {
+    let log = log.clone();
+    move |_, _| Rc::new(Quack { mends, log })
+}
+
+#[test]
+fn a_fix_without_effect_is_taken_back_and_not_tried_again() {
+    let log = Rc::default();
+    let played = play(one_by_one(Restarts::Warn), quack(true, &log));
+    assert_eq!(played.report.outcome, Verdict::Done);
+    assert_eq!(played.story(), ["applied snake-oil", "no effect snake-oil", "reverted snake-oil"]);
+    assert_eq!(played.report.fixes[0].state, FixState::Reverted);
+    assert_eq!(log.borrow().iter().filter(|line| *line == "mend").count(), 1);
+}
+
+#[test]
+fn where_nothing_can_be_mended_a_failed_canary_ends_the_rotation_as_ever() {
+    let log = Rc::default();
+    let played = play(one_by_one(Restarts::Zero), quack(false, &log));
+    assert_eq!(played.report.outcome, Verdict::CanaryFailed);
+    assert_eq!(*log.borrow(), ["examine", "mend"]);
+    let told = |event: &Event| matches!(&event.kind, EventKind::Error { message, .. } if message.contains("the bottle is empty"));
+    assert!(played.events.iter().any(told));
+    assert_eq!(played.sim.left_behind(), [""; 0]);
+}
