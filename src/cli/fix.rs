@@ -67,10 +67,7 @@ struct Fix {
 /// # Errors
 /// If a fix is unknown or malformed, nobody can be asked, or the world cannot be reached.
 pub fn fix(config: Config, printer: Printer, args: &args::Fix) -> Result<Exit, Failure> {
-    let mut catalogue = Catalogue::shipped().map_err(crate::fixes::Error::from)?;
-    for path in config.words("fix-file")? {
-        catalogue = catalogue.with(Path::new(&path)).map_err(crate::fixes::Error::from)?;
-    }
+    let catalogue = catalogue(&config)?;
     if args.list {
         printer.out(&match printer.format {
             Format::Json => format!("{}\n", pages::catalogue_json(&catalogue)),
@@ -100,15 +97,29 @@ pub fn fix(config: Config, printer: Printer, args: &args::Fix) -> Result<Exit, F
         on_new_nodes_only: config.flag("on-new-nodes-only")?,
         baseline: None,
     };
-    // Nothing is pulled in a simulation.
+    let waiter = waiter(&config)?;
+    let events = config.text("events")?.map(PathBuf::from);
+    let (drawn, said) = (Cell::new(false), Cell::new(0));
+    run(config, false, |_| Fix { printer, deed, yes, names, catalogue, options, waiter, events, drawn, said })
+}
+
+/// The shipped fixes, and those of `--fix-file`.
+pub(super) fn catalogue(config: &Config) -> Result<Catalogue, Failure> {
+    let mut catalogue = Catalogue::shipped().map_err(crate::fixes::Error::from)?;
+    for path in config.words("fix-file")? {
+        catalogue = catalogue.with(Path::new(&path)).map_err(crate::fixes::Error::from)?;
+    }
+    Ok(catalogue)
+}
+
+/// The image of init containers that wait; nothing is pulled in a simulation, so any does there.
+pub(super) fn waiter(config: &Config) -> Result<Option<String>, Failure> {
     let simulated = config.text("simulate")?.map(|_| default_waiter());
     let waiter = config.text("waiter-image")?.map(str::to_owned).or(simulated);
     if let Some(image) = waiter.as_deref().filter(|image| image.contains(char::is_whitespace)) {
         return Err(Failure::new(Exit::Usage, format!("failed to read --waiter-image: {image:?} is no image")));
     }
-    let events = config.text("events")?.map(PathBuf::from);
-    let (drawn, said) = (Cell::new(false), Cell::new(0));
-    run(config, false, |_| Fix { printer, deed, yes, names, catalogue, options, waiter, events, drawn, said })
+    Ok(waiter)
 }
 
 /// What a deed has in its hands.

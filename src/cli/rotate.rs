@@ -1,14 +1,14 @@
 //! `fastnode rotate`: plan, ask, rotate, report.
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::printer::{self, Format, Printer};
 use super::world::{Task, World, run};
-use super::{prompt, telling};
+use super::{fix, prompt, telling};
 use crate::cloud::addons::Addons;
 use crate::cloud::{self, Cloud};
 use crate::cluster::manifests::Manifests;
@@ -16,8 +16,7 @@ use crate::cluster::{self, Cluster};
 use crate::config::{Config, PastBudgets};
 use crate::controller;
 use crate::controller::surgeon::{ClusterSurgeon, Fixes, Surgeon};
-use crate::fixes::render::default_waiter;
-use crate::fixes::{self, Catalogue};
+use crate::fixes::Catalogue;
 use crate::observe::Snapshot;
 use crate::plan::Preview;
 use crate::preflight::Preflight;
@@ -72,14 +71,7 @@ pub fn rotate(config: Config, printer: Printer) -> Result<Exit, Failure> {
 fn mending(config: &Config) -> Result<Option<Mending>, Failure> {
     let words = [("suggest", Some(Fixes::Suggest)), ("apply", Some(Fixes::Apply)), ("off", None)];
     let Some(fixes) = config.choice("fixes", &words)? else { return Ok(None) };
-    let mut catalogue = Catalogue::shipped().map_err(fixes::Error::from)?;
-    for path in config.words("fix-file")? {
-        catalogue = catalogue.with(Path::new(&path)).map_err(fixes::Error::from)?;
-    }
-    // Nothing is pulled in a simulation.
-    let simulated = config.text("simulate")?.map(|_| default_waiter());
-    let waiter = config.text("waiter-image")?.map(str::to_owned).or(simulated);
-    Ok(Some(Mending { fixes, catalogue, waiter }))
+    Ok(Some(Mending { fixes, catalogue: fix::catalogue(config)?, waiter: fix::waiter(config)? }))
 }
 
 /// How a run is shown, by the settings and what the outputs are.

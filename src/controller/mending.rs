@@ -43,7 +43,7 @@ const EXAMINATION: Duration = Duration::from_secs(60);
 /// What an operation came to.
 pub(super) enum News {
     Examined(InstanceId, Vec<Finding>),
-    Mended(InstanceId, Text, Result<Applied, String>),
+    Mended(Text, Result<Applied, String>),
     TakenBack((Text, Text), Result<(), String>),
 }
 
@@ -135,12 +135,12 @@ impl Care {
         });
     }
 
-    fn mend(&mut self, patient: InstanceId, finding: Finding) {
+    fn mend(&mut self, finding: Finding) {
         self.stage = Stage::Busy;
         let fix = finding.fix.clone().unwrap_or_default();
         let (work, tell) = (self.surgeon.mend(finding, self.ward.clone()), self.tell.clone());
         tokio::task::spawn_local(async move {
-            let _ = tell.send(News::Mended(patient, fix, work.await)).await;
+            let _ = tell.send(News::Mended(fix, work.await)).await;
         });
     }
 
@@ -258,7 +258,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         let mut events = Vec::new();
         match news {
             News::Examined(id, findings) => self.examined(id, findings, now, &mut events),
-            News::Mended(patient, fix, result) => self.mended((patient, fix), result, now, &mut events).await,
+            News::Mended(fix, result) => self.mended(fix, result, now, &mut events).await,
             News::TakenBack((fix, daemonset), result) => {
                 let why = "it had no effect on the next new node".to_owned();
                 events.push(match result {
@@ -309,7 +309,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         while !care.queue.is_empty() {
             let finding = care.queue.remove(0);
             if finding.fix.clone().is_some_and(|fix| care.tried.insert(fix)) {
-                care.mend(patient, finding);
+                care.mend(finding);
                 return;
             }
         }
@@ -322,7 +322,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
 
     async fn mended(
         &mut self,
-        (patient, fix): (InstanceId, Text),
+        fix: Text,
         result: Result<Applied, String>,
         now: Timestamp,
         events: &mut Vec<EventKind>,
@@ -336,14 +336,10 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         };
         let daemonset: Text = applied.daemonset.to_string().into();
         events.push(EventKind::FixApplied { fix: fix.clone(), daemonset: daemonset.clone(), pods: applied.pods });
-        // What failed before the fix was there says nothing of how it is now.
-        let failed: Vec<InstanceId> = self.snapshot.rotation.iter().flat_map(|r| r.failed.keys().cloned()).collect();
+        // What failed before the fix was there, the patient with it, says nothing of how it is now.
         let written = self.record.update(|record| {
             record.mended.fixes.push(fix.clone());
-            record.mended.excused.extend(failed.iter().cloned());
-            if record.failed.contains_key(&patient) {
-                record.mended.excused.insert(patient.clone());
-            }
+            record.mended.excused.extend(record.failed.keys().cloned());
         });
         if let Err(fault) = written.await {
             events.push(EventKind::Error { message: format!("failed to write down {fix}: {fault}"), fatal: false });
