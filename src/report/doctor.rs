@@ -14,7 +14,7 @@ const NAMED: usize = 4;
 /// Lines of evidence for a person; a program gets all.
 const LINES: usize = 4;
 /// Rows that one line of evidence may take.
-const ROWS: usize = 5;
+const ROWS: usize = 6;
 /// Width of the labels at the left.
 const LABEL: usize = 8;
 
@@ -161,13 +161,10 @@ impl Page {
     /// A line of evidence over as many rows as it needs, within reason.
     fn quoted(&mut self, name: &mut &str, text: &str) {
         let room = self.width.saturating_sub(LABEL + 7).max(1);
-        let all: Vec<char> = text.chars().collect();
-        let rows = all.len().div_ceil(room);
-        for (n, row) in all.chunks(room).take(ROWS).enumerate() {
-            let mut row: String = row.iter().collect();
-            if n + 1 == ROWS && rows > ROWS {
-                row = clip(&(row + "…"), room);
-            }
+        let rows = rows(text, room);
+        let more = rows.len() > ROWS;
+        for (n, row) in rows.into_iter().take(ROWS).enumerate() {
+            let row = if more && n + 1 == ROWS { clip(&(row + " …"), room) } else { row };
             self.labelled(name, &format!("  {row}"));
         }
     }
@@ -189,6 +186,22 @@ impl Page {
     }
 }
 
+/// A text cut into rows, behind a space or a comma where one is near the end of a row: logs are often JSON.
+fn rows(text: &str, room: usize) -> Vec<String> {
+    let all: Vec<char> = text.trim().chars().collect();
+    let mut rest = all.as_slice();
+    let mut rows = Vec::new();
+    while rest.len() > room {
+        let row = &rest[..room];
+        let end = row.iter().rposition(|c| matches!(c, ' ' | ',')).map_or(room, |at| at + 1);
+        let (row, after) = rest.split_at(if end > room / 2 { end } else { room });
+        rows.push(row.iter().collect::<String>().trim_end().to_owned());
+        rest = after;
+    }
+    rows.push(rest.iter().collect());
+    rows
+}
+
 fn place(finding: &Finding) -> Option<String> {
     let nodes: Vec<&str> = finding.nodes.iter().map(|node| short(node.as_str())).collect();
     let instances: Vec<&str> = finding.instances.iter().map(|id| id.as_str()).collect();
@@ -204,5 +217,8 @@ fn place(finding: &Finding) -> Option<String> {
             format!("{}: {named}{rest}", count(names.len() as u64, what))
         })
         .collect();
+    let alike = (!finding.alike.is_empty())
+        .then(|| format!("the same signs on {} whose logs were not read", count(finding.alike.len() as u64, "node")));
+    let said: Vec<String> = said.into_iter().chain(alike).collect();
     (!said.is_empty()).then(|| said.join("; "))
 }

@@ -19,6 +19,7 @@ use crate::model::{
     Override, Process, Target, TemplateRef, Text,
 };
 
+use super::past::Came;
 use super::scenario::GroupSpec;
 use super::world::{Event, Micros, World, timestamp};
 
@@ -132,7 +133,7 @@ fn target_group(group: &str) -> Attachment {
 }
 
 impl World {
-    pub(super) fn add_group(&mut self, spec: &GroupSpec) {
+    pub(super) fn add_group(&mut self, spec: &GroupSpec, past: &[Came]) {
         let at = self.groups.len();
         let zones: Vec<usize> =
             (0..self.zones.len()).filter(|z| spec.zones.iter().any(|s| *s == *self.zones[*z].0)).collect();
@@ -181,7 +182,7 @@ impl World {
         for n in 0..aside + spec.detaching {
             let version = if n < outdated || n >= spec.nodes { 1 } else { 2 };
             let instance = self.old_instance(at, n, version, Lifecycle::InService);
-            self.old_node(instance);
+            self.old_node(instance, past);
             if n >= spec.nodes {
                 self.instances[instance].record.lifecycle =
                     if n < aside { Lifecycle::Standby } else { Lifecycle::Detaching };

@@ -114,6 +114,12 @@ fn lacks_flag(spec: &Value, flag: &str) -> bool {
     !words.filter_map(Value::as_str).any(names)
 }
 
+/// A line of a container's run before this one, as evidence.
+pub(super) fn quote(suspect: &SuspectPod, container: &Container, line: &LogLine) -> Clue {
+    let log = LogOf { pod: suspect.pod.clone(), container: container.name.clone(), run: LogRun::Previous };
+    clue(&log, line)
+}
+
 /// What a container's log says of why it ended: the last line of its run before this one that names an error.
 pub(super) fn last_words<'a>(case: Case<'a>, suspect: &SuspectPod, container: &Container) -> Option<&'a LogLine> {
     let log = LogOf { pod: suspect.pod.clone(), container: container.name.clone(), run: LogRun::Previous };

@@ -97,6 +97,7 @@ fn by_restart<'a>(
             let text = restart_words(container, words.map(|line| &*line.text), proxy);
             let time = container.last.as_ref().and_then(|run| run.finished);
             clues.push(Clue { time, source: format!("pod {}", pod.key.name).into(), text: text.into() });
+            clues.extend(words.map(|line| logs::quote(&suspect, container, line)));
         }
         let confidence = if first.restarts > 1 { signature.confidence.lower() } else { signature.confidence };
         let cost_s = delay(node, pod);
