@@ -149,13 +149,20 @@ impl Page {
             "  {:<12} {:<24} {:>6} {:>7} {:>7} {:>7} {:>7}",
             "stage", "from … to", "nodes", "p50", "p90", "p99", "max"
         ));
-        for (stage, sampled) in &all.stages {
+        for stage in Stage::ALL {
+            let (name, meaning) = (stage.name(), stage.meaning());
+            let Some(sampled) = all.stages.get(&stage) else {
+                let row = format!("  {name:<12} {meaning:<24} {:>6} {:>7}", 0, "unknown");
+                let row = self.paint.dim(&clip(&row, self.width));
+                self.line(&row);
+                continue;
+            };
             let p = sampled.seconds;
             let [p50, p90, p99, max] = [p.p50, p.p90, p.p99, p.max].map(seconds);
-            let (name, meaning, nodes) = (stage.name(), stage.meaning(), grouped(sampled.nodes.into()));
+            let nodes = grouped(sampled.nodes.into());
             let row = format!("  {name:<12} {meaning:<24} {nodes:>6} {p50:>7} {p90:>7} {p99:>7} {max:>7}");
             let row = clip(&row, self.width);
-            let row = if *stage == Stage::Start { self.paint.bold(&row) } else { row };
+            let row = if stage == Stage::Start { self.paint.bold(&row) } else { row };
             self.line(&row);
         }
         if all.restarts > 0 {

@@ -171,6 +171,7 @@ fn shown() -> NodeStart {
         instance_type: None,
         template: None,
         moments: Moments {
+            booted: None,
             requested: None,
             provisioned: None,
             joined: at(100),

@@ -240,6 +240,39 @@ impl World {
         found
     }
 
+    /// What kubelets and kube-proxies say of their Nodes as they start.
+    fn starts(&self) -> Vec<EventRecord> {
+        let mut found = Vec::new();
+        for node in self.nodes.iter().filter(|n| !n.gone) {
+            let name = &node.record.name.0;
+            let mut start = |at: Micros, message: &str, source: &str| {
+                found.push(EventRecord {
+                    kind: "Node".into(),
+                    about: ObjectKey { namespace: "".into(), name: name.clone() },
+                    uid: Some(Uid(name.clone())),
+                    warning: false,
+                    reason: "Starting".into(),
+                    message: message.into(),
+                    count: 1,
+                    first: Some(timestamp(at)),
+                    last: Some(timestamp(at)),
+                    source: source.into(),
+                });
+            };
+            if let Some(at) = self.instances[node.instance].booted {
+                start(at, "Starting kubelet.", "kubelet");
+            }
+            let proxies = node.daemons.iter().filter(|(daemon, _)| self.daemons[**daemon].spec.name == "kube-proxy");
+            for startup in proxies.filter_map(|(_, pod)| self.pods[*pod as usize].as_ref()?.startup.as_deref()) {
+                let told = startup.runs.iter().filter(|_| startup.begin == timestamp(0));
+                told.filter_map(|r| r.reached).for_each(|at| start(at, "", "kube-proxy"));
+            }
+        }
+        let kept = timestamp(self.now.saturating_sub(KEPT))..=self.timestamp();
+        found.retain(|e| e.last.is_some_and(|last| kept.contains(&last)));
+        found
+    }
+
     fn back_offs(&self, pod: &PodState, startup: &Startup) -> Vec<EventRecord> {
         let mut found = Vec::new();
         for (index, role) in startup.roles.iter().enumerate() {
@@ -309,5 +342,9 @@ impl Evidence for SimCluster {
 
     async fn warnings(&self) -> Result<Vec<EventRecord>> {
         self.read(EVENTS, |world| Ok(world.warnings())).await
+    }
+
+    async fn starts(&self) -> Result<Vec<EventRecord>> {
+        self.read(EVENTS, |world| Ok(world.starts())).await
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct InstanceState {
     pub(super) gone: bool,
     /// On its way out it runs until then, while a lifecycle hook waits.
     pub(super) runs_until: Micros,
+    /// Its kubelet starts then; unknown of those that were there before.
+    pub(super) booted: Option<Micros>,
     launch_activity: Option<usize>,
     end_activity: Option<usize>,
 }
@@ -249,6 +251,7 @@ impl World {
             new: false,
             gone: false,
             runs_until: 0,
+            booted: None,
             launch_activity: None,
             end_activity: None,
         });
@@ -391,8 +394,10 @@ impl World {
             Some(only) => only == name && fault.launches.contains(&own),
             None => fault.launches.contains(&all),
         });
+        let booted = boot.max(in_service);
+        self.instances[at].booted = Some(self.now + booted);
         if !never {
-            self.after(boot.max(in_service) + join, Event::Join(at));
+            self.after(booted + join, Event::Join(at));
         }
     }
 
