@@ -619,6 +619,29 @@ fn the_articles_cluster_shows_its_faults_before_anything_is_rotated() {
 }
 
 #[test]
+fn a_diagnosis_is_narrowed_like_a_rotation_and_refuses_names_that_are_not_there() {
+    let node = "ip-10-0-1-3.us-west-2.compute.internal";
+    let one = run(&format!("doctor --cluster article --simulate article --node {node} -o json")).code(11);
+    let one: Value = serde_json::from_slice(&one.get_output().stdout).unwrap();
+    assert_eq!((one["nodes"].as_u64(), one["pods_read"].as_u64()), (Some(1), Some(5)));
+    for finding in one["findings"].as_array().unwrap() {
+        assert_eq!(finding["nodes"], serde_json::json!([node]), "{finding}");
+        assert_eq!(finding["alike"], Value::Null);
+    }
+    let zone =
+        run("doctor --cluster article --simulate article -l topology.kubernetes.io/zone=us-west-2b -o json").code(11);
+    let zone: Value = serde_json::from_slice(&zone.get_output().stdout).unwrap();
+    assert_eq!(zone["nodes"].as_u64(), Some(33));
+    run("doctor --cluster article --simulate article --group workers").code(11);
+    run("doctor --cluster article --simulate article --group nobody")
+        .code(3)
+        .stderr(contains("no Auto Scaling group nobody"));
+    run("doctor --cluster article --simulate article --node nobody")
+        .code(3)
+        .stderr(contains("there is no node nobody"));
+}
+
+#[test]
 fn a_number_of_pods_that_is_none_is_refused() {
     run("doctor --simulate small --log-pods many").code(2).stderr(contains("log-pods").and(one_line()));
 }

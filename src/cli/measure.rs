@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::exit::Exit;
 use super::failure::{Failure, chain};
 use super::printer::{Format, Printer};
-use super::signals;
 use super::world::{Task, World, run};
+use super::{scope, signals};
 use crate::cloud::{self, Cloud};
 use crate::cluster::evidence::Evidence;
 use crate::cluster::{self, Cluster};
@@ -85,7 +85,7 @@ impl Task for Measure {
         let policy = &settings.policy;
         let seen = async {
             let mut snapshot = controller::observe(&ports, &settings).await?;
-            check(policy, &snapshot)?;
+            scope::check(policy, &snapshot)?;
             let told = complete(&ports, policy, &mut snapshot).await?;
             Ok::<_, Failure>((snapshot, told))
         };
@@ -115,22 +115,6 @@ impl Task for Measure {
             Format::Human | Format::Plain => table::text(&measured, self.printer.width, self.printer.paint),
         });
         Ok(Exit::Done)
-    }
-}
-
-/// Names that are in no cluster are mistakes, not empty measurements.
-fn check(policy: &Policy, snapshot: &Snapshot) -> Result<(), Failure> {
-    let refuse = |why: String, hint: String| Err(Failure::new(Exit::Refused, why).hint(hint));
-    if let Some(group) = policy.scope.groups.iter().find(|g| !snapshot.groups.contains_key(*g)) {
-        let there: Vec<&str> = snapshot.groups.keys().map(GroupName::as_str).collect();
-        let why = format!("{}: there is no Auto Scaling group {group}", snapshot.cluster);
-        return refuse(why, format!("its groups are {}", there.join(", ")));
-    }
-    match policy.scope.nodes.iter().find(|n| !snapshot.nodes.contains_key(*n)) {
-        Some(node) => {
-            refuse(format!("{}: there is no node {node}", snapshot.cluster), "kubectl get nodes lists them".to_owned())
-        }
-        None => Ok(()),
     }
 }
 

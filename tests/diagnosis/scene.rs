@@ -37,7 +37,7 @@ impl Scene {
         }
         snapshot.daemonsets.insert(kiam.uid.clone(), kiam);
         let evidence = Evidence { service: Some(SERVICE.into()), ..Evidence::default() };
-        Self { snapshot, evidence, scope: Scope::All, now: now() }
+        Self { snapshot, evidence, scope: Scope::Policy, now: now() }
     }
 
     /// The pod of `set` on `new-0`.

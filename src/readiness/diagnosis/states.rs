@@ -185,9 +185,10 @@ fn subject(event: &EventRecord, case: Case<'_>) -> Option<(NodeName, Option<Obje
 }
 
 fn by_evictions<'a>(signature: &'a Signature, kind: Eviction, case: Case<'a>, matches: &mut Vec<Match<'a>>) {
+    let asked = |pod: &Pod| pod.node.as_ref().is_some_and(|node| case.suspects.judged.contains(node));
     let refused = |kind: ErrorKind| {
         let refusals = case.snapshot.refusals.iter().filter(move |(_, refusal)| refusal.kind == kind);
-        refusals.filter_map(|(uid, refusal)| Some((case.snapshot.pods.get(uid)?, refusal)))
+        refusals.filter_map(|(uid, refusal)| Some((case.snapshot.pods.get(uid)?, refusal))).filter(|(p, _)| asked(p))
     };
     let mut clues: BTreeMap<&ObjectKey, (Option<Timestamp>, Text)> = BTreeMap::new();
     match kind {
@@ -196,7 +197,7 @@ fn by_evictions<'a>(signature: &'a Signature, kind: Eviction, case: Case<'a>, ma
             clues.extend(found.map(|(pod, refusal)| (&pod.key, (Some(refusal.at), refusal.message.as_str().into()))));
         }
         Eviction::Overlap => {
-            for pod in case.snapshot.pods.values().filter(|pod| !pod.is_daemon() && pod.node.is_some()) {
+            for pod in case.snapshot.pods.values().filter(|pod| !pod.is_daemon() && asked(pod)) {
                 let over: Vec<String> = case.snapshot.budgets_over(pod).map(|b| b.key.to_string()).collect();
                 if over.len() > 1 {
                     clues.insert(&pod.key, (None, format!("covered by {}", over.join(" and ")).into()));
