@@ -185,6 +185,8 @@ fn describe(kind: &EventKind) -> Option<Described> {
         }
         EventKind::ReplacementFunctional { about, seconds: s, tolerated, differs, .. } => {
             let mut how = format!(" after {}", seconds(*s));
+            let tolerated: Vec<&str> = tolerated.iter().map(|said| words::gist(said)).collect();
+            let differs: Vec<&str> = differs.iter().map(|said| &**said).collect();
             for (what, said) in [("let pass", tolerated), ("differs", differs)] {
                 if !said.is_empty() {
                     let _ = write!(how, "; {what}: {}", said.join("; "));

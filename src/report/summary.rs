@@ -215,7 +215,7 @@ impl Summary {
             EventKind::ReplacementFunctional { about, seconds, start, tolerated, differs } => {
                 self.functional(about, event.time, *seconds, start.as_deref());
                 // Without its times, which differ from node to node.
-                let tolerated = tolerated.iter().filter_map(|said| said.split([',', ';']).next());
+                let tolerated = tolerated.iter().map(|said| words::gist(said));
                 for remark in tolerated.chain(differs.iter().map(|said| &**said)) {
                     *self.remarks.entry(remark.into()).or_default() += 1;
                 }
