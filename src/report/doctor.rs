@@ -1,10 +1,9 @@
 //! A diagnosis for people and for programs.
 
-use std::fmt::Write;
-
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::page::Page;
 use super::text::{Paint, clip, count, seconds, short, wrap};
 use crate::model::Text;
 use crate::readiness::diagnosis::{Clue, Confidence, Finding, Sick};
@@ -88,35 +87,24 @@ pub fn json(diagnosis: &Diagnosis) -> serde_json::Result<String> {
 
 /// The diagnosis for a terminal of this width.
 pub fn text(diagnosis: &Diagnosis, width: usize, paint: Paint) -> String {
-    let mut page = Page { text: String::new(), width, paint };
     let nodes = count(diagnosis.nodes as u64, "node");
     let head = match diagnosis.findings.len() {
         0 => format!("{}: nothing wrong with {nodes}", diagnosis.cluster),
         n => format!("{}: {} on {nodes}", diagnosis.cluster, count(n as u64, "finding")),
     };
-    page.line(&paint.bold(&clip(&head, width)));
+    let mut page = Page::new(&head, width, paint);
     for (n, finding) in diagnosis.findings.iter().enumerate() {
         page.line("");
         page.finding(n + 1, finding, command(&diagnosis.cluster, finding));
     }
     if !diagnosis.notes.is_empty() {
         page.line("");
-        page.section("note", diagnosis.notes.iter().map(|note| note.to_string()));
+        page.labels("note", diagnosis.notes.iter().map(|note| note.to_string()));
     }
     page.text
 }
 
-struct Page {
-    text: String,
-    width: usize,
-    paint: Paint,
-}
-
 impl Page {
-    fn line(&mut self, line: &str) {
-        let _ = writeln!(self.text, "{}", line.trim_end());
-    }
-
     fn finding(&mut self, n: usize, finding: &Finding, command: Option<String>) {
         let sure = match finding.confidence {
             Confidence::Certain => String::new(),
@@ -127,13 +115,13 @@ impl Page {
             let lead = if at == 0 { format!("{n:>2}. ") } else { "    ".to_owned() };
             self.line(&format!("{lead}{}", self.paint.yellow(part)));
         }
-        self.section("where", place(finding));
+        self.labels("where", place(finding));
         if let Some(cost) = finding.cost_s {
-            self.section("costs", [format!("{} a node", seconds(cost))]);
+            self.labels("costs", [format!("{} a node", seconds(cost))]);
         }
-        self.section("why", [finding.cause.to_string()]);
+        self.labels("why", [finding.cause.to_string()]);
         self.proof(&finding.evidence);
-        self.section("helps", [finding.help.to_string()]);
+        self.labels("helps", [finding.help.to_string()]);
         // Never broken: it is to be copied.
         if let Some(command) = command {
             self.line(&format!("    {} {}", self.paint.dim(&format!("{:<LABEL$}", "fix")), self.paint.cyan(&command)));
@@ -176,7 +164,7 @@ impl Page {
         *name = "";
     }
 
-    fn section(&mut self, name: &str, lines: impl IntoIterator<Item = String>) {
+    fn labels(&mut self, name: &str, lines: impl IntoIterator<Item = String>) {
         let mut name = name;
         for text in lines {
             for part in wrap(&text, self.width.saturating_sub(LABEL + 5)) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::page::Page;
 use super::text::{Paint, clip, count, grouped, seconds, wrap};
 use crate::model::Text;
 use crate::readiness::stages::{Comparison, Figures, Lever, Measurement, PathShare, Sampled, Stage, Worth};
@@ -19,7 +20,6 @@ const NONE_NEW: &str = "A start shows only on a node that still has a DaemonSet 
 
 /// The measurement for a terminal of this width.
 pub fn text(measured: &Measurement, width: usize, paint: Paint) -> String {
-    let mut page = Page { text: String::new(), width, paint };
     let Measurement { cluster, nodes, usable, .. } = measured;
     let head = match (*nodes, *usable) {
         (0, _) => format!("{cluster}: no node is in scope"),
@@ -29,7 +29,7 @@ pub fn text(measured: &Measurement, width: usize, paint: Paint) -> String {
         (nodes, usable) if usable == nodes => format!("{cluster}: how {} started", count_of(nodes, "node")),
         (nodes, usable) => format!("{cluster}: how {} of {} started", grouped(usable.into()), count_of(nodes, "node")),
     };
-    page.line(&paint.bold(&clip(&head, width)));
+    let mut page = Page::new(&head, width, paint);
     page.left_out(&measured.left_out);
     for note in &measured.notes {
         page.row("note", note);
@@ -92,17 +92,7 @@ fn count_of(n: u32, one: &str) -> String {
     count(n.into(), one)
 }
 
-struct Page {
-    text: String,
-    width: usize,
-    paint: Paint,
-}
-
 impl Page {
-    fn line(&mut self, line: &str) {
-        let _ = writeln!(self.text, "{}", line.trim_end());
-    }
-
     fn head(&mut self, line: &str) {
         let line = self.paint.dim(clip(line, self.width).trim_end());
         self.line(&line);
