@@ -244,12 +244,12 @@ impl World {
     fn starts(&self) -> Vec<EventRecord> {
         let mut found = Vec::new();
         for node in self.nodes.iter().filter(|n| !n.gone) {
-            let name = &node.record.name.0;
+            let name = node.record.name.text();
             let mut start = |at: Micros, message: &str, source: &str| {
                 found.push(EventRecord {
                     kind: "Node".into(),
                     about: ObjectKey { namespace: "".into(), name: name.clone() },
-                    uid: Some(Uid(name.clone())),
+                    uid: Some(Uid::from(name.clone())),
                     warning: false,
                     reason: "Starting".into(),
                     message: message.into(),

@@ -22,7 +22,7 @@ pub fn boots(events: &[EventRecord]) -> Boots {
     let starts = events.iter().filter(|e| &*e.kind == "Node" && &*e.reason == "Starting" && &*e.source == "kubelet");
     for event in starts {
         if let Some(at) = event.first {
-            boots.entry(NodeName(event.about.name.clone())).or_default().push(at);
+            boots.entry(NodeName::from(event.about.name.clone())).or_default().push(at);
         }
     }
     boots
