@@ -171,6 +171,7 @@ fn shown() -> NodeStart {
         instance_type: None,
         template: None,
         moments: Moments {
+            booted: None,
             requested: None,
             provisioned: None,
             joined: at(100),
@@ -198,7 +199,16 @@ fn noticed_late() -> Summary {
         (100, EventKind::ReplacementRunning { about: new() }),
         (100, EventKind::ReplacementJoined { about: new() }),
         (141, EventKind::ReplacementReady { about: new(), seconds: 41.0 }),
-        (170, EventKind::ReplacementFunctional { about: new(), seconds: 62.0, start: Some(Box::new(shown())) }),
+        (
+            170,
+            EventKind::ReplacementFunctional {
+                about: new(),
+                seconds: 62.0,
+                start: Some(Box::new(shown())),
+                tolerated: vec!["aws-node: container aws-node restarted 1x, 30 s after start, last exit code 1".into()],
+                differs: vec!["label team is on every healthy old node, not here".into()],
+            },
+        ),
         (180, EventKind::NodeDrained { about: about("old"), seconds: 10.0 }),
         (230, EventKind::NodeGone { about: about("old"), seconds: 50.0 }),
     ];
