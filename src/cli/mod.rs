@@ -16,6 +16,7 @@ mod plan;
 pub mod printer;
 mod prompt;
 mod rotate;
+mod seen;
 mod signals;
 mod status;
 mod telling;
