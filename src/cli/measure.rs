@@ -7,12 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::exit::Exit;
 use super::failure::{Failure, chain};
 use super::printer::{Format, Printer};
-use super::signals;
 use super::world::{Task, World, run};
+use super::{fix, signals};
 use crate::cloud::{self, Cloud};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::controller::{self, Ports};
+use crate::fixes::{Catalogue, standing};
 use crate::model::{GroupName, InstanceId, Text};
 use crate::observe::Snapshot;
 use crate::policy::Policy;
@@ -36,6 +37,7 @@ enum Kind {
 
 struct Measure {
     printer: Printer,
+    catalogue: Catalogue,
     earlier: Option<Measurement>,
     reports: Vec<(PathBuf, Kind)>,
 }
@@ -47,7 +49,8 @@ struct Measure {
 pub fn measure(config: Config, printer: Printer) -> Result<Exit, Failure> {
     let earlier = config.text("compare")?.map(|path| read(Path::new(path))).transpose()?;
     let reports = config.words("report")?.iter().map(|name| report(name)).collect::<Result<_, _>>()?;
-    run(config, false, |_| Measure { printer, earlier, reports })
+    let catalogue = fix::catalogue(&config)?;
+    run(config, false, |_| Measure { printer, catalogue, earlier, reports })
 }
 
 fn read(path: &Path) -> Result<Measurement, Failure> {
@@ -89,6 +92,8 @@ impl Task for Measure {
             }
             seen = seen => seen?,
         };
+        let mut notes = notes;
+        notes.extend(standing::lines(policy, &snapshot, &self.catalogue));
         let mut measured = Measurement { notes, ..Measurement::of(policy, &snapshot, ports.clock.now()) };
         if let Some(earlier) = &self.earlier {
             measured.compare(earlier, policy, &snapshot);
