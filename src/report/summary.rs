@@ -313,8 +313,8 @@ impl Summary {
     }
 
     /// The instances whose starts are known, to ask AWS for their launches.
-    pub fn started(&self) -> impl Iterator<Item = (&InstanceId, &GroupName)> {
-        self.starts.iter().filter_map(|start| Some((start.instance.as_ref()?, start.group.as_ref()?)))
+    pub fn started(&self) -> impl Iterator<Item = &InstanceId> {
+        self.starts.iter().filter_map(|start| start.instance.as_ref())
     }
 
     /// Takes in what AWS tells of the replacements' launches, once they are all there.
