@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::clock::Clock;
 use crate::cluster::{self, Cluster, ErrorKind, LeaseRecord};
 use crate::model::ObjectKey;
-use crate::model::marks::{REQUEST, ROTATION};
+use crate::model::marks::{DOING, REQUEST, ROTATION};
 
 /// The Lease's name.
 pub const NAME: &str = "fastnode";
@@ -64,10 +64,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Another holder is alive.
-    #[error("failed to lock the cluster: {holder} holds it")]
+    #[error("failed to lock the cluster: {holder} holds it{}", told(.doing.as_deref()))]
     Held {
         /// Its identity.
         holder: String,
+        /// What it does, where that is no rotation.
+        doing: Option<String>,
         /// Since when, by its own word.
         since: Option<Timestamp>,
         /// The rotation it runs, by its own word.
@@ -154,6 +156,20 @@ impl<K: Cluster + 'static> Lock<K> {
         identity: &str,
         rotation: &str,
     ) -> Result<Self, Error> {
+        Self::acquire_to(cluster, clock, namespace, identity, (rotation, None)).await
+    }
+
+    /// The same to do something else than to rotate: what, for whoever looks at the lock meanwhile.
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`].
+    pub async fn acquire_to(
+        cluster: Rc<K>,
+        clock: Clock,
+        namespace: &str,
+        identity: &str,
+        (rotation, doing): (&str, Option<&str>),
+    ) -> Result<Self, Error> {
         let key = ObjectKey::new(namespace, NAME);
         let found = await_free(&*cluster, &key).await?;
         let now = clock.now();
@@ -161,6 +177,7 @@ impl<K: Cluster + 'static> Lock<K> {
         // A pause outlives its holder: who takes the lock while paused waits for `resume` likewise.
         let paused = found.as_ref().and_then(|l| l.annotations.get(REQUEST)).filter(|r| ***r == *PAUSE).cloned();
         let mut annotations = BTreeMap::from([(ROTATION.into(), rotation.into())]);
+        annotations.extend(doing.map(|doing| (DOING.into(), doing.into())));
         annotations.extend(paused.clone().map(|pause| (REQUEST.into(), pause)));
         let taken = LeaseRecord {
             holder: Some(identity.to_owned()),
@@ -279,8 +296,14 @@ fn held_by(lease: &LeaseRecord) -> Error {
     Error::Held {
         holder: lease.holder.clone().unwrap_or_default(),
         since: lease.acquired,
+        doing: lease.annotations.get(DOING).map(|d| d.to_string()),
         rotation: lease.annotations.get(ROTATION).map(|r| r.to_string()),
     }
+}
+
+/// What a holder does, after its name.
+pub(crate) fn told(doing: Option<&str>) -> String {
+    doing.map(|doing| format!(" for {doing}")).unwrap_or_default()
 }
 
 fn is_free(lease: &LeaseRecord) -> bool {

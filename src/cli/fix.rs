@@ -1,40 +1,42 @@
 //! `fastnode fix`: shows what would make new nodes functional sooner, does it, takes it back.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
 
 use super::args;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::printer::{Format, Printer};
+use super::printer::{self, Format, Printer};
+use super::seen::Seen;
 use super::world::{Task, World, run};
 use super::{prompt, signals, telling};
+use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::cloud::addons::Addons;
+use crate::cluster::Cluster;
 use crate::cluster::manifests::Manifests;
-use crate::cluster::{Cluster, Fact, Kind};
 use crate::config::Config;
-use crate::controller::{self, Interrupt, Ports};
+use crate::controller::{self, Interrupt};
 use crate::event::{Event, EventKind, Sink};
+use crate::fixes::catalogue::Patch;
 use crate::fixes::render::default_waiter;
-use crate::fixes::rollout::{Going, Rollout, follow};
-use crate::fixes::{Catalogue, Ended, Options, PodView, Proposal, Remedy, State, Way};
+use crate::fixes::rollout::Going;
+use crate::fixes::{
+    self, Came, Catalogue, Course, Ended, Onlooker, Options, PodView, Proposal, Remedy, Standing, State, Undo, Way,
+    standing,
+};
 use crate::lock::Lock;
-use crate::model::{ObjectKey, Pod, Uid};
-use crate::policy::Timeout;
+use crate::model::{ObjectKey, Text};
+use crate::policy::{Policy, Timeout};
 use crate::report::fix::{self as pages, Outcome};
 use crate::report::plain::Detail;
 use crate::report::reporter::Show;
 use crate::report::text::clip;
 
-/// Facts that may wait for us: a burst of the first list.
-const FACTS: usize = 1024;
 /// How long one new pod may take where the gate's time-out is `never`.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Cells of the bar.
@@ -82,7 +84,11 @@ pub fn fix(config: Config, printer: Printer, args: &args::Fix) -> Result<Exit, F
     };
     let mut names = Vec::new();
     for name in &args.fixes {
-        names.push(catalogue.find(name).map_err(crate::fixes::Error::from)?.name);
+        let name = catalogue.find(name).map_err(fixes::Error::from)?.name;
+        // Named twice it is done once.
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
     if names.is_empty() {
         names = catalogue.targeted().into_iter().map(|remedial| remedial.name).collect();
@@ -95,7 +101,7 @@ pub fn fix(config: Config, printer: Printer, args: &args::Fix) -> Result<Exit, F
     let options = Options {
         take_ownership: config.flag("take-ownership")?,
         on_new_nodes_only: config.flag("on-new-nodes-only")?,
-        baseline: None,
+        ..Options::default()
     };
     let waiter = waiter(&config)?;
     let events = config.text("events")?.map(PathBuf::from);
@@ -124,10 +130,10 @@ pub(super) fn waiter(config: &Config) -> Result<Option<String>, Failure> {
 
 /// What a deed has in its hands.
 struct Hands<C, K> {
-    ports: Ports<C, K>,
     remedy: Remedy<C, K>,
-    pods: Pods,
-    patience: Duration,
+    clock: Clock,
+    policy: Policy,
+    seen: Seen,
     sink: Sink,
 }
 
@@ -177,9 +183,8 @@ impl Task for Fix {
         if let Err(error) = lock.release(paused).await {
             tracing::warn!("failed to give the lock back, it runs out by itself: {error}");
         }
-        for lost in told.end().await?.finish("").await {
-            tracing::warn!("{lost}");
-        }
+        let last = done.as_ref().map(|(_, fixes)| self.last_words(fixes)).unwrap_or_default();
+        told.end().await?.finish(&last).await.into_iter().for_each(printer::lose);
         let (exit, fixes) = done?;
         self.conclude(&name, fixes);
         Ok(exit)
@@ -189,6 +194,11 @@ impl Task for Fix {
 fn interrupted(signal: Interrupt) -> Failure {
     let said = "interrupted: what was applied stays, and its rollout goes on without anybody watching";
     Failure::new(signal.into(), said).hint("fastnode fix shows how it stands; --revert takes it back")
+}
+
+/// Whether a proposal stands where what was asked for by name cannot be done.
+fn is_barred(proposal: &Proposal) -> bool {
+    matches!(proposal.state, State::Unfit(_)) || proposal.way.as_ref().is_some_and(|way| !way.is_open())
 }
 
 impl Fix {
@@ -203,13 +213,24 @@ impl Fix {
         let name = settings.cluster.clone();
         let remedy =
             Remedy::new(cloud, cluster, ports.clock, name.clone(), self.catalogue.clone(), self.waiter.clone());
-        let (shown, open) = self.look(&remedy).await?;
-        if self.deed == Deed::Show || open == 0 {
-            self.conclude(&name, shown.iter().map(|(json, _)| json.clone()).collect());
-            if open > 0 && self.printer.format != Format::Json {
-                self.printer.out(&format!("\nfastnode fix --cluster {name} FIX --apply applies one\n"));
+        if self.deed == Deed::Revert {
+            for undo in self.undos(&remedy).await? {
+                let title = format!("{}  {}\n", self.printer.paint.bold(&undo.remedial.name), undo.remedial.daemonset);
+                self.tell(&(title + &pages::coloured(&undo.diff, self.printer.paint)));
             }
-            return Ok(Begun::Idle(self.idle(&shown)));
+        } else {
+            let shown = self.look(&remedy).await?;
+            let open = shown.iter().any(Proposal::is_open);
+            if self.deed == Deed::Show || !open {
+                self.show(&shown, &ports.cluster, &settings).await?;
+                if open && self.printer.format != Format::Json {
+                    self.printer.out(&format!("\nfastnode fix --cluster {name} FIX --apply applies one\n"));
+                }
+                let barred = self.deed == Deed::Apply && shown.iter().any(is_barred);
+                return Ok(Begun::Idle(if barred { Exit::Refused } else { Exit::Done }));
+            }
+            let unshown = |proposal| pages::proposal(proposal, None, self.printer.width, self.printer.paint);
+            shown.iter().for_each(|proposal| self.tell(&unshown(proposal)));
         }
         let question = match self.deed {
             Deed::Revert => format!("Take {} back on {name}?", self.names.join(", ")),
@@ -222,56 +243,79 @@ impl Fix {
             Format::Json => Show::Json,
             Format::Human | Format::Plain => Show::Lines(self.printer.paint, Detail::Nodes),
         };
-        let patience = match settings.policy.gate_timeout {
-            Timeout::After(limit) => Duration::try_from(limit).unwrap_or(PATIENCE),
-            Timeout::Never => PATIENCE,
-        };
-        let pods = Pods::start(&*ports.cluster).await?;
+        let seen = Seen::begin(&ports.cluster, &name).await?;
         let (sink, told) = telling::begin(show, self.events.as_deref())?;
         let id = format!("fix-{}", ports.clock.now().strftime("%Y%m%dt%H%M%Sz"));
+        let back = if self.deed == Deed::Revert { " --revert" } else { "" };
+        let doing = format!("fastnode fix {}{back}", self.names.join(" "));
+        let (cluster, policy) = (ports.cluster.clone(), settings.policy.clone());
         let lock =
-            Lock::acquire(ports.cluster.clone(), ports.clock, &settings.namespace, &settings.identity, &id).await;
+            Lock::acquire_to(cluster, ports.clock, &settings.namespace, &settings.identity, (&id, Some(&doing))).await;
         let lock = lock.map_err(controller::Error::from)?;
-        Ok(Begun::Ready(Box::new(Hands { ports, remedy, pods, patience, sink }), lock, told))
+        let hands = Hands { remedy, clock: ports.clock, policy, seen, sink };
+        Ok(Begun::Ready(Box::new(hands), lock, told))
     }
 
-    /// Shows each fix as it stands; how many there is something to do about.
-    async fn look<C: Cloud + Addons, K: Manifests>(
-        &self,
-        remedy: &Remedy<C, K>,
-    ) -> Result<(Vec<(Value, Option<Proposal>)>, usize), Failure> {
+    /// How each fix stands.
+    async fn look<C: Cloud + Addons, K: Manifests>(&self, remedy: &Remedy<C, K>) -> Result<Vec<Proposal>, Failure> {
         let mut shown = Vec::new();
-        let mut open = 0;
         for name in &self.names {
-            if self.deed == Deed::Revert {
-                let undo = remedy.propose_revert(name).await?;
-                let title = format!("{}  {}\n", self.printer.paint.bold(&undo.remedial.name), undo.remedial.daemonset);
-                self.tell(&(title + &pages::coloured(&undo.diff, self.printer.paint)));
-                shown.push((json!({ "fix": undo.remedial.name, "diff": undo.diff, "outcome": "shown" }), None));
-                open += 1;
-                continue;
+            let proposal = remedy.propose(name, &self.options).await?;
+            let waits = matches!(proposal.remedial.fix.patch, Patch::Wait { .. });
+            let fresh = proposal.is_open() && proposal.way != Some(Way::Settle);
+            if self.deed == Deed::Apply && fresh && waits && self.waiter.is_none() {
+                return Err(fixes::Error::NoWaiter { fix: name.clone() }.into());
             }
-            let proposal = remedy.propose(name, self.options).await?;
-            self.tell(&pages::proposal(&proposal, self.printer.width, self.printer.paint));
-            let waits = matches!(proposal.remedial.fix.patch, crate::fixes::catalogue::Patch::Wait { .. });
-            if self.deed == Deed::Apply && proposal.way == Some(Way::Apply) && waits && self.waiter.is_none() {
-                return Err(crate::fixes::Error::NoWaiter { fix: name.clone() }.into());
-            }
-            open += usize::from(proposal.is_open());
-            let outcome = if self.deed == Deed::Show { "shown" } else { "nothing to do" };
-            let json = pages::json(&proposal, &Outcome { outcome, why: None });
-            shown.push((json, Some(proposal)));
+            shown.push(proposal);
         }
-        Ok((shown, open))
+        Ok(shown)
     }
 
-    /// The exit code where nothing is to be done: refused, where what was asked for by name cannot be.
-    fn idle(&self, shown: &[(Value, Option<Proposal>)]) -> Exit {
-        let barred = |proposal: &Proposal| {
-            matches!(proposal.state, State::Unfit(_)) || proposal.way.as_ref().is_some_and(|way| !way.is_open())
+    /// What taking each back would do; all or none.
+    async fn undos<C: Cloud + Addons, K: Manifests>(&self, remedy: &Remedy<C, K>) -> Result<Vec<Undo>, Failure> {
+        let mut undos = Vec::new();
+        for name in &self.names {
+            undos.push(remedy.propose_revert(name).await?);
+        }
+        Ok(undos)
+    }
+
+    /// Shows how the fixes stand, and of those that are in place whether they have helped.
+    async fn show<K>(&self, shown: &[Proposal], cluster: &Rc<K>, settings: &controller::Settings) -> Result<(), Failure>
+    where
+        K: Cluster + 'static,
+    {
+        let in_place = |proposal: &&Proposal| matches!(proposal.state, State::Applied(_));
+        // Only these make it worth the while to read all nodes and pods.
+        let seen = match shown.iter().find(in_place) {
+            Some(_) => Some(Seen::begin(cluster, &settings.cluster).await),
+            None => None,
         };
-        let refused = self.deed == Deed::Apply && shown.iter().filter_map(|(_, p)| p.as_ref()).any(barred);
-        if refused { Exit::Refused } else { Exit::Done }
+        let outcome = if self.deed == Deed::Show { "shown" } else { "nothing to do" };
+        let mut all = Vec::new();
+        for proposal in shown {
+            let (standing, said) = match &seen {
+                Some(Ok(seen)) => {
+                    let standing = standing::of_proposal(&settings.policy, &seen.now(), proposal);
+                    let back = standing.and_then(|s| standing::back(&settings.cluster, &proposal.remedial.name, &s));
+                    let said = standing.map(|s| back.map_or_else(|| s.to_string(), |back| format!("{s}; {back}")));
+                    (standing, said)
+                }
+                // How it stands and its diff are shown all the same.
+                Some(Err(failure)) if in_place(&proposal) => {
+                    (None, Some(format!("whether it has helped is not known: {}", failure.message)))
+                }
+                _ => (None, None),
+            };
+            self.tell(&pages::proposal(proposal, said.as_deref(), self.printer.width, self.printer.paint));
+            let mut found = pages::json(proposal, &Outcome { outcome, why: said });
+            if let Some(Standing::Judged(effect)) = standing {
+                found["effect"] = json!(effect);
+            }
+            all.push(found);
+        }
+        self.conclude(&settings.cluster, all);
+        Ok(())
     }
 
     /// Applies one after the other, each as it stands after those before it.
@@ -281,81 +325,65 @@ impl Fix {
         K: Cluster + Manifests + 'static,
     {
         let mut exit = Exit::Done;
-        let mut fixes = Vec::new();
+        let mut all = Vec::new();
+        // A fix renews pods, and with them goes what the nodes show of their start: looked at before the first.
+        let mut baselines = Vec::new();
         for name in &self.names {
-            let proposal = hands.remedy.propose(name, self.options).await?;
-            let mut outcome = Outcome { outcome: "nothing to do", why: None };
+            let remedial = self.catalogue.find(name).map_err(fixes::Error::from)?;
+            baselines.push(standing::baseline(&hands.policy, &hands.seen.now(), &remedial.daemonset));
+        }
+        for (name, before) in self.names.iter().zip(baselines) {
+            let options = Options { baseline: before.map(|(start, _)| start), ..self.options.clone() };
+            let proposal = hands.remedy.propose(name, &options).await?;
             if !proposal.is_open() {
-                exit = exit.max(self.idle(&[(Value::Null, Some(proposal.clone()))]));
-                fixes.push(pages::json(&proposal, &outcome));
+                exit = exit.max(if is_barred(&proposal) { Exit::Refused } else { Exit::Done });
+                all.push(pages::json(&proposal, &Outcome { outcome: "nothing to do", why: None }));
                 continue;
             }
-            let (fix, daemonset) = (name.as_str().into(), proposal.remedial.daemonset.to_string().into());
+            let (fix, daemonset): (Text, Text) = (name.as_str().into(), proposal.remedial.daemonset.to_string().into());
             let way = proposal.way.as_ref().map(ToString::to_string).unwrap_or_default();
-            hands.say(EventKind::FixProposed { fix, daemonset, way, diff: proposal.diff.clone() }).await;
-            let key = &proposal.remedial.daemonset;
-            let rollout = Rollout::begin(&hands.pods.of(key), hands.ports.clock.now(), hands.patience);
-            hands.remedy.apply(&proposal).await?;
-            let ended = self.follow(hands, key, rollout).await?;
-            let (fix, daemonset) = (name.as_str().into(), key.to_string().into());
-            match ended {
-                Ended::Done(pods) => {
-                    outcome.outcome = if proposal.way == Some(Way::Settle) { "settled" } else { "applied" };
-                    outcome.why = Some("not verified yet: the next new node shows whether it helps".to_owned());
+            let diff = proposal.diff.clone();
+            hands.say(EventKind::FixProposed { fix: fix.clone(), daemonset: daemonset.clone(), way, diff }).await;
+            let eyes = Eyes { fix: self, seen: &hands.seen };
+            let came = hands.course(&eyes).apply(&proposal).await;
+            self.wipe();
+            let outcome = match came? {
+                Came::InPlace(pods) => {
                     hands.say(EventKind::FixApplied { fix, daemonset, pods }).await;
+                    let outcome = if proposal.way == Some(Way::Settle) { "settled" } else { "applied" };
+                    let taint = matches!(proposal.remedial.fix.patch, Patch::StartupTaint { .. });
+                    let why = if taint { Standing::Elsewhere.to_string() } else { pages::unproved(before) };
+                    Outcome { outcome, why: Some(why) }
                 }
-                Ended::Bad(why) => {
-                    outcome = Outcome { outcome: "rolled back", why: Some(why.clone()) };
+                Came::Harm { why, back } => {
                     exit = exit.max(Exit::Stopped);
-                    self.roll_back(hands, name).await?;
-                    hands.say(EventKind::FixReverted { fix, daemonset, why }).await;
+                    let (outcome, more) = match back {
+                        Ok(still) => {
+                            hands.say(EventKind::FixReverted { fix, daemonset, why: why.clone() }).await;
+                            ("rolled back", still.map(|still| format!("{name} is taken back, and still {still}")))
+                        }
+                        Err(failure) => {
+                            let message = format!("{name} does harm ({why}), and taking it back failed: {failure}");
+                            ("harmful", Some(message))
+                        }
+                    };
+                    if let Some(message) = more {
+                        hands.say(EventKind::Error { message, fatal: false }).await;
+                    }
+                    Outcome { outcome, why: Some(why) }
                 }
-                Ended::Late(why) => {
-                    outcome = Outcome { outcome: "late", why: Some(why.clone()) };
+                Came::Late(why) => {
                     exit = exit.max(Exit::Incomplete);
                     hands.say(EventKind::Error { message: format!("{name}: {why}"), fatal: false }).await;
+                    Outcome { outcome: "late", why: Some(why) }
                 }
-            }
-            fixes.push(pages::json(&proposal, &outcome));
+            };
+            all.push(pages::json(&proposal, &outcome));
             if exit != Exit::Done {
                 break;
             }
         }
-        Ok((exit, fixes))
-    }
-
-    async fn follow<C, K: Manifests>(
-        &self,
-        hands: &Hands<C, K>,
-        key: &ObjectKey,
-        rollout: Rollout,
-    ) -> Result<Ended, Failure> {
-        let pods = || hands.pods.of(key);
-        let tell = |going: &Going| self.draw(key, going);
-        let ended = follow((&*hands.ports.cluster, key), rollout, hands.ports.clock, pods, tell).await?;
-        self.wipe();
-        Ok(ended)
-    }
-
-    /// Takes back what did harm, and waits until the pods run as before, or say that they do not.
-    async fn roll_back<C, K>(&self, hands: &Hands<C, K>, name: &str) -> Result<(), Failure>
-    where
-        C: Cloud + Addons + 'static,
-        K: Cluster + Manifests + 'static,
-    {
-        let undo = hands.remedy.propose_revert(name).await?;
-        let key = &undo.remedial.daemonset;
-        let rollout = Rollout::begin(&hands.pods.of(key), hands.ports.clock.now(), hands.patience);
-        hands.remedy.revert(&undo).await?;
-        match self.follow(hands, key, rollout).await? {
-            Ended::Done(_) => Ok(()),
-            Ended::Bad(why) | Ended::Late(why) => {
-                hands
-                    .say(EventKind::Error { message: format!("{name} is taken back, and still {why}"), fatal: false })
-                    .await;
-                Ok(())
-            }
-        }
+        Ok((exit, all))
     }
 
     async fn revert<C, K>(&self, hands: &Hands<C, K>) -> Result<(Exit, Vec<Value>), Failure>
@@ -364,24 +392,36 @@ impl Fix {
         K: Cluster + Manifests + 'static,
     {
         let mut exit = Exit::Done;
-        let mut fixes = Vec::new();
+        let mut all = Vec::new();
         for name in &self.names {
             let undo = hands.remedy.propose_revert(name).await?;
             let key = &undo.remedial.daemonset;
-            let rollout = Rollout::begin(&hands.pods.of(key), hands.ports.clock.now(), hands.patience);
-            hands.remedy.revert(&undo).await?;
+            let eyes = Eyes { fix: self, seen: &hands.seen };
+            let ended = hands.course(&eyes).take_back(&undo).await;
+            self.wipe();
+            let ended = ended?;
             let (fix, daemonset) = (name.as_str().into(), key.to_string().into());
             hands.say(EventKind::FixReverted { fix, daemonset, why: "asked for".to_owned() }).await;
             let mut found =
                 json!({ "fix": name, "daemonset": key.to_string(), "diff": undo.diff, "outcome": "reverted" });
-            if let Ended::Bad(why) | Ended::Late(why) = self.follow(hands, key, rollout).await? {
+            if let Ended::Bad(why) | Ended::Late(why) = ended {
                 found["why"] = json!(why);
                 hands.say(EventKind::Error { message: format!("{name}: {why}"), fatal: false }).await;
                 exit = Exit::Incomplete;
             }
-            fixes.push(found);
+            all.push(found);
         }
-        Ok((exit, fixes))
+        Ok((exit, all))
+    }
+
+    /// For people: what is still to be seen of what was applied.
+    fn last_words(&self, fixes: &[Value]) -> String {
+        let unproved = |fix: &&Value| fix["outcome"] == "applied" || fix["outcome"] == "settled";
+        let line = |fix: &Value| Some(format!("{}: {}\n", fix["fix"].as_str()?, fix["why"].as_str()?));
+        match self.printer.format {
+            Format::Json => String::new(),
+            Format::Human | Format::Plain => fixes.iter().filter(unproved).filter_map(line).collect(),
+        }
     }
 
     /// For programs, all of it as one object.
@@ -423,47 +463,35 @@ impl Fix {
     }
 }
 
-impl<C, K> Hands<C, K> {
-    async fn say(&self, kind: EventKind) {
-        // A reporter that is gone has said why.
-        let _ = self.sink.send(Event { time: self.ports.clock.now(), kind }).await;
+/// Sees the pods of a fix, and draws its rollout.
+struct Eyes<'a> {
+    fix: &'a Fix,
+    seen: &'a Seen,
+}
+
+impl Onlooker for Eyes<'_> {
+    async fn turn_to(&self, _: &ObjectKey) {}
+
+    fn pods(&self, set: &ObjectKey) -> Vec<PodView> {
+        PodView::all(&self.seen.now(), set)
+    }
+
+    fn going(&self, set: &ObjectKey, going: &Going) {
+        self.fix.draw(set, going);
     }
 }
 
-/// The pods of all DaemonSets, as the watch has them.
-struct Pods(Rc<RefCell<BTreeMap<Uid, Pod>>>);
-
-impl Pods {
-    /// Begins to watch, and returns once all pods are known. Must be called inside a `LocalSet`.
-    async fn start<K: Cluster>(cluster: &K) -> Result<Self, Failure> {
-        let (sink, mut facts) = mpsc::channel(FACTS);
-        let (tell, mut synced) = watch::channel(false);
-        let pods = Rc::new(RefCell::new(BTreeMap::new()));
-        let known = Rc::clone(&pods);
-        tokio::task::spawn_local(async move {
-            while let Some(fact) = facts.recv().await {
-                match fact {
-                    Fact::Relisting(Kind::Pod) => known.borrow_mut().clear(),
-                    Fact::Pod(pod) if pod.is_daemon() => drop(known.borrow_mut().insert(pod.uid.clone(), pod)),
-                    Fact::PodGone(uid) => drop(known.borrow_mut().remove(&uid)),
-                    // Nobody waits any more once it is known.
-                    Fact::Synced(Kind::Pod) => drop(tell.send(true)),
-                    _ => {}
-                }
-            }
-        });
-        cluster.watch(sink).await?;
-        // The sender goes only with the watch itself.
-        let _ = synced.wait_for(|synced| *synced).await;
-        Ok(Self(pods))
+impl<C: Cloud + Addons, K: Manifests> Hands<C, K> {
+    fn course<'a>(&'a self, eyes: &'a Eyes<'a>) -> Course<'a, C, K, Eyes<'a>> {
+        let patience = match self.policy.gate_timeout {
+            Timeout::After(limit) => Duration::try_from(limit).unwrap_or(PATIENCE),
+            Timeout::Never => PATIENCE,
+        };
+        Course { remedy: &self.remedy, onlooker: eyes, patience }
     }
 
-    /// Those of one DaemonSet.
-    fn of(&self, key: &ObjectKey) -> Vec<PodView> {
-        let pods = self.0.borrow();
-        let own = |pod: &&Pod| {
-            pod.key.namespace == key.namespace && pod.owner.as_ref().is_some_and(|owner| owner.name == key.name)
-        };
-        pods.values().filter(own).map(PodView::of).collect()
+    async fn say(&self, kind: EventKind) {
+        // A reporter that is gone has said why.
+        let _ = self.sink.send(Event { time: self.clock.now(), kind }).await;
     }
 }

@@ -8,12 +8,13 @@ use super::exit::Exit;
 use super::failure::{Failure, chain};
 use super::printer::{Format, Printer};
 use super::world::{Task, World, run};
-use super::{scope, signals};
+use super::{fix, scope, signals};
 use crate::cloud::{self, Cloud};
 use crate::cluster::evidence::Evidence;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::controller::{self, Ports};
+use crate::fixes::{Catalogue, standing};
 use crate::model::{GroupName, InstanceId, Text};
 use crate::observe::Snapshot;
 use crate::policy::Policy;
@@ -40,6 +41,7 @@ enum Kind {
 
 struct Measure {
     printer: Printer,
+    catalogue: Catalogue,
     earlier: Option<Measurement>,
     reports: Vec<(PathBuf, Kind)>,
 }
@@ -51,7 +53,8 @@ struct Measure {
 pub fn measure(config: Config, printer: Printer) -> Result<Exit, Failure> {
     let earlier = config.text("compare")?.map(|path| read(Path::new(path))).transpose()?;
     let reports = config.words("report")?.iter().map(|name| report(name)).collect::<Result<_, _>>()?;
-    run(config, false, |_| Measure { printer, earlier, reports })
+    let catalogue = fix::catalogue(&config)?;
+    run(config, false, |_| Measure { printer, catalogue, earlier, reports })
 }
 
 fn read(path: &Path) -> Result<Measurement, Failure> {
@@ -96,6 +99,8 @@ impl Task for Measure {
             }
             seen = seen => seen?,
         };
+        let mut notes = notes;
+        notes.extend(standing::lines(policy, &snapshot, &self.catalogue));
         let mut measured = Measurement { notes, ..Measurement::of(policy, &snapshot, &boots, ports.clock.now()) };
         if let Some(earlier) = &self.earlier {
             measured.compare(earlier, policy, &snapshot);

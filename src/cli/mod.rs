@@ -17,6 +17,7 @@ pub mod printer;
 mod prompt;
 mod rotate;
 mod scope;
+mod seen;
 mod signals;
 mod status;
 mod telling;

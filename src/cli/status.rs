@@ -9,7 +9,7 @@ use super::world::{Task, World, run};
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::controller::{self, Status};
+use crate::controller::{self, Errand, Status};
 use crate::lock;
 use crate::plan::Verdict;
 use crate::report::closing;
@@ -32,18 +32,46 @@ impl Task for Show {
 
     async fn run<C: Cloud + 'static, K: Cluster + 'static>(self, world: World<C, K>) -> Result<Exit, Failure> {
         let status = controller::status(&world.ports, &world.settings).await?;
+        let errand = controller::errand(&world.ports, &world.settings).await?;
         let cluster = &world.settings.cluster;
         let printer = &self.printer;
-        printer.out(&match (printer.format, &status) {
-            (Format::Json, status) => {
-                let text = serde_json::to_string_pretty(status);
-                text.map_err(|e| Failure::new(Exit::Unexpected, chain(&e)))? + "\n"
-            }
-            (_, None) => format!("{cluster}: no rotation is known\n"),
-            (_, Some(status)) => text(status, cluster, printer.width, printer.paint),
+        if printer.format == Format::Json {
+            printer.out(&(json(status.as_ref(), errand.as_ref())? + "\n"));
+            return Ok(Exit::Done);
+        }
+        if let Some(errand) = &errand {
+            printer.out(&errand_text(errand, cluster, printer.paint));
+        }
+        printer.out(&match &status {
+            None if errand.is_some() => String::new(),
+            None => format!("{cluster}: no rotation is known\n"),
+            Some(status) => text(status, cluster, printer.width, printer.paint),
         });
         Ok(Exit::Done)
     }
+}
+
+/// The status as it is, with what else the lock is held for beside it.
+fn json(status: Option<&Status>, errand: Option<&Errand>) -> Result<String, Failure> {
+    let wrong = |e: serde_json::Error| Failure::new(Exit::Unexpected, chain(&e));
+    let Some(errand) = errand else { return serde_json::to_string_pretty(&status).map_err(wrong) };
+    let mut all = match status {
+        Some(status) => serde_json::to_value(status).map_err(wrong)?,
+        None => serde_json::json!({ "rotation": null }),
+    };
+    all["errand"] = serde_json::to_value(errand).map_err(wrong)?;
+    serde_json::to_string_pretty(&all).map_err(wrong)
+}
+
+fn errand_text(errand: &Errand, cluster: &str, paint: Paint) -> String {
+    let Errand { doing, holder, since, renewed } = errand;
+    let mut out = format!("{}\n", paint.bold(&format!("{cluster}: {doing}, run by {holder}")));
+    for (name, time) in [("began", since), ("last seen", renewed)] {
+        if let Some(time) = time {
+            let _ = writeln!(out, "  {} {}", paint.dim(&format!("{name:<10}")), time.strftime("%Y-%m-%d %H:%M:%SZ"));
+        }
+    }
+    out
 }
 
 fn text(status: &Status, cluster: &str, width: usize, paint: Paint) -> String {

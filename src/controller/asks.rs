@@ -18,7 +18,7 @@ use crate::cloud::Cloud;
 use crate::cluster::{Cluster, LeaseRecord};
 use crate::event::{Report, Sink};
 use crate::lock::{self, Lock};
-use crate::model::marks::{REQUEST, ROTATION};
+use crate::model::marks::{DOING, REQUEST, ROTATION};
 use crate::model::{ObjectKey, Text};
 use crate::plan::preview;
 use crate::policy::Policy;
@@ -74,7 +74,9 @@ pub async fn ask<C, K: Cluster>(ports: &Ports<C, K>, settings: &Settings, pause:
     let before = lease(ports, settings).await?;
     let asked = before.as_ref().and_then(|l| l.annotations.get(REQUEST)).map(|r| r.to_string());
     let open = history::open(&configs, &settings.cluster).is_some();
-    let held = before.as_ref().and_then(holder);
+    // Who mends holds no rotation up: what is asked is for the next one.
+    let mends = |lease: &LeaseRecord| lease.annotations.contains_key(DOING);
+    let held = before.as_ref().filter(|lease| !mends(lease)).and_then(holder);
     if before.is_none() || (held.is_none() && !open) {
         return Ok(Answer::NoRotation);
     }
@@ -86,7 +88,7 @@ pub async fn ask<C, K: Cluster>(ports: &Ports<C, K>, settings: &Settings, pause:
     let Some(written) = lock::ask(cluster, &settings.namespace, pause.then_some(lock::PAUSE)).await? else {
         return Ok(Answer::NoRotation);
     };
-    let Some(holder) = holder(&written) else { return Ok(Answer::Noted) };
+    let Some(holder) = holder(&written).filter(|_| !mends(&written)) else { return Ok(Answer::Noted) };
     let end = Instant::now() + ANSWER;
     while Instant::now() < end {
         sleep(LOOK_EVERY).await;

@@ -103,7 +103,7 @@ where
     };
     let mut engine = Engine::new((ports, settings), world, &lock, record, voice);
     engine.snapshot.mending.awaited = surgeon.is_some();
-    engine.care = surgeon.map(Care::new);
+    engine.care = surgeon.map(|surgeon| Care::new(surgeon, ports.clock, engine.record.current().mended.fixes));
     engine.start(resumed, abort).await;
     let ending = engine.turn(&mut interrupt).await;
     let mut own = None;
@@ -121,7 +121,7 @@ where
             engine.let_acts_end().await;
             Err(Error::Invariant(violation))
         }
-        Ending::LockLost(holder) => Err(Error::Locked { holder, since: None, rotation: None }),
+        Ending::LockLost(holder) => Err(Error::Locked { holder, doing: None, since: None, rotation: None }),
         Ending::Failed(e) => {
             engine.let_acts_end().await;
             Err(e)
@@ -294,6 +294,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let rotation = self.record.current().id;
         let now = self.ports.clock.now();
         self.voice.say(now, EventKind::RotationStarted { rotation, resumed, outdated }).await;
+        self.take_up_mending(now);
         let request = self.lock.1.borrow_and_update().request.clone();
         self.asked(if abort { Some(lock::ABORT) } else { request.as_deref() }).await;
     }

@@ -27,10 +27,12 @@ pub enum Error {
     #[error("declined: nothing was changed")]
     Declined,
     /// Another rotation holds the lock.
-    #[error("failed to lock the cluster: {holder} holds it")]
+    #[error("failed to lock the cluster: {holder} holds it{}", crate::lock::told(.doing.as_deref()))]
     Locked {
         /// Its identity.
         holder: String,
+        /// What it does, where that is no rotation.
+        doing: Option<String>,
         /// Since when, by its own word.
         since: Option<Timestamp>,
         /// The rotation it runs, by its own word.
@@ -104,7 +106,7 @@ impl Error {
 impl From<lock::Error> for Error {
     fn from(e: lock::Error) -> Self {
         match e {
-            lock::Error::Held { holder, since, rotation } => Self::Locked { holder, since, rotation },
+            lock::Error::Held { holder, doing, since, rotation } => Self::Locked { holder, doing, since, rotation },
             lock::Error::Cluster(e) => Self::Cluster(e),
         }
     }

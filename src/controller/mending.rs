@@ -6,6 +6,8 @@
 //!     ^                                                   |
 //!     |  measured on the next new node                    v  (apply: one fix at a time)
 //!     +---- verified, or taken back <---- waiting <--- mending --> not possible: the next finding, or done
+//!                                            ^
+//!      at the start: what an earlier run ----+ has applied and did not live to see through, or to see proved
 //! ```
 //!
 //! While something is looked into or mended nothing new is begun; a failed replacement ends the rotation only once
@@ -19,11 +21,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
 use super::engine::Engine;
-use super::surgeon::{Applied, Fixes, LIMIT, Surgeon, Ward};
+use super::surgeon::{Fixes, LIMIT, Standing, Surgeon, Treated, Ward};
+use crate::clock::Clock;
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::event::{About, EventKind};
-use crate::fixes::{PodView, Start, compare, judge};
+use crate::fixes::verify::middle;
+use crate::fixes::{self, Came, Effect, Options, PodView, Start, compare, judge};
 use crate::model::{InstanceId, Text};
 use crate::observe::Snapshot;
 use crate::observe::mending::Busy;
@@ -43,7 +47,8 @@ const EXAMINATION: Duration = Duration::from_secs(60);
 /// What an operation came to.
 pub(super) enum News {
     Examined(InstanceId, Vec<Finding>),
-    Mended(Text, Result<Applied, String>),
+    Mended(Text, Result<Treated, String>),
+    TakenUp(Standing, Result<Treated, String>),
     TakenBack((Text, Text), Result<(), String>),
 }
 
@@ -65,6 +70,8 @@ struct Pending {
     since: Timestamp,
     /// How nodes started before it.
     before: Vec<Start>,
+    /// A rotation has applied it, and takes it back where it has no effect; what a person applied a person takes back.
+    ours: bool,
 }
 
 /// The loop's side of mending.
@@ -76,8 +83,16 @@ pub(super) struct Care {
     ward: Ward,
     /// How replacements started since the last fix that is proved.
     starts: Vec<Start>,
+    /// A fix is being applied: how nodes started before it.
+    mending: Option<Vec<Start>>,
     pending: Vec<Pending>,
     tried: BTreeSet<Text>,
+    /// Fixes without effect, and their DaemonSets: taken back one after the other.
+    vain: Vec<(Text, Text)>,
+    /// What was applied before this run, and no new node has proved.
+    left: Vec<Standing>,
+    /// One of them is being seen through.
+    takes_up: bool,
     /// What was found, and not tried yet.
     queue: Vec<Finding>,
     /// Whom it was found on.
@@ -88,17 +103,22 @@ pub(super) struct Care {
 }
 
 impl Care {
-    pub(super) fn new(surgeon: Rc<dyn Surgeon>) -> Self {
+    /// `tried`: the fixes that the rotation has applied already.
+    pub(super) fn new(surgeon: Rc<dyn Surgeon>, clock: Clock, tried: impl IntoIterator<Item = Text>) -> Self {
         let (tell, news) = mpsc::channel(NEWS);
         Self {
             surgeon,
             stage: Stage::Watching,
             tell,
             news,
-            ward: Ward::default(),
+            ward: Ward::new(clock),
             starts: Vec::new(),
+            mending: None,
             pending: Vec::new(),
-            tried: BTreeSet::new(),
+            tried: tried.into_iter().collect(),
+            vain: Vec::new(),
+            left: Vec::new(),
+            takes_up: false,
             queue: Vec::new(),
             patient: None,
             looked_into: BTreeSet::new(),
@@ -135,13 +155,35 @@ impl Care {
         });
     }
 
-    fn mend(&mut self, finding: Finding) {
+    fn mend(&mut self, finding: Finding, rotation: Text) {
         self.stage = Stage::Busy;
+        self.mending = Some(self.starts.clone());
         let fix = finding.fix.clone().unwrap_or_default();
-        let (work, tell) = (self.surgeon.mend(finding, self.ward.clone()), self.tell.clone());
+        let options = Options { baseline: middle(&self.starts), rotation: Some(rotation), ..Options::default() };
+        let (work, tell) = (self.surgeon.mend(finding, options, self.ward.clone()), self.tell.clone());
         tokio::task::spawn_local(async move {
             let _ = tell.send(News::Mended(fix, work.await)).await;
         });
+    }
+
+    /// Whether a fix is this rotation's to take back: a rotation has applied it, and this one applies fixes too. What a
+    /// person has applied a person takes back.
+    fn is_ours(&self, standing: &Standing) -> bool {
+        standing.mark.rotation.is_some() && self.surgeon.fixes() == Fixes::Apply
+    }
+
+    fn take_up(&mut self, standing: Standing) {
+        (self.stage, self.takes_up) = (Stage::Busy, true);
+        let ours = self.is_ours(&standing);
+        let (work, tell) = (self.surgeon.take_up(standing.fix.clone(), ours, self.ward.clone()), self.tell.clone());
+        tokio::task::spawn_local(async move {
+            let _ = tell.send(News::TakenUp(standing, work.await)).await;
+        });
+    }
+
+    /// Beside everything else: what is not written down, the nodes show for a while longer.
+    fn note(&self, fix: &Text, effect: Effect) {
+        tokio::task::spawn_local(self.surgeon.note(fix.clone(), effect));
     }
 
     fn take_back(&mut self, fix: Text, daemonset: Text) {
@@ -163,6 +205,56 @@ struct New {
 }
 
 impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
+    /// Takes up what earlier runs have left: failures that nobody has looked into, fixes whose rollout nobody has
+    /// followed to its end, and those that no new node has proved yet.
+    pub(super) fn take_up_mending(&mut self, now: Timestamp) {
+        let record = self.record.current();
+        let Some(care) = &mut self.care else { return };
+        let failed = record.failed.keys().filter(|id| !record.mended.excused.contains(*id));
+        care.waiting.extend(failed.filter(|id| self.snapshot.instances.contains_key(*id)).cloned());
+        let unproved = care.surgeon.standing(&self.snapshot).into_iter().filter(|s| s.mark.effect.is_none());
+        care.left = unproved.collect();
+        care.tried.extend(care.left.iter().map(|standing| standing.fix.clone()));
+        self.go_on(now);
+    }
+
+    /// Has a fix that is in place proved by a node that has joined since, or by the next one.
+    fn await_proof(&mut self, standing: Standing, ours: bool, events: &mut Vec<EventKind>) {
+        let Standing { fix, daemonset, mark, shown } = standing;
+        let before = Vec::from_iter(mark.baseline);
+        let daemonset: Text = daemonset.to_string().into();
+        let pending = Pending { fix, daemonset, since: mark.at, before, ours };
+        match shown {
+            fixes::Standing::Judged(effect) => {
+                if let Some(care) = &mut self.care {
+                    care.starts = vec![Start { seconds: effect.after_s, restarts: effect.restarts }];
+                }
+                self.proved(pending, effect, events);
+            }
+            _ => {
+                if let Some(care) = &mut self.care {
+                    care.pending.push(pending);
+                }
+            }
+        }
+    }
+
+    /// A new node has shown what a fix is worth.
+    fn proved(&mut self, pending: Pending, effect: Effect, events: &mut Vec<EventKind>) {
+        let Some(care) = &mut self.care else { return };
+        let Pending { fix, daemonset, ours, .. } = pending;
+        events.push(EventKind::FixVerified { fix: fix.clone(), daemonset: daemonset.clone(), effect });
+        if !effect.helped && ours {
+            return care.vain.push((fix, daemonset));
+        }
+        care.note(&fix, effect);
+        if !effect.helped {
+            let standing = fixes::Standing::Judged(effect);
+            let back = fixes::standing::back(&self.settings.cluster, &fix, &standing).unwrap_or_default();
+            events.push(EventKind::Error { message: format!("the fix {fix}: {effect}; {back}"), fatal: false });
+        }
+    }
+
     /// Looks after the replacements that a plan shows functional or failed for the first time.
     pub(super) fn attend(&mut self, told: &[EventKind], now: Timestamp, events: &mut Vec<EventKind>) {
         if self.care.is_none() {
@@ -185,24 +277,37 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
     fn arrived(&mut self, new: New, now: Timestamp, events: &mut Vec<EventKind>) {
         let created = new.about.node.as_ref().and_then(|n| self.snapshot.nodes.get(n)).map(|n| n.created);
         let Some(care) = &mut self.care else { return };
-        let mut undo = None;
-        if let (Some(start), Some(created)) = (new.start, created) {
+        if new.failed && (care.looked_into.contains(&new.id) || care.waiting.contains(&new.id)) {
+            return;
+        }
+        // What becomes functional while a fix is applied may have it or not: it says nothing of this one, nor of those
+        // before it alone.
+        let between = care.mending.is_some() || care.takes_up;
+        if let (Some(start), Some(created), false) = (new.start, created, between) {
             let seen = care.pending.iter().all(|p| created >= p.since);
-            for pending in if seen { std::mem::take(&mut care.pending) } else { Vec::new() } {
+            let judged = if seen { std::mem::take(&mut care.pending) } else { Vec::new() };
+            for pending in judged {
+                let Some(care) = &mut self.care else { return };
                 let rule = care.surgeon.rule(&pending.fix);
                 let effect = compare(&pending.before, start, &rule).unwrap_or_else(|| judge(start, &rule));
-                let (fix, daemonset) = (pending.fix, pending.daemonset);
                 if effect.helped {
                     care.starts.clear();
-                } else {
-                    undo = Some((fix.clone(), daemonset.clone()));
                 }
-                events.push(EventKind::FixVerified { fix, daemonset, effect });
+                self.proved(pending, effect, events);
             }
         }
-        care.starts.extend(new.start);
-        if let Some((fix, daemonset)) = undo {
-            care.take_back(fix, daemonset);
+        let Some(care) = &mut self.care else { return };
+        if !between {
+            care.starts.extend(new.start);
+        }
+        if !care.vain.is_empty() {
+            // What is left to be found is found on the next one.
+            if new.failed {
+                care.waiting.push(new.id);
+            }
+            if care.stage != Stage::Busy {
+                self.go_on(now);
+            }
         } else if new.failed && care.stage == Stage::Busy {
             care.waiting.push(new.id);
         } else if new.failed && care.looked_into.len() < LOOKED_INTO
@@ -221,7 +326,8 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
     /// Says what nothing new is begun before.
     fn hold(&mut self, now: Timestamp) {
         let Some(care) = &self.care else { return };
-        let holds = care.stage == Stage::Busy && care.surgeon.fixes() == Fixes::Apply;
+        // Whoever has applied it: while pods are renewed, nodes are less than they seem.
+        let holds = care.stage == Stage::Busy && (care.takes_up || care.surgeon.fixes() == Fixes::Apply);
         let before = self.snapshot.mending.busy.take();
         if holds {
             let what: Text = match (&*care.ward.stands.borrow(), &care.patient) {
@@ -241,13 +347,8 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
     pub(super) fn make_rounds(&mut self, now: Timestamp) -> Option<EventKind> {
         let care = self.care.as_ref().filter(|care| care.stage == Stage::Busy)?;
         let proposed = care.ward.proposed.borrow_mut().take();
-        if let Some(key) = &*care.ward.set.borrow() {
-            let set = self.snapshot.daemonsets.values().find(|set| set.key == *key);
-            let of_set = |pod: &&crate::model::Pod| {
-                set.is_some_and(|set| pod.owner.as_ref().is_some_and(|owner| owner.uid == set.uid))
-            };
-            let pods = self.snapshot.pods.values().map(|pod| &**pod).filter(of_set);
-            *care.ward.pods.borrow_mut() = pods.map(PodView::of).collect();
+        if let Some(set) = &*care.ward.set.borrow() {
+            *care.ward.pods.borrow_mut() = Some(PodView::all(&self.snapshot, set));
         }
         self.hold(now);
         proposed
@@ -259,6 +360,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         match news {
             News::Examined(id, findings) => self.examined(id, findings, now, &mut events),
             News::Mended(fix, result) => self.mended(fix, result, now, &mut events).await,
+            News::TakenUp(standing, result) => self.taken_up(standing, result, now, &mut events).await,
             News::TakenBack((fix, daemonset), result) => {
                 let why = "it had no effect on the next new node".to_owned();
                 events.push(match result {
@@ -309,7 +411,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         while !care.queue.is_empty() {
             let finding = care.queue.remove(0);
             if finding.fix.clone().is_some_and(|fix| care.tried.insert(fix)) {
-                care.mend(finding);
+                care.mend(finding, self.record.current().id);
                 return;
             }
         }
@@ -323,34 +425,85 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
     async fn mended(
         &mut self,
         fix: Text,
-        result: Result<Applied, String>,
+        result: Result<Treated, String>,
         now: Timestamp,
         events: &mut Vec<EventKind>,
     ) {
-        let applied = match result {
-            Ok(applied) => applied,
+        let before = self.care.as_mut().and_then(|care| care.mending.take());
+        let applied = result.and_then(|treated| {
+            let (fix, since) = (treated.fix.clone(), treated.since);
+            Ok((fix, since, in_place(treated, events)?))
+        });
+        let (fix, since, daemonset) = match applied {
+            Ok((fix, since, Some(daemonset))) => (fix, since, daemonset),
+            Ok((.., None)) => return self.treat(now),
             Err(why) => {
                 events.push(failure(&fix, "apply", &why));
                 return self.treat(now);
             }
         };
-        let daemonset: Text = applied.daemonset.to_string().into();
-        events.push(EventKind::FixApplied { fix: fix.clone(), daemonset: daemonset.clone(), pods: applied.pods });
-        // What failed before the fix was there, the patient with it, says nothing of how it is now.
+        self.write_down(&fix, events).await;
+        if let Some(care) = &mut self.care {
+            care.tried.insert(fix.clone());
+            care.pending.push(Pending { fix, daemonset, since, before: before.unwrap_or_default(), ours: true });
+            (care.patient, care.stage) = (None, Stage::Watching);
+            care.queue.clear();
+        }
+        self.go_on(now);
+    }
+
+    /// A fix of an earlier run has been followed to its end.
+    async fn taken_up(
+        &mut self,
+        standing: Standing,
+        result: Result<Treated, String>,
+        now: Timestamp,
+        events: &mut Vec<EventKind>,
+    ) {
+        let fix = standing.fix.clone();
+        let Some(care) = &mut self.care else { return };
+        care.takes_up = false;
+        let ours = care.is_ours(&standing);
+        // A node may have shown it meanwhile.
+        let shown = care.surgeon.standing(&self.snapshot).into_iter().find(|other| other.fix == fix);
+        let standing = shown.unwrap_or(standing);
+        // Of what a person applied before this run began only what comes of it is told.
+        let mut told = Vec::new();
+        match result.and_then(|treated| in_place(treated, &mut told)) {
+            Ok(Some(_)) if ours => {
+                events.extend(told);
+                self.write_down(&fix, events).await;
+                self.await_proof(standing, true, events);
+            }
+            Ok(Some(_)) if matches!(standing.shown, fixes::Standing::Judged(_) | fixes::Standing::Unseen) => {
+                self.await_proof(standing, false, events);
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => events.extend(told),
+            Err(why) => {
+                events.push(failure(&fix, "see through", &why));
+                // What somebody has overwritten may be applied anew, unless this rotation has done so before.
+                let by_us = self.record.current().mended.fixes.contains(&fix);
+                if let Some(care) = self.care.as_mut().filter(|_| !by_us) {
+                    care.tried.remove(&fix);
+                }
+            }
+        }
+        self.go_on(now);
+    }
+
+    /// The record says that a fix is in place. What failed before it was says nothing of how it is now.
+    async fn write_down(&mut self, fix: &Text, events: &mut Vec<EventKind>) {
         let written = self.record.update(|record| {
-            record.mended.fixes.push(fix.clone());
+            if !record.mended.fixes.contains(fix) {
+                record.mended.fixes.push(fix.clone());
+            }
             record.mended.excused.extend(record.failed.keys().cloned());
         });
         if let Err(fault) = written.await {
             events.push(EventKind::Error { message: format!("failed to write down {fix}: {fault}"), fatal: false });
         }
         self.snapshot.rotation = Some(self.record.current().into());
-        if let Some(care) = &mut self.care {
-            care.pending.push(Pending { fix, daemonset, since: now, before: care.starts.clone() });
-            (care.patient, care.stage) = (None, Stage::Watching);
-            care.queue.clear();
-        }
-        self.go_on(now);
     }
 
     /// What failed ends the rotation, if the policy says so.
@@ -360,10 +513,21 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         }
     }
 
-    /// With free hands: looks into what failed meanwhile.
+    /// With free hands: takes back what has no effect, goes on with what an earlier run has left, and looks into what
+    /// failed meanwhile.
     fn go_on(&mut self, now: Timestamp) {
         let excused = self.record.current().mended.excused;
         let Some(care) = &mut self.care else { return };
+        if !care.vain.is_empty() {
+            let (fix, daemonset) = care.vain.remove(0);
+            care.take_back(fix, daemonset);
+            return self.hold(now);
+        }
+        if !care.left.is_empty() {
+            let standing = care.left.remove(0);
+            care.take_up(standing);
+            return self.hold(now);
+        }
         if care.stage == Stage::Busy {
             care.stage = if care.surgeon.fixes() == Fixes::Apply { Stage::Watching } else { Stage::Done };
         }
@@ -390,6 +554,31 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
             self.snapshot.mending.settled.extend(examined);
         }
     }
+}
+
+/// The DaemonSet of a fix that is in place; `None` where it did harm and was taken back. Tells of either.
+fn in_place(treated: Treated, events: &mut Vec<EventKind>) -> Result<Option<Text>, String> {
+    let daemonset: Text = treated.daemonset.to_string().into();
+    let (fix, of) = (treated.fix, daemonset.clone());
+    match treated.came {
+        Came::InPlace(pods) => events.push(EventKind::FixApplied { fix, daemonset: of, pods }),
+        // New nodes have it, whatever the pods of the others wait for.
+        Came::Late(why) => {
+            events.push(EventKind::FixApplied { fix: fix.clone(), daemonset: of, pods: 0 });
+            events
+                .push(EventKind::Error { message: format!("the rollout of {fix} does not end: {why}"), fatal: false });
+        }
+        Came::Harm { why, back: Ok(still) } => {
+            events.push(EventKind::FixReverted { fix: fix.clone(), daemonset: of, why });
+            let message = still.map(|still| format!("{fix} is taken back, and still {still}"));
+            events.extend(message.map(|message| EventKind::Error { message, fatal: false }));
+            return Ok(None);
+        }
+        Came::Harm { why, back: Err(failure) } => {
+            return Err(format!("its rollout does harm ({why}), and taking it back failed: {failure}"));
+        }
+    }
+    Ok(Some(daemonset))
 }
 
 fn failure(fix: &str, what: &str, why: &str) -> EventKind {

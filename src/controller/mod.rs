@@ -64,7 +64,7 @@ use surgeon::Surgeon;
 
 pub use asks::{Aborted, Answer, abort, ask};
 pub use error::{Error, ErrorKind};
-pub use status::{MarkedNode, Status, status};
+pub use status::{Errand, MarkedNode, Status, errand, status};
 
 /// Both ports and the clock.
 pub struct Ports<C, K> {

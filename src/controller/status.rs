@@ -9,7 +9,7 @@ use super::{Error, Ports, Settings};
 use crate::cluster::{Cluster, Fact, Kind};
 use crate::event::Report;
 use crate::lock;
-use crate::model::marks::{REASON, REQUEST, ROTATION, SINCE, STATE};
+use crate::model::marks::{DOING, REASON, REQUEST, ROTATION, SINCE, STATE};
 use crate::model::{Node, NodeMark, NodeName, ObjectKey, Text};
 use crate::observe::RotationRecord;
 
@@ -45,6 +45,35 @@ pub struct Status {
     pub report: Option<Report>,
     /// The Nodes in hand.
     pub nodes: Vec<MarkedNode>,
+}
+
+/// What the lock is held for, where that is no rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Errand {
+    /// What is being done: `fastnode fix aws-node-wait`.
+    pub doing: Text,
+    /// By whom.
+    pub holder: String,
+    /// Since when, by the holder's clock.
+    pub since: Option<Timestamp>,
+    /// When the holder last renewed its lock, by its own clock.
+    pub renewed: Option<Timestamp>,
+}
+
+/// What somebody holds the lock for who does not rotate; `None` where nobody does. Writes nothing.
+///
+/// # Errors
+/// If Kubernetes cannot be reached or refuses.
+pub async fn errand<C, K: Cluster>(ports: &Ports<C, K>, settings: &Settings) -> Result<Option<Errand>, Error> {
+    let key = ObjectKey::new(&settings.namespace, lock::NAME);
+    let Some(lease) = ports.cluster.lease(&key).await? else { return Ok(None) };
+    let holder = lease.holder.filter(|holder| !holder.is_empty());
+    Ok(holder.zip(lease.annotations.get(DOING).cloned()).map(|(holder, doing)| Errand {
+        doing,
+        holder,
+        since: lease.acquired,
+        renewed: lease.renewed,
+    }))
 }
 
 /// The rotation in progress, or else the last one; `None` where there has been none. Writes nothing.

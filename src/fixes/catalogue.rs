@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::check::{check, is_name};
 use crate::model::ObjectKey;
 
 /// The fixes that are shipped.
@@ -253,6 +254,12 @@ pub enum CatalogueError {
         /// The fix.
         name: String,
     },
+    /// What was named is no DaemonSet's name.
+    #[error("failed to read the DaemonSet {asked:?}: expected NAMESPACE/NAME, or a name in kube-system")]
+    BadTarget {
+        /// As it was named.
+        asked: String,
+    },
     /// The fix has its own DaemonSet, and another was named.
     #[error("failed to use {name} for {asked}: it is for {own}")]
     OtherTarget {
@@ -296,6 +303,10 @@ impl Catalogue {
             files = entries.map_err(unreadable)?.into_iter().map(|entry| entry.path()).collect();
             files.retain(|file| file.extension().is_some_and(|end| end == "yaml" || end == "yml"));
             files.sort();
+            if files.is_empty() {
+                let problem = "the directory holds no .yaml file".to_owned();
+                return Err(CatalogueError::Malformed { path: path.to_owned(), at: String::new(), problem });
+            }
         }
         for file in files {
             let text = std::fs::read_to_string(&file)
@@ -327,6 +338,9 @@ impl Catalogue {
             known: self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
         })?;
         let any = found.target.daemonset == "any";
+        if let Some(asked) = asked.filter(|asked| !asked.is_empty() && !is_name(asked)) {
+            return Err(CatalogueError::BadTarget { asked: asked.to_owned() });
+        }
         let target = match asked.filter(|target| !target.is_empty()) {
             None if any => return Err(CatalogueError::NoTarget { name: fix.to_owned() }),
             None => key(&found.target.daemonset),
@@ -360,40 +374,13 @@ fn parse(path: &Path, text: &str) -> Result<Fix, CatalogueError> {
             Some((place, rest)) if place.starts_with("line ") => rest,
             _ => problem,
         };
+        // Its own words are for programs.
+        let several = problem.starts_with("multiple YAML documents");
+        let problem = if several { "it holds several documents: a fix is a file of its own" } else { problem };
         malformed(at, problem.to_owned())
     })?;
     check(&fix).map_err(|problem| malformed(String::new(), problem))?;
     Ok(fix)
-}
-
-/// What the types alone do not say.
-fn check(fix: &Fix) -> Result<(), String> {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if fix.fix.is_empty() || fix.fix.len() > 40 || !fix.fix.chars().all(plain) {
-        return Err(format!("fix: {:?} is not 1 to 40 lower-case letters, digits and dashes", fix.fix));
-    }
-    for (key, text) in [("summary", &fix.summary), ("reason", &fix.reason), ("target.daemonset", &fix.target.daemonset)]
-    {
-        if text.trim().is_empty() {
-            return Err(format!("{key}: it is empty"));
-        }
-    }
-    let duration = |key: &str, text: &str| match humantime::parse_duration(text) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(format!("{key}: {text:?} is not a duration such as 5s")),
-    };
-    duration("verify.sooner-by", &fix.verify.sooner_by)?;
-    match &fix.patch {
-        Patch::Wait { goals, .. } if goals.is_empty() => Err("patch.wait.for: it is empty".to_owned()),
-        Patch::Wait { timeout, .. } => duration("patch.wait.timeout", timeout),
-        Patch::StartupTaint { effect, .. } if !["NoExecute", "NoSchedule"].contains(&effect.as_str()) => {
-            Err(format!("patch.startup-taint.effect: {effect:?} is neither NoExecute nor NoSchedule"))
-        }
-        Patch::Argument { name, .. } if !name.starts_with('-') => {
-            Err(format!("patch.argument.name: {name:?} does not begin with a dash"))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

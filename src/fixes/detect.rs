@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::catalogue::{AppliesWhen, Form, Remedial};
+use super::render;
 use crate::cloud::addons::{Addon, AddonVersion};
 use crate::cluster::manifests::ServiceRecord;
 use crate::model::Text;
@@ -32,6 +33,8 @@ pub struct Context {
     pub services: BTreeMap<String, ServiceRecord>,
     /// The image of the waiter.
     pub waiter: Option<String>,
+    /// What every node needs to be Ready at all, as far as it is there: DaemonSets and their tolerations.
+    pub vital: Vec<(String, Value)>,
 }
 
 impl Context {
@@ -128,11 +131,16 @@ fn has(form: &Form, manifest: &Value, container: &Value, context: &Context) -> O
             Some(format!("{field}: {value} in {key} of ConfigMap {config_map}"))
         }
         Form::Env(name) => {
-            let env = container["env"].as_array()?.iter().find(|variable| variable["name"] == name.as_str())?;
-            let set = env["value"].as_str().is_some_and(|value| !value.is_empty()) || env["valueFrom"].is_object();
+            let own = container["env"].as_array().into_iter().flatten().find(|v| v["name"] == name.as_str());
+            // Its own variable counts, whatever a map has of the same name.
+            let Some(own) = own else { return from_map(container, name, manifest, context) };
+            let set = own["value"].as_str().is_some_and(|value| !value.is_empty()) || own["valueFrom"].is_object();
             set.then(|| format!("{name} is set"))
         }
         Form::InitContainer(wanted) => {
+            // What is not known cannot be waited for.
+            let wanted: Vec<String> =
+                wanted.iter().map(|word| render::filled(word, context)).collect::<Result<_, _>>().ok()?;
             let inits = manifest["spec"]["template"]["spec"]["initContainers"].as_array()?;
             let found = inits.iter().find(|init| {
                 let said = words(init).join(" ");
@@ -141,6 +149,25 @@ fn has(form: &Form, manifest: &Value, container: &Value, context: &Context) -> O
             Some(format!("init container {}", found["name"].as_str().unwrap_or("without a name")))
         }
     }
+}
+
+/// A variable that a ConfigMap as a whole brings.
+fn from_map(container: &Value, name: &str, manifest: &Value, context: &Context) -> Option<String> {
+    env_maps(container, manifest).into_iter().find_map(|(map, prefix)| {
+        let value = context.configs.get(&map)?.get(name.strip_prefix(prefix.as_str())?)?;
+        (!value.is_empty()).then(|| format!("{name} is set by ConfigMap {map}"))
+    })
+}
+
+/// The ConfigMaps whose keys are variables of a container, each with the prefix that it puts before them.
+pub fn env_maps(container: &Value, manifest: &Value) -> Vec<(String, String)> {
+    let namespace = manifest["metadata"]["namespace"].as_str().unwrap_or_default();
+    let sources = container["envFrom"].as_array().into_iter().flatten();
+    let maps = sources.filter_map(|source| {
+        let map = source["configMapRef"]["name"].as_str()?;
+        Some((format!("{namespace}/{map}"), source["prefix"].as_str().unwrap_or_default().to_owned()))
+    });
+    maps.collect()
 }
 
 /// Why a fix makes no sense here; `None` where it does.

@@ -14,16 +14,21 @@
 //! - [`render`]: what a fix writes where
 //! - [`place`]: paths, fragments for server-side apply, JSON patches
 //! - [`owners`]: who owns a field
-//! - [`addon`]: configuration values of EKS add-ons
+//! - [`addon`]: configuration values of EKS add-ons; [`bootstrap`]: what a startup taint needs of new nodes
 //! - [`proposal`]: what is to be done, and in which way
 //! - [`record`]: what stays on the object until the fix is reverted
 //! - [`remedy`]: the way to AWS and Kubernetes
 //! - [`rollout`]: the restart of the pods that a change brings
-//! - [`verify`]: whether it helped
+//! - [`course`]: a fix on its way: applied, followed, taken back where it does harm
+//! - [`verify`]: whether it helped; [`standing`]: the same of one that is in place, by the nodes there are
 //! - [`diff`]: a change to read
 
 pub mod addon;
+pub mod bootstrap;
 pub mod catalogue;
+mod check;
+mod circumstances;
+pub mod course;
 pub mod detect;
 pub mod diff;
 mod error;
@@ -34,12 +39,15 @@ pub mod record;
 pub mod remedy;
 pub mod render;
 pub mod rollout;
+pub mod standing;
 pub mod verify;
 
 pub use catalogue::{Catalogue, CatalogueError};
+pub use course::{Came, Course, Onlooker};
 pub use error::Error;
 pub use proposal::{Options, State, Way};
 pub use remedy::{Proposal, Remedy, Undo};
 pub use render::{START_OVER, is_waiter};
 pub use rollout::{Ended, PodView};
+pub use standing::Standing;
 pub use verify::{Effect, Start, compare, judge};

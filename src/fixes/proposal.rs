@@ -21,10 +21,11 @@ use super::owners::{helm_release, owners};
 use super::place::{Path, Place};
 use super::record::{Means, Record};
 use super::verify::Start;
-use super::{addon, render};
+use super::{addon, bootstrap, render};
+use crate::model::Text;
 
 /// What the user allows.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     /// Lists and objects that another manager sets may be taken over.
     pub take_ownership: bool,
@@ -32,6 +33,8 @@ pub struct Options {
     pub on_new_nodes_only: bool,
     /// How nodes start now, kept for the comparison with the next new one.
     pub baseline: Option<Start>,
+    /// The rotation that applies it; `None` where a person does.
+    pub rotation: Option<Text>,
 }
 
 /// How a target stands to a fix.
@@ -142,10 +145,12 @@ pub fn strategy() -> Path {
 }
 
 /// Decides what is to be done about a fix.
-pub fn decide(remedial: &Remedial, manifest: &Value, context: &Context, options: Options) -> Decision {
+pub fn decide(remedial: &Remedial, manifest: &Value, context: &Context, options: &Options) -> Decision {
     let mut notes = Vec::new();
     match Record::read(manifest, &remedial.fix.fix) {
         Err(why) => return Decision::nothing(State::Unfit(why)),
+        // A newer default version is a fix of its own.
+        Ok(Some(record)) if record.means == Means::Version && !settled(&record, remedial, context) => {}
         Ok(Some(record)) if stands(&record, remedial, manifest, context) => return applied(record, manifest, options),
         Ok(Some(record)) => notes.push(format!("it was applied at {:.0} and has been overwritten since", record.at)),
         Ok(None) => {}
@@ -192,10 +197,17 @@ fn stands(record: &Record, remedial: &Remedial, manifest: &Value, context: &Cont
                 _ => detect::present(remedial, manifest, context).is_some(),
             }
         }
+        Means::Version => true,
     }
 }
 
-fn applied(record: Record, manifest: &Value, options: Options) -> Decision {
+/// Whether an add-on is at the version that was asked for, and that is still the one to be at.
+fn settled(record: &Record, remedial: &Remedial, context: &Context) -> bool {
+    let at = context.addon.as_ref().is_some_and(|addon| super::record::digest(&addon.version) == record.hash);
+    at && matches!(update(remedial, context).state, State::Present(_))
+}
+
+fn applied(record: Record, manifest: &Value, options: &Options) -> Decision {
     let pending = record.strategy.is_some() && !options.on_new_nodes_only;
     let mut decision = Decision::nothing(State::Applied(Box::new(record.clone())));
     if !pending {
@@ -246,13 +258,13 @@ fn configuration(context: &Context, places: &[String], (name, value): (&str, &st
 }
 
 /// A change of the DaemonSet itself.
-fn direct(remedial: &Remedial, manifest: &Value, context: &Context, options: Options) -> Decision {
+fn direct(remedial: &Remedial, manifest: &Value, context: &Context, options: &Options) -> Decision {
     let places = match render::places(remedial, manifest, context) {
         Ok(places) => places,
         Err(why) => return Decision::nothing(State::Unfit(why)),
     };
     if places.is_empty() {
-        return Decision::missing(Way::ByHand { what: bootstrap(remedial) });
+        return Decision::missing(Way::ByHand { what: bootstrap::words(remedial) });
     }
     if let (Some(release), false) = (helm_release(manifest), options.take_ownership) {
         let values =
@@ -297,21 +309,6 @@ fn list(places: &[&Place]) -> String {
     places.iter().map(|place| place.path.to_string()).collect::<Vec<_>>().join(" and ")
 }
 
-/// Where a startup taint goes, in the words of each kind of bootstrap.
-fn bootstrap(remedial: &Remedial) -> String {
-    let Patch::StartupTaint { effect, .. } = &remedial.fix.patch else { return "nothing is left to change".to_owned() };
-    match render::startup_taint(remedial) {
-        Ok(key) => format!(
-            "{} tolerates {key}:{effect} and takes it away; let new nodes register with it: nodeadm \
-             `spec.kubelet.flags: [--register-with-taints={key}=true:{effect}]`, Bottlerocket \
-             `settings.kubernetes.node-taints`, bootstrap.sh `--kubelet-extra-args \
-             --register-with-taints={key}=true:{effect}`, or the node group's taints",
-            remedial.daemonset
-        ),
-        Err(why) => why,
-    }
-}
-
 fn warnings(remedial: &Remedial, way: Option<&Way>, context: &Context) -> Vec<String> {
     let mut notes = Vec::new();
     match (way, &context.addon) {
@@ -348,7 +345,7 @@ fn warnings(remedial: &Remedial, way: Option<&Way>, context: &Context) -> Vec<St
         }
     }
     if matches!(remedial.fix.patch, Patch::StartupTaint { .. }) {
-        notes.push(bootstrap(remedial));
+        notes.push(bootstrap::words(remedial));
     }
     notes
 }

@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::place::{Path, Place, get};
-use super::verify::Start;
+use super::verify::{Effect, Start};
+use crate::model::marks::FIX_PREFIX;
+use crate::model::{DaemonSet, Text};
 
 /// The annotation's name before that of the fix.
-pub const PREFIX: &str = "fastnode.dev/fix-";
+pub const PREFIX: &str = FIX_PREFIX;
 
 /// How a fix was brought in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub enum Means {
     Patch,
     /// The add-on's configuration values.
     Configuration,
+    /// The add-on's version.
+    Version,
 }
 
 /// The record of a fix.
@@ -49,6 +53,43 @@ pub struct Record {
     /// The update strategy before, where new nodes alone take the fix up for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Value>,
+    /// The rotation that applied it; `None` where a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Text>,
+    /// What it came to on the next new node, once that has been seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+}
+
+/// What of a record the watch keeps: enough to tell whether the fix has helped, not to take it back.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Mark {
+    v: u32,
+    /// When it was applied.
+    pub at: Timestamp,
+    /// How nodes started without it.
+    #[serde(default)]
+    pub baseline: Option<Start>,
+    /// The rotation that applied it.
+    #[serde(default)]
+    pub rotation: Option<Text>,
+    /// What it came to.
+    #[serde(default)]
+    pub effect: Option<Effect>,
+}
+
+impl Mark {
+    /// Of the whole record.
+    pub fn of(record: &Record) -> Self {
+        let Record { v, at, baseline, rotation, effect, .. } = record.clone();
+        Self { v, at, baseline, rotation, effect }
+    }
+
+    /// The marks of the fixes on a DaemonSet, by the fix; those that this version does not know are left out.
+    pub fn all(set: &DaemonSet) -> impl Iterator<Item = (&Text, Self)> {
+        let read = |text: &Text| serde_json::from_str::<Self>(text).ok().filter(|mark| mark.v == 1);
+        set.fixes.iter().filter_map(move |(fix, text)| Some((fix, read(text)?)))
+    }
 }
 
 /// An add-on before it was changed.
@@ -56,7 +97,7 @@ pub struct Record {
 pub struct AddonBefore {
     /// Its name.
     pub name: String,
-    /// Its configuration values; `None` where there were none.
+    /// Its configuration values, `None` where there were none; or its version.
     pub before: Option<String>,
 }
 
@@ -133,6 +174,8 @@ mod tests {
             addon: None,
             baseline: None,
             strategy: None,
+            rotation: None,
+            effect: None,
         };
         let object = |text: &str| json!({ "metadata": { "annotations": { "fastnode.dev/fix-a": text } } });
         assert_eq!(Record::read(&object(&record.text()), "a").unwrap(), Some(record.clone()));

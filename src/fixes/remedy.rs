@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::catalogue::{AppliesWhen, Catalogue, Form, Patch, Remedial, Revert, key};
-use super::detect::{Context, PROXY_CONFIGS};
+use super::bootstrap::Snippet;
+use super::catalogue::{Catalogue, Patch, Remedial, Revert};
 use super::place::{self, Place};
 use super::proposal::{Decision, Options, State, Way, decide, strategy};
 use super::record::{AddonBefore, Means, Record, digest, hash};
-use super::{Error, addon, diff, owners, render};
+use super::rollout::Rollout;
+use super::verify::Effect;
+use super::{Error, addon, bootstrap, diff, owners};
 use crate::clock::Clock;
 use crate::cloud::addons::{AddonChange, AddonUpdate, Addons};
 use crate::cloud::{self, Cloud};
@@ -28,6 +30,8 @@ const ADDON_LIMIT: Duration = Duration::from_secs(15 * 60);
 const ADDON_PACE: Duration = Duration::from_secs(5);
 /// How often a write is tried while others write the same object.
 const TRIES: u32 = 4;
+/// Before a write is tried again whose answer was lost.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a fix would do, and with which words.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +46,8 @@ pub struct Proposal {
     pub diff: String,
     /// What the user should know.
     pub notes: Vec<String>,
+    /// What the user has to add elsewhere, so that it has an effect.
+    pub snippets: Vec<Snippet>,
     /// Pods of the DaemonSet that the change restarts.
     pub pods: u32,
     /// How many of them at a time, as the update strategy has it.
@@ -58,6 +64,11 @@ impl Proposal {
     /// Whether there is something to apply, and a way.
     pub fn is_open(&self) -> bool {
         self.way.as_ref().is_some_and(Way::is_open)
+    }
+
+    /// How many pods have it, where it is in place on all of them, or new nodes alone are to have it.
+    pub fn rolled_out(&self) -> Option<u32> {
+        if self.base["spec"]["updateStrategy"]["type"] == "OnDelete" { Some(0) } else { Rollout::over(&self.base) }
     }
 }
 
@@ -77,12 +88,12 @@ pub struct Undo {
 
 /// Fixes on one cluster.
 pub struct Remedy<C, K> {
-    cloud: Rc<C>,
-    cluster: Rc<K>,
-    clock: Clock,
-    name: Text,
+    pub(super) cloud: Rc<C>,
+    pub(super) cluster: Rc<K>,
+    pub(super) clock: Clock,
+    pub(super) name: Text,
     catalogue: Catalogue,
-    waiter: Option<String>,
+    pub(super) waiter: Option<String>,
 }
 
 impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
@@ -108,7 +119,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
     ///
     /// # Errors
     /// If there is no such fix, or AWS or Kubernetes cannot be asked.
-    pub async fn propose(&self, name: &str, options: Options) -> Result<Proposal, Error> {
+    pub async fn propose(&self, name: &str, options: &Options) -> Result<Proposal, Error> {
         let remedial = self.catalogue.find(name)?;
         let Some(base) = self.cluster.daemonset(&remedial.daemonset).await? else {
             let why = format!("there is no DaemonSet {}", remedial.daemonset);
@@ -118,7 +129,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
                 Decision { state: State::Unfit(why), way: None, places: Vec::new(), notes: Vec::new() },
             ));
         };
-        let (context, missing) = self.context(&remedial).await?;
+        let (context, missing) = self.context(&remedial, &base).await?;
         let mut decision = decide(&remedial, &base, &context, options);
         decision.notes.extend(missing);
         let mut proposal = self.proposal(remedial, base, decision);
@@ -129,11 +140,13 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
     fn proposal(&self, remedial: Remedial, base: Value, decision: Decision) -> Proposal {
         let Decision { state, way, places, notes } = decision;
         let (pods, at_a_time) = rollout_of(&base);
-        Proposal { remedial, state, way, diff: String::new(), notes, pods, at_a_time, base, places, record: None }
+        let snippets = if matches!(state, State::Unfit(_)) { Vec::new() } else { bootstrap::snippets(&remedial) };
+        let diff = String::new();
+        Proposal { remedial, state, way, diff, notes, snippets, pods, at_a_time, base, places, record: None }
     }
 
     /// Has the server judge the change, and takes the diff from its answer.
-    async fn judge(&self, proposal: &mut Proposal, options: Options) -> Result<(), Error> {
+    async fn judge(&self, proposal: &mut Proposal, options: &Options) -> Result<(), Error> {
         let mut record = Record {
             v: 1,
             means: Means::Apply,
@@ -144,6 +157,8 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             addon: None,
             baseline: options.baseline,
             strategy: None,
+            rotation: options.rotation.clone(),
+            effect: None,
         };
         let name = proposal.remedial.daemonset.to_string();
         let mut head = String::new();
@@ -164,10 +179,12 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
                 head = diff::values(&format!("configuration of the add-on {addon}"), before, after);
             }
             Some(Way::Version { addon, from, to }) => {
-                // EKS keeps no way back, so there is nothing to record on the object.
+                // EKS keeps no way back; what is recorded tells later whether it helped.
+                record.means = Means::Version;
+                record.hash = digest(to);
+                record.addon = Some(AddonBefore { name: addon.clone(), before: Some(from.clone()) });
                 let name = format!("add-on {addon}");
-                proposal.diff = diff::values(&name, &json!({ "version": from }), &json!({ "version": to }));
-                return Ok(());
+                head = diff::values(&name, &json!({ "version": from }), &json!({ "version": to }));
             }
             Some(Way::Settle) => {
                 let State::Applied(applied) = &proposal.state else { return Ok(()) };
@@ -220,40 +237,66 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         if matches!(fix.patch, Patch::Wait { .. }) && self.waiter.is_none() && *way != Way::Settle {
             return Err(Error::NoWaiter { fix: proposal.remedial.name.clone() });
         }
-        if let Way::Version { addon, to, .. } = way {
-            return self.update(addon, &AddonChange { version: Some(to.as_str().into()), configuration: None }).await;
-        }
         let Some(record) = &proposal.record else { return Err(refused("it was not judged".to_owned())) };
         self.commit(proposal, record, *way == Way::Settle).await?;
-        let Way::Configuration { addon, after, .. } = way else { return Ok(()) };
-        let change = AddonChange { configuration: Some(after.to_string().into()), version: None };
+        let (addon, change) = match way {
+            Way::Configuration { addon, after, .. } => {
+                (addon, AddonChange { configuration: Some(after.to_string().into()), version: None })
+            }
+            Way::Version { addon, to, .. } => {
+                (addon, AddonChange { version: Some(to.as_str().into()), configuration: None })
+            }
+            _ => return Ok(()),
+        };
         let updated = self.update(addon, &change).await;
         let unknown = |error: &Error| matches!(error, Error::Cloud(e) if e.kind == cloud::ErrorKind::UnknownOutcome);
         if updated.as_ref().is_err_and(|error| !unknown(error)) {
             self.forget(&proposal.remedial).await?;
         }
-        updated
+        updated.map_err(|error| match error {
+            Error::Cloud(e) if matches!(e.kind, cloud::ErrorKind::Refused | cloud::ErrorKind::Busy) => {
+                refused(format!("EKS does not take it: {}", e.message))
+            }
+            error => error,
+        })
     }
 
     /// Writes, again where somebody else's write came between and left what we stand on as it was.
-    async fn commit(&self, proposal: &Proposal, record: &Record, settles: bool) -> Result<Value, Error> {
+    async fn commit(&self, proposal: &Proposal, record: &Record, settles: bool) -> Result<(), Error> {
         let mut tries = 1;
         loop {
-            let live = self.live(&proposal.remedial, "apply", &proposal.base).await?;
+            let live = self.live(&proposal.remedial, ("apply", Some(record)), &proposal.base).await?;
+            let Some(live) = live else { return Ok(()) };
             match self.write(proposal, record, &live, Sending::default(), settles).await {
-                Err(error) if error.kind == ErrorKind::Conflict && tries < TRIES => tries += 1,
-                answer => return Ok(answer?),
+                Err(error) if error.kind == ErrorKind::Conflict && tries < TRIES => {}
+                // It may have arrived all the same: the next look tells.
+                Err(error) if error.is_passing() && tries < TRIES => tokio::time::sleep(AGAIN).await,
+                answer => return Ok(answer.map(drop)?),
             }
+            tries += 1;
         }
     }
 
-    /// The object as it is now, if what people wrote of it is as it was in `base`.
-    async fn live(&self, remedial: &Remedial, what: &str, base: &Value) -> Result<Value, Error> {
+    /// The object as it is now, if what people wrote of it is as it was in `base`; `None` where `record` is on it: an
+    /// earlier write of ours has arrived, though its answer has not.
+    async fn live(
+        &self,
+        remedial: &Remedial,
+        (what, record): (&str, Option<&Record>),
+        base: &Value,
+    ) -> Result<Option<Value>, Error> {
         let what = format!("{what} {}", remedial.name);
         let Some(live) = self.cluster.daemonset(&remedial.daemonset).await? else {
             return Err(Error::Refused { what, why: format!("{} is gone", remedial.daemonset) });
         };
-        let of_us = |object: &Value| Record::others(object, "");
+        if record.is_some_and(|record| Record::read(&live, &remedial.fix.fix).ok().flatten().as_ref() == Some(record)) {
+            return Ok(None);
+        }
+        // That a new node has shown what a fix is worth changes nothing for the others.
+        let of_us = |object: &Value| {
+            let unjudged = |(name, record): (String, Record)| (name, Record { effect: None, ..record });
+            Record::others(object, "").into_iter().map(unjudged).collect::<Vec<_>>()
+        };
         if live["spec"] != base["spec"]
             || live["metadata"]["uid"] != base["metadata"]["uid"]
             || of_us(&live) != of_us(base)
@@ -261,7 +304,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             let why = format!("{} has changed since the diff was made: look at it again", remedial.daemonset);
             return Err(Error::Refused { what, why });
         }
-        Ok(live)
+        Ok(Some(live))
     }
 
     /// One request: the change with its record.
@@ -293,7 +336,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
                 patch.put(&Record::path(&fix.fix), &json!(record.text()));
                 self.cluster.patch_daemonset(daemonset, &patch.operations(), sending).await
             }
-            Means::Apply | Means::Configuration => {
+            Means::Apply | Means::Configuration | Means::Version => {
                 let manifest = manifest(live, &fix.fix, Some((record, &proposal.places)));
                 self.cluster.apply_daemonset(daemonset, &manifest, sending).await
             }
@@ -318,12 +361,69 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         }
     }
 
+    /// Waits while EKS is updating the fix's add-on, if it has one.
+    pub(super) async fn let_addon_settle(&self, remedial: &Remedial) -> Result<(), Error> {
+        let Some(addon) = &remedial.addon else { return Ok(()) };
+        let deadline = tokio::time::Instant::now() + ADDON_LIMIT;
+        loop {
+            let found = match self.cloud.addon(&self.name, addon).await {
+                Ok(found) => found,
+                // Who may not look waits for nothing.
+                Err(error) if error.kind == cloud::ErrorKind::Denied => break,
+                Err(error) => return Err(error.into()),
+            };
+            if found.is_none_or(|found| &*found.status != "UPDATING") {
+                break;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                let minutes = ADDON_LIMIT.as_secs() / 60;
+                let why = format!("EKS has been updating it for more than {minutes} min");
+                return Err(Error::Addon { addon: addon.clone(), why });
+            }
+            tokio::time::sleep(ADDON_PACE).await;
+        }
+        Ok(())
+    }
+
     /// Takes the record of a fix off its object, and nothing else.
     async fn forget(&self, remedial: &Remedial) -> Result<(), Error> {
         let Some(live) = self.cluster.daemonset(&remedial.daemonset).await? else { return Ok(()) };
         let manifest = manifest(&live, &remedial.fix.fix, None);
         self.cluster.apply_daemonset(&remedial.daemonset, &manifest, Sending::default()).await?;
         Ok(())
+    }
+
+    /// Writes into a fix's record what it came to on a new node. Nothing is changed beside that, so no pod restarts.
+    ///
+    /// # Errors
+    /// If there is no such record, or a request fails.
+    pub async fn note(&self, name: &str, effect: Effect) -> Result<(), Error> {
+        let remedial = self.catalogue.find(name)?;
+        let refused = |why: String| Error::Refused { what: format!("note what {name} came to"), why };
+        let mut tries = 1;
+        loop {
+            let live = self.cluster.daemonset(&remedial.daemonset).await?;
+            let live = live.ok_or_else(|| refused(format!("{} is gone", remedial.daemonset)))?;
+            let record = Record::read(&live, &remedial.fix.fix).map_err(refused)?;
+            let Some(record) = record else { return Err(refused("it is not there any more".to_owned())) };
+            let record = Record { effect: Some(effect), ..record };
+            let written = if record.means == Means::Patch {
+                let mut patch = place::Patch::of(&live);
+                patch.put(&Record::path(&remedial.fix.fix), &json!(record.text()));
+                self.cluster.patch_daemonset(&remedial.daemonset, &patch.operations(), Sending::default()).await
+            } else {
+                // What is applied is stated in full, or it would be taken away.
+                let stands =
+                    |place: &Place| Some(Place { after: place::get(&live, &place.path)?.clone(), ..place.clone() });
+                let places: Vec<Place> = record.places.iter().filter_map(stands).collect();
+                let manifest = manifest(&live, &remedial.fix.fix, Some((&record, &places)));
+                self.cluster.apply_daemonset(&remedial.daemonset, &manifest, Sending::default()).await
+            };
+            match written {
+                Err(error) if error.kind == ErrorKind::Conflict && tries < TRIES => tries += 1,
+                answer => return Ok(answer.map(drop)?),
+            }
+        }
     }
 
     /// What taking a fix back would do. Changes nothing.
@@ -363,6 +463,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
                 }
                 head = diff::values("configuration of the add-on", &now, &before);
             }
+            Means::Version => return Err(refused("an add-on's older version is no way back".to_owned())),
         }
         let judged = self.write_back(&undo, &undo.base, Sending { dry_run: true, force: false }).await?;
         let mut after = judged;
@@ -397,7 +498,9 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         }
         let mut tries = 1;
         let after = loop {
-            let live = self.live(&undo.remedial, "revert", &undo.base).await?;
+            let live = self.live(&undo.remedial, ("revert", None), &undo.base).await?;
+            // It always is: nothing is recorded by a way back.
+            let Some(live) = live else { return Ok(()) };
             match self.write_back(undo, &live, Sending::default()).await {
                 Err(error) if error.kind == ErrorKind::Conflict && tries < TRIES => tries += 1,
                 answer => break answer?,
@@ -455,85 +558,6 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
                 answer => return Ok(answer.map(drop)?),
             }
         }
-    }
-
-    /// What the fix has to know of the cluster, and what could not be learnt.
-    async fn context(&self, remedial: &Remedial) -> Result<(Context, Vec<String>), Error> {
-        let mut context = Context { waiter: self.waiter.clone(), ..Context::default() };
-        let mut missing = Vec::new();
-        let fix = &remedial.fix;
-        if let Some(name) = &remedial.addon {
-            let asked = self.cloud.addon(&self.name, name).await;
-            context.addon = known(asked, &mut missing)?.flatten();
-        }
-        let by_configuration = matches!(&fix.patch, Patch::Env { addon_values, .. } if !addon_values.is_empty());
-        if let (Some(addon), true) = (&context.addon, by_configuration) {
-            let asked = self.cloud.addon_schema(&addon.name, &addon.version).await;
-            context.schema = known(asked, &mut missing)?.flatten();
-        }
-        let updates = matches!(fix.patch, Patch::AddonUpdate {}) && context.addon.is_some();
-        let wants_endpoint = matches!(&fix.patch, Patch::Env { value, .. } if value.contains("${endpoint}"));
-        if updates || wants_endpoint {
-            let found = known(self.cloud.cluster(&self.name).await, &mut missing)?;
-            context.endpoint = found.as_ref().map(|cluster| cluster.endpoint.clone());
-            if let (Some(addon), Some(cluster), true) = (&context.addon, &found, updates) {
-                let asked = self.cloud.addon_versions(&addon.name, &cluster.version).await;
-                context.versions = known(asked, &mut missing)?.unwrap_or_default();
-            }
-        }
-        let AppliesWhen { kube_proxy, proxy_modes, .. } = &fix.applies_when;
-        if kube_proxy.is_some() {
-            context.kube_proxy = self.cluster.daemonset(&key("kube-proxy")).await?.is_some();
-        }
-        let mut maps: Vec<&str> = fix.detect.iter().filter_map(config_map).collect();
-        if !proxy_modes.is_empty() {
-            maps.extend(PROXY_CONFIGS.map(|(map, _)| map));
-        }
-        for map in maps {
-            let asked = self.cluster.config_map(&key(map)).await;
-            if let Some(data) = allowed(asked, &mut missing)?.flatten() {
-                context.configs.insert(map.to_owned(), data);
-            }
-        }
-        for service in render::services(remedial) {
-            let asked = self.cluster.service(&key(&service)).await;
-            if let Some(found) = allowed(asked, &mut missing)?.flatten() {
-                context.services.insert(service, found);
-            }
-        }
-        Ok((context, missing))
-    }
-}
-
-fn config_map(form: &Form) -> Option<&str> {
-    match form {
-        Form::ConfigFile { config_map, .. } => Some(config_map),
-        _ => None,
-    }
-}
-
-/// What AWS will not tell is done without, and said.
-fn known<T>(asked: cloud::Result<T>, missing: &mut Vec<String>) -> Result<Option<T>, Error> {
-    use cloud::ErrorKind::{Credentials, Denied, NotFound};
-    match asked {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if matches!(error.kind, Credentials | Denied | NotFound) => {
-            missing.push(format!("looked without {}: {}", error.operation, error.message));
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The same for Kubernetes.
-fn allowed<T>(asked: cluster::Result<T>, missing: &mut Vec<String>) -> Result<Option<T>, Error> {
-    match asked {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind == ErrorKind::Forbidden => {
-            missing.push(format!("looked without {}: it is not allowed", error.verb));
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The places a fix writes at in its DaemonSet. Pure.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use super::catalogue::{Goal, Patch, Remedial};
+use super::catalogue::{Form, Goal, Patch, Remedial};
 use super::detect::{Context, argument, container, env, variable, variable_of, words};
 use super::place::{Path, Place, get};
 use crate::model::{Taint, TaintEffect, Toleration};
@@ -42,6 +44,12 @@ pub fn places(remedial: &Remedial, manifest: &Value, context: &Context) -> Resul
         Patch::Wait { goals, timeout } => waiters(remedial, manifest, goals, timeout, context),
         Patch::StartupTaint { effect, .. } => {
             let taint = startup_taint(remedial)?;
+            if let Some((set, _)) = context.vital.iter().find(|(_, found)| !tolerates(found, &taint, effect)) {
+                return Err(format!(
+                    "{set} does not tolerate {taint}:{effect}: a node that registers with it would never be Ready, and \
+                     nothing would take it off"
+                ));
+            }
             let path = Path::in_template("tolerations");
             let mut tolerations = get(manifest, &path).cloned().unwrap_or_else(|| json!([]));
             if tolerates(&tolerations, &taint, effect) {
@@ -91,7 +99,8 @@ fn flag(
     Ok(places)
 }
 
-/// Placeholders filled in: `${endpoint}`, `${service:namespace/name}`.
+/// Placeholders filled in: `${endpoint}`; of a Service `${service:namespace/name}`, its address with its first port, or
+/// `${address:namespace/name}`, without.
 pub fn filled(text: &str, context: &Context) -> Result<String, String> {
     let Some((head, rest)) = text.split_once("${") else { return Ok(text.to_owned()) };
     let (name, tail) = rest.split_once('}').ok_or_else(|| format!("{text:?} has a ${{ without its }}"))?;
@@ -102,7 +111,15 @@ pub fn filled(text: &str, context: &Context) -> Result<String, String> {
             .ok_or("the cluster's endpoint is not known: EKS does not know the cluster")?
             .to_owned(),
         Some(("service", service)) => address(service, context)?,
-        _ => return Err(format!("${{{name}}} is neither ${{endpoint}} nor ${{service:NAMESPACE/NAME}}")),
+        Some(("address", service)) => {
+            let found = context.services.get(service).and_then(|found| found.address.clone());
+            found.ok_or_else(|| format!("there is no Service {service} with an address"))?.to_string()
+        }
+        _ => {
+            return Err(format!(
+                "${{{name}}} is none of ${{endpoint}}, ${{service:NAMESPACE/NAME}}, ${{address:NAMESPACE/NAME}}"
+            ));
+        }
     };
     Ok(format!("{head}{value}{}", filled(tail, context)?))
 }
@@ -115,14 +132,26 @@ fn address(service: &str, context: &Context) -> Result<String, String> {
     Ok(format!("{address}:{port}"))
 }
 
-/// The Services whose addresses a fix needs.
-pub fn services(remedial: &Remedial) -> Vec<String> {
-    let Patch::Wait { goals, .. } = &remedial.fix.patch else { return Vec::new() };
-    let addresses = goals.iter().filter_map(|goal| match goal {
-        Goal::Tcp(address) => address.split_once("${service:")?.1.split_once('}'),
+/// The Services whose addresses a fix needs, to be told from what is there already, or to be written.
+pub fn services(remedial: &Remedial) -> BTreeSet<String> {
+    let goals = match &remedial.fix.patch {
+        Patch::Wait { goals, .. } => goals.as_slice(),
+        _ => &[],
+    };
+    let written = goals.iter().filter_map(|goal| match goal {
+        Goal::Tcp(address) => Some(address.as_str()),
         _ => None,
     });
-    addresses.map(|(service, _)| service.to_owned()).collect()
+    let sought = remedial.fix.detect.iter().flat_map(|form| match form {
+        Form::InitContainer(words) => words.as_slice(),
+        _ => &[],
+    });
+    let named = |text: &str| {
+        let (kind, rest) = text.split_once("${")?.1.split_once(':')?;
+        let (service, _) = rest.split_once('}')?;
+        ["service", "address"].contains(&kind).then(|| service.to_owned())
+    };
+    written.chain(sought.map(String::as_str)).filter_map(named).collect()
 }
 
 /// The taint that belongs to the DaemonSet of a startup taint.
@@ -145,7 +174,8 @@ fn tolerates(tolerations: &Value, key: &str, effect: &str) -> bool {
         _ => None,
     };
     let Some(wanted) = effect_of(effect) else { return false };
-    let taint = Taint { key: key.into(), value: None, effect: wanted };
+    // As the bootstrap is to write it.
+    let taint = Taint { key: key.into(), value: Some("true".into()), effect: wanted };
     tolerations.as_array().into_iter().flatten().any(|toleration| {
         let text = |field: &str| toleration[field].as_str();
         let read = Toleration {

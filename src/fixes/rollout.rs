@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,10 +17,13 @@ use super::render::{START_OVER, is_waiter};
 use crate::clock::Clock;
 use crate::cluster::Result;
 use crate::cluster::manifests::Manifests;
-use crate::model::{ContainerState, NodeName, ObjectKey, Pod, Uid};
+use crate::model::{ContainerState, Node, NodeName, ObjectKey, Pod, Uid};
+use crate::observe::Snapshot;
 
 /// Between two looks.
 const PACE: Duration = Duration::from_secs(1);
+/// A node that was made so shortly before the change has not settled: its pods have until they are to be ready.
+const STARTING: Duration = Duration::from_secs(15 * 60);
 /// How long a pod that was ready may be not ready.
 const LAPSE: Duration = Duration::from_secs(30);
 /// What a container waits with that will not start by itself.
@@ -43,6 +47,8 @@ pub struct PodView {
     pub key: ObjectKey,
     /// Where it runs.
     pub node: Option<NodeName>,
+    /// When that Node was made, where it is known.
+    pub node_since: Option<Timestamp>,
     /// When it was created.
     pub created: Timestamp,
     /// It is ready.
@@ -54,8 +60,18 @@ pub struct PodView {
 }
 
 impl PodView {
-    /// Of a pod as the watch has it.
-    pub fn of(pod: &Pod) -> Self {
+    /// The pods of one DaemonSet, as the watches have them.
+    pub fn all(snapshot: &Snapshot, set: &ObjectKey) -> Vec<Self> {
+        let own = |pod: &&Arc<Pod>| {
+            let owner = pod.owner.as_ref().and_then(|owner| snapshot.daemonsets.get(&owner.uid));
+            owner.is_some_and(|owner| owner.key == *set)
+        };
+        let node = |pod: &Pod| snapshot.nodes.get(pod.node.as_ref()?);
+        snapshot.pods.values().filter(own).map(|pod| Self::of(pod, node(pod))).collect()
+    }
+
+    /// Of a pod and its Node.
+    fn of(pod: &Pod, node: Option<&Node>) -> Self {
         let started_over = |c: &&crate::model::Container| {
             is_waiter(&c.name) && c.last.as_ref().is_some_and(|last| last.exit_code == START_OVER)
         };
@@ -69,6 +85,7 @@ impl PodView {
             uid: pod.uid.clone(),
             key: pod.key.clone(),
             node: pod.node.clone(),
+            node_since: node.map(|node| node.created),
             created: pod.created,
             ready: pod.flags.ready,
             restarts: pod.containers.iter().filter(|c| !started_over(c)).map(|c| c.restarts).sum(),
@@ -107,6 +124,8 @@ pub enum Ended {
 pub struct Rollout {
     /// Pods from before the change.
     old: BTreeSet<Uid>,
+    /// When the change was made: a Node made since then starts with it, and what its pods go through is its own start.
+    since: Timestamp,
     /// New pods that were ready, and since when they are not any more.
     lapsed: BTreeMap<Uid, Option<Timestamp>>,
     /// The last step, and when.
@@ -118,31 +137,48 @@ fn since(now: Timestamp, then: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or_default()
 }
 
+/// Pods that are to be, that are new, that are available; and whether the controller has seen the change.
+fn numbers(object: &Value) -> (u32, u32, u32, bool) {
+    let number = |field: &str| u32::try_from(object["status"][field].as_u64().unwrap_or_default()).unwrap_or(u32::MAX);
+    let observed = object["status"]["observedGeneration"].as_i64() >= object["metadata"]["generation"].as_i64();
+    let (desired, updated) = (number("desiredNumberScheduled"), number("updatedNumberScheduled"));
+    (desired, updated, number("numberAvailable"), observed)
+}
+
 impl Rollout {
     /// Begins with the pods there were before the change; `patience` is how long one pod may take.
     pub fn begin(pods: &[PodView], now: Timestamp, patience: Duration) -> Self {
         let old = pods.iter().map(|pod| pod.uid.clone()).collect();
-        Self { old, lapsed: BTreeMap::new(), step: (0, 0, now), patience }
+        Self { old, since: now, lapsed: BTreeMap::new(), step: (0, 0, now), patience }
+    }
+
+    /// Takes up one that somebody began at `since` and did not see through.
+    pub fn take_up(pods: &[PodView], since: Timestamp, now: Timestamp, patience: Duration) -> Self {
+        let old = pods.iter().filter(|pod| pod.created < since).map(|pod| pod.uid.clone()).collect();
+        Self { old, since, lapsed: BTreeMap::new(), step: (0, 0, now), patience }
+    }
+
+    /// How many pods a rollout has renewed that is over, of a DaemonSet as it is now; `None` while it goes on.
+    pub fn over(object: &Value) -> Option<u32> {
+        let (desired, updated, available, observed) = numbers(object);
+        (observed && updated >= desired && available >= desired).then_some(desired)
     }
 
     /// Where it stands, or how it ended.
     pub fn look(&mut self, object: &Value, pods: &[PodView], now: Timestamp) -> std::result::Result<Going, Ended> {
-        let number =
-            |field: &str| u32::try_from(object["status"][field].as_u64().unwrap_or_default()).unwrap_or(u32::MAX);
-        let (desired, updated) = (number("desiredNumberScheduled"), number("updatedNumberScheduled"));
-        let available = number("numberAvailable");
-        let observed = object["status"]["observedGeneration"].as_i64() >= object["metadata"]["generation"].as_i64();
+        let (desired, updated, available, observed) = numbers(object);
         if object["spec"]["updateStrategy"]["type"] == "OnDelete" {
             return Err(Ended::Done(0));
         }
         let new: Vec<&PodView> = pods.iter().filter(|pod| !self.old.contains(&pod.uid)).collect();
-        for pod in &new {
+        let changed = self.since;
+        for pod in new.iter().filter(|pod| pod.node_since.is_none_or(|made| made < changed)) {
             if let Some(why) = self.harm(pod, now) {
                 return Err(Ended::Bad(format!("{} on {}: {why}", pod.key, pod.place())));
             }
         }
-        if observed && updated >= desired && available >= desired {
-            return Err(Ended::Done(desired));
+        if let Some(pods) = Self::over(object) {
+            return Err(Ended::Done(pods));
         }
         if (updated, available) != (self.step.0, self.step.1) {
             self.step = (updated, available, now);
@@ -166,11 +202,13 @@ impl Rollout {
 
     /// What a new pod suffers from.
     fn harm(&mut self, pod: &PodView, now: Timestamp) -> Option<String> {
-        if pod.restarts > 0 {
+        // On a node that is still starting pods fail for what it lacks, with the change or without.
+        let starting = pod.node_since.is_some_and(|made| since(self.since, made) < STARTING);
+        if pod.restarts > 0 && !starting {
             let times = if pod.restarts == 1 { "once".to_owned() } else { format!("{} times", pod.restarts) };
             return Some(format!("restarted {times}"));
         }
-        if let Some(trouble) = &pod.trouble {
+        if let Some(trouble) = pod.trouble.as_ref().filter(|_| !starting) {
             return Some(trouble.clone());
         }
         if pod.ready {
@@ -243,6 +281,7 @@ mod tests {
             uid: name.into(),
             key: ObjectKey::new("kube-system", name),
             node: Some("n1".into()),
+            node_since: Some(at(-1000)),
             created: at(created),
             ready: true,
             restarts: 0,
@@ -312,6 +351,38 @@ mod tests {
             Err(Ended::Late(why)) => assert!(why.contains("old-1"), "{why}"),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn what_a_new_nodes_pod_goes_through_is_no_harm_of_the_change() {
+        let restarted = PodView { restarts: 1, ready: false, ..pod("new-1", 1) };
+        let joined = PodView { node_since: Some(at(0)), ..restarted.clone() };
+        assert!(begun().look(&object(1, 1), &[joined], at(5)).is_ok());
+        assert!(matches!(begun().look(&object(1, 1), &[restarted], at(5)), Err(Ended::Bad(_))));
+    }
+
+    #[test]
+    fn on_a_node_that_is_still_starting_only_a_pod_that_never_becomes_ready_is_harm() {
+        let starting = PodView { node_since: Some(at(-60)), restarts: 2, ready: false, ..pod("new-1", 1) };
+        let mut rollout = begun();
+        assert!(rollout.look(&object(1, 1), std::slice::from_ref(&starting), at(5)).is_ok());
+        assert!(
+            matches!(rollout.look(&object(1, 1), &[starting], at(302)), Err(Ended::Bad(why)) if why.contains("not ready"))
+        );
+    }
+
+    #[test]
+    fn one_that_was_begun_by_another_run_knows_its_old_pods_by_their_age() {
+        let patience = Duration::from_secs(300);
+        let pods = [PodView { restarts: 4, ..pod("old-1", -100) }, pod("new-1", 2)];
+        let mut rollout = Rollout::take_up(&pods, at(0), at(60), patience);
+        assert_eq!(
+            rollout.look(&object(1, 2), &pods, at(60)).unwrap().waits_for,
+            "kube-system/old-1 on n1 to be replaced"
+        );
+        let harmed = [PodView { restarts: 1, ..pod("new-1", 2) }];
+        let mut rollout = Rollout::take_up(&harmed, at(0), at(60), patience);
+        assert!(matches!(rollout.look(&object(2, 1), &harmed, at(60)), Err(Ended::Bad(_))));
     }
 
     #[test]

@@ -68,6 +68,15 @@ pub fn compare(before: &[Start], after: Start, rule: &Verify) -> Option<Effect> 
     Some(Effect { before_s: Some(before_s), after_s: after.seconds, restarts: after.restarts, helped })
 }
 
+/// The middle of several starts: of the times, and of the restarts the larger of the two middle ones.
+pub fn middle(starts: &[Start]) -> Option<Start> {
+    let mut seconds: Vec<f64> = starts.iter().map(|start| start.seconds).collect();
+    seconds.sort_by(f64::total_cmp);
+    let mut restarts: Vec<u32> = starts.iter().map(|start| start.restarts).collect();
+    restarts.sort_unstable();
+    Some(Start { seconds: median(&seconds)?, restarts: *restarts.get(restarts.len() / 2)? })
+}
+
 fn median(sorted: &[f64]) -> Option<f64> {
     let middle = sorted.len() / 2;
     let upper = *sorted.get(middle)?;

@@ -1,7 +1,11 @@
 //! A DaemonSet and its revisions.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::marks::FIX_PREFIX;
 use super::{Labels, NodeName, NodeSelectorTerm, ObjectKey, Text, Toleration, Uid};
 
 /// How a DaemonSet replaces its pods.
@@ -40,6 +44,21 @@ pub struct DaemonSet {
     pub priority_class: Option<Text>,
     /// It is being deleted.
     pub deleting: bool,
+    /// What the fixes that fastnode has applied to it tell of themselves, by the fix: JSON, see [`fix_marks`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fixes: BTreeMap<Text, Text>,
+}
+
+/// What is kept of the annotations that fixes leave on a DaemonSet, by the fix: all but what was there before, which a
+/// revert reads off the object itself. One that cannot be read is left out.
+pub fn fix_marks<'a>(annotations: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<Text, Text> {
+    let ours = annotations.filter_map(|(key, text)| Some((key.strip_prefix(FIX_PREFIX)?, text)));
+    let kept = ours.filter_map(|(fix, text)| {
+        let mut record: Map<String, Value> = serde_json::from_str(text).ok()?;
+        record.retain(|key, _| !["places", "owners", "hash", "addon", "strategy"].contains(&key.as_str()));
+        Some((fix.into(), Value::Object(record).to_string().into()))
+    });
+    kept.collect()
 }
 
 /// The newest ControllerRevision of a DaemonSet.

@@ -17,6 +17,10 @@ pub const EXCLUDED_SINCE: &str = "fastnode.dev/excluded-since";
 pub const OUTDATED_TAINT: &str = "fastnode.dev/outdated";
 /// Annotation on the Lease: what a user asked of the running rotation, `pause`, `resume` or `abort`.
 pub const REQUEST: &str = "fastnode.dev/request";
+/// Annotation on the Lease: what its holder does, where that is no rotation (`fix aws-node-wait`).
+pub const DOING: &str = "fastnode.dev/doing";
+/// Annotation on a DaemonSet, before the name of the fix: what a fix keeps there until it is reverted.
+pub const FIX_PREFIX: &str = "fastnode.dev/fix-";
 
 /// Group tag: the rotation's id.
 pub const TAG_ROTATION: &str = "fastnode:rotation";

@@ -17,7 +17,7 @@ pub mod quantity;
 pub mod selector;
 
 pub use budget::Budget;
-pub use daemonset::{DaemonSet, Revision, UpdateStrategy};
+pub use daemonset::{DaemonSet, Revision, UpdateStrategy, fix_marks};
 pub use group::{Activity, ActivityStatus, Attachment, NodeGroup, Override, Process, Target, TemplateRef};
 pub use ids::{GroupName, InstanceId, NodeName, ObjectKey, Text, Uid, Zone};
 pub use instance::{Instance, LaunchSource, Lifecycle};

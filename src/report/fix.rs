@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::text::{Paint, count, wrap};
-use crate::fixes::{Catalogue, Proposal, State};
+use crate::fixes::bootstrap::Snippet;
+use crate::fixes::{Catalogue, Proposal, Start, State};
 
 /// The catalogue: a fix a line.
 pub fn catalogue(all: &Catalogue, width: usize, paint: Paint) -> String {
@@ -30,8 +31,8 @@ pub fn catalogue_json(all: &Catalogue) -> Value {
     json!({ "v": crate::event::VERSION, "fixes": all.iter().collect::<Vec<_>>() })
 }
 
-/// How a target stands to a fix, and what the fix would change.
-pub fn proposal(proposal: &Proposal, width: usize, paint: Paint) -> String {
+/// How a target stands to a fix, and what the fix would change; `standing` is what nodes have shown of one in place.
+pub fn proposal(proposal: &Proposal, standing: Option<&str>, width: usize, paint: Paint) -> String {
     let mut out = String::new();
     let Proposal { remedial, state, way, .. } = proposal;
     let (word, colour): (String, fn(Paint, &str) -> String) = match state {
@@ -48,6 +49,9 @@ pub fn proposal(proposal: &Proposal, width: usize, paint: Paint) -> String {
         }
     };
     line("-", &colour(paint, &word));
+    if let Some(standing) = standing {
+        line("-", standing);
+    }
     if way.is_some() && *state == State::Missing {
         line("-", &remedial.fix.reason);
     }
@@ -61,7 +65,23 @@ pub fn proposal(proposal: &Proposal, width: usize, paint: Paint) -> String {
     for note in &proposal.notes {
         line("!", note);
     }
+    for Snippet { place, text } in &proposal.snippets {
+        let _ = writeln!(out, "  + {place}:");
+        for line in text.lines() {
+            let _ = writeln!(out, "        {line}");
+        }
+    }
     out + &coloured(&proposal.diff, paint)
+}
+
+/// That no new node has shown yet what a fix is worth, and with what it will be compared.
+pub fn unproved(before: Option<(Start, usize)>) -> String {
+    let Some((Start { seconds, restarts }, nodes)) = before else {
+        return "it cannot be verified: no node shows any more how it started".to_owned();
+    };
+    let nodes = count(nodes as u64, "node");
+    let restarts = count(u64::from(restarts), "restart");
+    format!("not verified yet: the next new node shows whether it helps; {nodes} before it: {seconds:.0} s, {restarts}")
 }
 
 /// A unified diff, coloured as git does it.
@@ -82,7 +102,7 @@ pub fn coloured(diff: &str, paint: Paint) -> String {
 /// What became of a fix.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
-    /// `shown`, `applied`, `settled`, `reverted`, `rolled back`, `late`, `refused` or `nothing to do`.
+    /// `shown`, `applied`, `settled`, `reverted`, `rolled back`, `harmful` (and still in place), `late` or `nothing to do`.
     pub outcome: &'static str,
     /// More of it, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +123,9 @@ pub fn json(proposal: &Proposal, outcome: &Outcome) -> Value {
         "restarts_pods": if proposal.is_open() { *pods } else { 0 },
         "outcome": outcome.outcome,
     });
+    if !proposal.snippets.is_empty() {
+        found["by_hand"] = json!(proposal.snippets);
+    }
     if let Some(why) = &outcome.why {
         found["why"] = json!(why);
     }

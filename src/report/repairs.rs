@@ -19,6 +19,7 @@ impl Repairs {
             EventKind::FixVerified { fix, effect, .. } => {
                 let report = self.of(fix);
                 report.effect = Some(*effect);
+                report.state = FixState::Applied;
                 if effect.helped {
                     report.state = FixState::Verified;
                     report.add();
@@ -64,7 +65,10 @@ pub(super) fn line(report: &FixReport, cluster: &str) -> String {
     let effect = effect.map(|effect| effect.to_string());
     match (state, effect) {
         (FixState::Proposed, _) => format!("{fix} would help: fastnode fix --cluster {cluster} {fix} --apply"),
-        (FixState::Applied, _) => format!("{fix}: applied, and no new node has shown yet whether it helps"),
+        (FixState::Applied, Some(effect)) => {
+            format!("{fix}: {effect}: still in place; fastnode fix --cluster {cluster} {fix} --revert takes it back")
+        }
+        (FixState::Applied, None) => format!("{fix}: applied, and no new node has shown yet whether it helps"),
         (FixState::Verified, Some(effect)) => {
             let nodes = count(u64::from(*nodes), "new node");
             match *saved_s {

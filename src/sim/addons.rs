@@ -30,6 +30,7 @@ fn daemon_name(addon: &str) -> Option<&'static str> {
     match addon {
         "kube-proxy" => Some("kube-proxy"),
         "vpc-cni" => Some("aws-node"),
+        "aws-ebs-csi-driver" => Some("ebs-csi-node"),
         _ => None,
     }
 }
@@ -76,6 +77,11 @@ fn schema(addon: &str) -> Option<Value> {
                 "podAnnotations": any(), "podLabels": any(), "resources": any(), "tolerations": { "type": "array" },
             })))
         }
+        "aws-ebs-csi-driver" => Some(top(json!({
+            "node": { "type": "object", "properties": { "tolerateAllTaints": { "type": "boolean" },
+                "tolerations": { "type": "array" } } },
+            "controller": any(),
+        }))),
         _ => None,
     }
 }
@@ -90,6 +96,12 @@ fn check(addon: &str, values: &Value) -> std::result::Result<(), String> {
              additional properties]"
         ))
     };
+    if values["env"]["CLUSTER_ENDPOINT"].as_str().is_some_and(|url| !url.starts_with("https://")) {
+        return Err(format!(
+            "InvalidParameterException: ConfigurationValue provided in request is not supported: Json schema validation \
+             failed with error: [$.env.CLUSTER_ENDPOINT: does not match the regex pattern ^https://] ({addon})"
+        ));
+    }
     for (key, value) in values.as_object().into_iter().flatten() {
         let Some(property) = schema["properties"].get(key) else { return refuse(key, key) };
         let closed = property["additionalProperties"] == json!(false);
@@ -149,7 +161,11 @@ impl World {
         }
         let values = set.configuration.as_deref().and_then(|c| serde_json::from_str(c).ok()).unwrap_or(Value::Null);
         let version = change.version.as_deref().or_else(|| version_of(&set.manifest)).unwrap_or_default().to_owned();
-        let addon = if set.spec.name == "aws-node" { "vpc-cni" } else { "kube-proxy" };
+        let addon = match set.spec.name.as_str() {
+            "aws-node" => "vpc-cni",
+            "ebs-csi-node" => "aws-ebs-csi-driver",
+            _ => "kube-proxy",
+        };
         let wanted = rendered(&set.manifest, addon, &version, &values);
         let (mut object, mut fields) = (set.manifest.clone(), set.fields.clone());
         let wanted = fields.preserve(&wanted, "eks");
@@ -193,6 +209,7 @@ impl Addons for SimCloud {
             "vpc-cni" => [("v1.20.4-eksbuild.2", true), ("v1.19.6-eksbuild.1", false), ("v1.12.6-eksbuild.2", false)]
                 .map(|(v, default)| version(v.to_owned(), default))
                 .into(),
+            "aws-ebs-csi-driver" => vec![version("v1.35.0-eksbuild.1".to_owned(), true)],
             _ => Vec::new(),
         })
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cluster::Fact;
 use crate::model::{
     DaemonSet, Labels, NodeSelectorTerm, ObjectKey, Operator, Owner, Requirement, Revision, TaintEffect, Text,
-    Toleration, Uid, UpdateStrategy,
+    Toleration, Uid, UpdateStrategy, fix_marks,
 };
 
 use super::behaviour::{Role, roles};
@@ -66,6 +66,7 @@ fn record(spec: &DaemonSpec, uid: &Uid) -> DaemonSet {
         host_network: spec.host_network,
         priority_class: spec.critical.then(|| "system-node-critical".into()),
         deleting: false,
+        fixes: Default::default(),
     }
 }
 
@@ -136,6 +137,9 @@ impl World {
         set.manifest = manifest;
         set.fields = fields;
         set.resource_version = version;
+        let annotations = set.manifest["metadata"]["annotations"].as_object();
+        let annotations = annotations.into_iter().flatten().filter_map(|(key, value)| Some((&**key, value.as_str()?)));
+        set.record.fixes = fix_marks(annotations);
         set.record.strategy = if on_delete { UpdateStrategy::OnDelete } else { UpdateStrategy::RollingUpdate };
         if template_changed {
             set.revision = revision(at, &set.record.uid, set.revision.number + 1);

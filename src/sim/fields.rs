@@ -250,6 +250,16 @@ impl Fields {
         }
     }
 
+    /// Managers whose entry is not in `managedFields` any more own nothing.
+    pub(super) fn keep_those_in(&mut self, managed: &Value) {
+        let entries = managed.as_array().map(Vec::as_slice).unwrap_or_default();
+        let named = |owner: &Manager| {
+            entries.iter().any(|entry| entry["manager"] == owner.0.as_str() && entry["operation"] == owner.1)
+        };
+        self.0.values_mut().for_each(|owners| owners.retain(named));
+        self.0.retain(|_, owners| !owners.is_empty());
+    }
+
     /// Whether somebody else than `manager` owns the leaf.
     pub(super) fn is_others(&self, path: &Path, manager: &str) -> bool {
         self.0.get(path).is_some_and(|owners| !owners.is_empty() && !owners.iter().any(|(name, _)| name == manager))

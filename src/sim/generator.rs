@@ -43,6 +43,7 @@ impl Scenario {
             cluster: "random".to_owned(),
             version: "v1.36.3".to_owned(),
             dhcp_domain: None,
+            proxy_config: Default::default(),
             policy,
             times: Times::default(),
             groups,

@@ -8,10 +8,10 @@ use crate::cluster::manifests::{FIELD_MANAGER, Manifests, Sending, ServiceRecord
 use crate::cluster::{Error, ErrorKind, Result};
 use crate::model::ObjectKey;
 
-use super::SimCluster;
 use super::cluster::{error, not_found};
 use super::fields::{Fields, patch, sentence};
 use super::world::World;
+use super::{SimCluster, Simulation};
 
 /// The address of Service `default/kubernetes`.
 pub(super) const SERVICE_ADDRESS: &str = "172.20.0.1";
@@ -105,6 +105,7 @@ impl World {
             error(kind, PATCH, why)
         };
         let mut object = patch(&shown, operations).map_err(refused)?;
+        let kept = object["metadata"]["managedFields"].take();
         // What the server alone writes is not taken from a patch.
         for (map, field) in [("metadata", "managedFields"), ("metadata", "resourceVersion"), ("", "status")] {
             let map = if map.is_empty() { Some(&mut object) } else { object.get_mut(map) };
@@ -113,8 +114,32 @@ impl World {
             }
         }
         let mut fields = set.fields.clone();
+        fields.keep_those_in(&kept);
         fields.updated(&set.manifest, &object, FIELD_MANAGER);
         self.accept(at, object, fields, sending)
+    }
+}
+
+impl Simulation {
+    /// Somebody puts a ConfigMap there.
+    pub fn put_config_map<'a>(&self, key: &ObjectKey, data: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let data = data.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        self.handle.with(|world| world.config_maps.insert(key.clone(), data));
+    }
+
+    /// Somebody else applies a manifest by force (server-side, under a manager's name of their own): what is in it is
+    /// theirs from then on.
+    ///
+    /// # Errors
+    /// If there is no such DaemonSet, or it would not be valid.
+    pub fn apply_as(&self, manager: &str, key: &ObjectKey, manifest: &Value) -> Result<()> {
+        self.handle.with(|world| {
+            let at = found(world, key)?;
+            let (mut object, mut fields) = (world.daemons[at].manifest.clone(), world.daemons[at].fields.clone());
+            let applied = fields.apply(&mut object, manifest, manager, true);
+            applied.map_err(|conflicts| error(ErrorKind::Conflict, PATCH, sentence(&conflicts)))?;
+            world.accept(at, object, fields, Sending::default()).map(drop)
+        })
     }
 }
 
@@ -152,14 +177,22 @@ impl Manifests for SimCluster {
 
     async fn config_map(&self, key: &ObjectKey) -> Result<Option<BTreeMap<String, String>>> {
         let act = |world: &mut World| {
+            if let Some(data) = world.config_maps.get(key) {
+                return Ok(Some(data.clone()));
+            }
             let proxied = world.daemons.iter().any(|d| d.spec.name == "kube-proxy");
             if !proxied || (&*key.namespace, &*key.name) != ("kube-system", "kube-proxy-config") {
                 return Ok(None);
             }
+            let set = |key: &str, usual: &str| {
+                let value = world.proxy_config.get(key).map_or(usual, String::as_str);
+                format!("{key}: {value:?}\n")
+            };
             let config = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nbindAddress: 0.0.0.0\nclientConnection:\n  \
-                          kubeconfig: /var/lib/kube-proxy/kubeconfig\nclusterCIDR: \"\"\nhostnameOverride: \"\"\nkind: \
-                          KubeProxyConfiguration\nmetricsBindAddress: 127.0.0.1:10249\nmode: \"iptables\"\n";
-            Ok(Some(BTreeMap::from([("config".to_owned(), config.to_owned())])))
+                          kubeconfig: /var/lib/kube-proxy/kubeconfig\nclusterCIDR: \"\"\nkind: \
+                          KubeProxyConfiguration\nmetricsBindAddress: 127.0.0.1:10249\n";
+            let config = format!("{config}{}{}", set("hostnameOverride", ""), set("mode", "iptables"));
+            Ok(Some(BTreeMap::from([("config".to_owned(), config)])))
         };
         self.read("get configmaps", act).await
     }

@@ -6,7 +6,7 @@ mod workload;
 pub use faults::{Faults, Flapping, NeverJoins, NoCapacity, Restarts, Retarget, Scale, SlowBoots};
 pub use workload::{BudgetSpec, Count, DaemonSpec, OptOut, WorkloadKind, WorkloadSpec, ZoneSpread};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use jiff::SignedDuration;
@@ -289,6 +289,9 @@ pub struct Scenario {
     /// The domain that DHCP gives the hosts: their names then end in it, and the Nodes' do not. Where left out, a Node
     /// has its host's name.
     pub dhcp_domain: Option<String>,
+    /// Keys of kube-proxy's configuration file: `mode`, `hostnameOverride`.
+    #[serde(default)]
+    pub proxy_config: BTreeMap<String, String>,
     /// What of the policy it sets.
     #[serde(default)]
     pub policy: PolicyChoice,

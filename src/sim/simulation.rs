@@ -104,7 +104,7 @@ pub struct Simulation {
     pub cluster: SimCluster,
     /// The simulation's clock.
     pub clock: Clock,
-    handle: Handle,
+    pub(super) handle: Handle,
     pace: Rc<RefCell<Option<Pace>>>,
     driver: JoinHandle<()>,
 }

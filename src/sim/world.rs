@@ -142,6 +142,9 @@ pub struct World {
     pub(super) daemons: Vec<Daemon>,
     /// Host names end in this domain, Node names do not.
     pub(super) dhcp_domain: Option<Text>,
+    pub(super) proxy_config: BTreeMap<String, String>,
+    /// ConfigMaps of others, as tests put them there.
+    pub(super) config_maps: BTreeMap<ObjectKey, BTreeMap<String, String>>,
     /// Updates of add-ons so far.
     pub(super) addon_updates: Vec<UpdateState>,
     pub(super) workloads: Vec<Workload>,
@@ -195,6 +198,8 @@ impl World {
             newcomers: 0,
             daemons: Vec::new(),
             dhcp_domain: scenario.dhcp_domain.as_deref().map(Text::from),
+            proxy_config: scenario.proxy_config.clone(),
+            config_maps: BTreeMap::new(),
             addon_updates: Vec::new(),
             workloads: Vec::new(),
             pods: Vec::new(),

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use fastnode::cluster::Cluster;
-use fastnode::controller::{Aborted, Answer, Error, Interrupt, Settings, abort, ask, rotate, status};
+use fastnode::controller::{Aborted, Answer, Error, Interrupt, Settings, abort, ask, errand, rotate, status};
 use fastnode::event::{Event, EventKind, Report};
+use fastnode::lock::Lock;
 use fastnode::model::ObjectKey;
 use fastnode::plan::Verdict;
 use fastnode::policy::{Amount, Policy, Surge};
@@ -211,5 +212,28 @@ fn a_rotation_that_is_started_while_paused_waits() {
         assert!(events[..resumed].iter().all(|e| !matches!(e.kind, EventKind::NodeDraining { .. })), "it waited");
         assert_eq!(result.unwrap().outcome, Verdict::Done);
         put_back(&sim);
+    });
+}
+
+#[test]
+fn a_fix_that_holds_the_lock_is_told_as_one_and_is_no_rotation() {
+    on_virtual_time(async {
+        let scenario = Scenario::load("small").unwrap();
+        let sim = World::start(&scenario, 1);
+        let (ports, settings) = (ports(&sim), settings(&scenario));
+        let doing = "fastnode fix aws-node-wait";
+        let take = async |who: &str| {
+            let (cluster, namespace) = (ports.cluster.clone(), &settings.namespace);
+            Lock::acquire_to(cluster, ports.clock, namespace, who, ("fix-1", Some(doing))).await
+        };
+        let lock = take("me@here/1").await.unwrap();
+        let told = errand(&ports, &settings).await.unwrap().unwrap();
+        assert_eq!((&*told.doing, &*told.holder), (doing, "me@here/1"));
+        assert_eq!(status(&ports, &settings).await.unwrap(), None);
+        assert_eq!(ask(&ports, &settings, true).await.unwrap(), Answer::NoRotation);
+        let refused = take("me@there/2").await.map(drop).unwrap_err().to_string();
+        assert_eq!(refused, "failed to lock the cluster: me@here/1 holds it for fastnode fix aws-node-wait");
+        lock.release(false).await.unwrap();
+        assert_eq!(errand(&ports, &settings).await.unwrap(), None);
     });
 }

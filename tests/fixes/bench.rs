@@ -1,14 +1,20 @@
 //! A small cluster with both faults, and fixes at hand.
 
+use std::cell::{Ref, RefCell};
 use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
+use fastnode::cluster::Cluster;
 use fastnode::cluster::manifests::Manifests;
-use fastnode::fixes::{Catalogue, Error, Options, Proposal, Remedy, State};
+use fastnode::fixes::rollout::Going;
+use fastnode::fixes::{Catalogue, Error, Onlooker, Options, PodView, Proposal, Remedy, State};
 use fastnode::model::ObjectKey;
+use fastnode::observe::Snapshot;
 use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 /// Both faults, by their causes: kube-proxy without its override, aws-node that does not wait.
 pub const FAULTY: &str = "
@@ -77,12 +83,12 @@ impl Bench {
 
     /// What is proposed with no particular leave.
     pub async fn propose(&self, fix: &str) -> Proposal {
-        self.remedy.propose(fix, Options::default()).await.unwrap()
+        self.remedy.propose(fix, &Options::default()).await.unwrap()
     }
 
     /// Proposes and applies.
     pub async fn apply(&self, fix: &str, options: Options) -> Proposal {
-        let proposal = self.remedy.propose(fix, options).await.unwrap();
+        let proposal = self.remedy.propose(fix, &options).await.unwrap();
         assert!(proposal.is_open(), "{fix}: {:?}, {:?}", proposal.state, proposal.way);
         self.remedy.apply(&proposal).await.unwrap();
         proposal
@@ -101,6 +107,39 @@ impl Bench {
             other => panic!("{other}"),
         }
     }
+}
+
+/// The cluster as its watches show it, kept up.
+pub struct Seen(Rc<RefCell<Snapshot>>);
+
+impl Seen {
+    pub async fn begin(sim: &Simulation) -> Self {
+        let (sink, mut facts) = mpsc::channel(1024);
+        let snapshot = Rc::new(RefCell::new(Snapshot::default()));
+        let known = Rc::clone(&snapshot);
+        tokio::task::spawn_local(async move {
+            while let Some(fact) = facts.recv().await {
+                known.borrow_mut().apply(fact);
+            }
+        });
+        sim.cluster.watch(sink).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Self(snapshot)
+    }
+
+    pub fn now(&self) -> Ref<'_, Snapshot> {
+        self.0.borrow()
+    }
+}
+
+impl Onlooker for Seen {
+    async fn turn_to(&self, _: &ObjectKey) {}
+
+    fn pods(&self, set: &ObjectKey) -> Vec<PodView> {
+        PodView::all(&self.now(), set)
+    }
+
+    fn going(&self, _: &ObjectKey, _: &Going) {}
 }
 
 pub fn key(name: &str) -> ObjectKey {

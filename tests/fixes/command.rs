@@ -92,6 +92,24 @@ fn what_does_harm_is_taken_back_by_itself() {
 }
 
 #[test]
+fn what_cannot_be_written_is_no_success() {
+    let (_folder, path) = scenario();
+    let run = ["fix", "--simulate", &path, "aws-node-wait", "--apply", "--yes"];
+    for more in [["--events", "/dev/full"], ["--events", "/nonexistent/events.jsonl"]] {
+        let ended = fastnode(&run).args(more).assert();
+        let code = if more[1] == "/dev/full" { 1 } else { 2 };
+        ended.code(code).stderr(contains(more[1]));
+    }
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for format in ["human", "json"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fastnode"));
+        let ended = command.env_clear().args(run).args(["-o", format]).stdout(full()).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.code() == Some(1) && said.contains("standard output"), "{format}: {said}");
+    }
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_before_anything() {
     let (_folder, path) = scenario();
     let fix = |arguments: &[&str]| {
@@ -110,6 +128,10 @@ fn what_cannot_be_done_is_refused_before_anything() {
         .code(3)
         .stderr(contains("not applied to kube-system/aws-node by fastnode"));
     fix(&["aws-node-wait", "--waiter-image", "a b"]).code(2).stderr(contains("\"a b\" is no image"));
+    fix(&["wait-for:a/b/c"]).code(2).stderr(contains("expected NAMESPACE/NAME"));
+    fix(&["startup-taint:ebs-csi-node", "--apply", "--yes"])
+        .code(3)
+        .stdout(contains("        - --register-with-taints=ebs.csi.aws.com/agent-not-ready=true:NoExecute\n"));
 }
 
 #[test]

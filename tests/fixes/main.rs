@@ -6,5 +6,8 @@
 mod bench;
 mod command;
 mod managed;
+mod matrix;
+mod own;
 mod owners;
 mod plain;
+mod standing;

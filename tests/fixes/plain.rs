@@ -196,18 +196,36 @@ fn a_startup_taint_is_for_the_bootstrap_and_its_toleration_for_the_driver() {
         let (fix, set) = ("startup-taint:ebs-csi-node", "ebs-csi-node");
         let before = bench.read(set).await;
         let proposal = bench.propose(fix).await;
-        let told = |text: &str| text.contains("--register-with-taints=ebs.csi.aws.com/agent-not-ready=true:NoExecute");
-        match &proposal.way {
-            Some(Way::ByHand { what }) => assert!(told(what), "{what}"),
-            _ => {
-                assert!(proposal.notes.iter().any(|note| told(note)), "{:?}", proposal.notes);
-                bench.apply(fix, Options { take_ownership: true, ..Options::default() }).await;
-                bench.revert(fix).await;
-            }
-        }
+        assert!(matches!(&proposal.way, Some(Way::ByHand { what }) if what.contains("launch template")));
+        assert!(!proposal.is_open());
+        let texts: Vec<&str> = proposal.snippets.iter().map(|snippet| snippet.text.as_str()).collect();
+        let node_config: Value = serde_saphyr::from_str(texts[0]).unwrap();
+        let flag = "--register-with-taints=ebs.csi.aws.com/agent-not-ready=true:NoExecute";
+        assert_eq!(node_config["spec"]["kubelet"]["flags"], json!([flag]));
+        let settings: toml::Table = texts[1].parse().unwrap();
+        let taints = &settings["settings"]["kubernetes"]["node-taints"]["ebs.csi.aws.com/agent-not-ready"];
+        assert_eq!(taints.as_array().unwrap()[0].as_str(), Some("true:NoExecute"));
+        assert!(texts[2].contains(&format!("--kubelet-extra-args '{flag}'")));
+        let taint: Value = serde_json::from_str(texts[3]).unwrap();
+        assert_eq!(taint["effect"], "NO_EXECUTE");
         assert_eq!(bench.read(set).await["spec"], before["spec"]);
         let unknown = bench.propose("startup-taint:kiam-agent").await;
         assert!(matches!(&unknown.state, State::Unfit(why) if why.contains("ebs-csi-node")), "{:?}", unknown.state);
+    });
+}
+
+#[test]
+fn a_startup_taint_that_would_keep_nodes_from_being_ready_is_refused() {
+    on_virtual_time(async || {
+        // Its CNI tolerates what keeps pods away, not what evicts them.
+        let text = FAULTY.replace("name = 'aws-node'\ncritical = true", "name = 'aws-node'");
+        let proposal = Bench::new(&text, &[]).propose("startup-taint:ebs-csi-node").await;
+        assert!(
+            matches!(&proposal.state, State::Unfit(why) if why.starts_with("kube-system/aws-node does not tolerate")),
+            "{:?}",
+            proposal.state
+        );
+        assert!(proposal.snippets.is_empty());
     });
 }
 
@@ -236,9 +254,9 @@ fn new_nodes_alone_take_it_up_until_it_is_settled() {
         let bench = Bench::new(FAULTY, &[]);
         let before = bench.read("aws-node").await;
         let options = Options { on_new_nodes_only: true, ..Options::default() };
-        bench.apply("aws-node-wait", options).await;
+        bench.apply("aws-node-wait", options.clone()).await;
         assert_eq!(bench.read("aws-node").await["spec"]["updateStrategy"]["type"], "OnDelete");
-        assert_eq!(bench.remedy.propose("aws-node-wait", options).await.unwrap().way, None);
+        assert_eq!(bench.remedy.propose("aws-node-wait", &options).await.unwrap().way, None);
         assert_eq!(bench.apply("aws-node-wait", Options::default()).await.way, Some(Way::Settle));
         let settled = bench.read("aws-node").await;
         assert_eq!(settled["spec"]["updateStrategy"], before["spec"]["updateStrategy"]);
@@ -246,7 +264,7 @@ fn new_nodes_alone_take_it_up_until_it_is_settled() {
         bench.revert("aws-node-wait").await;
         assert_eq!(bench.read("aws-node").await["spec"], before["spec"]);
         // And back at once, unsettled.
-        bench.apply("aws-node-wait", options).await;
+        bench.apply("aws-node-wait", options.clone()).await;
         bench.revert("aws-node-wait").await;
         assert_eq!(bench.read("aws-node").await["spec"], before["spec"]);
     });

@@ -727,5 +727,6 @@ fn aws_node() -> DaemonSet {
         host_network: true,
         priority_class: Some("system-node-critical".into()),
         deleting: false,
+        fixes: Default::default(),
     }
 }

@@ -102,6 +102,7 @@ pub fn daemonset(namespace: &str, name: &str) -> DaemonSet {
         host_network: true,
         priority_class: Some("system-node-critical".into()),
         deleting: false,
+        fixes: Default::default(),
     }
 }
 

@@ -87,6 +87,10 @@ impl Annotations<'_> {
         self.0.iter().find(|(k, _)| k.as_str() == key).map(|(_, v)| v.as_str())
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     pub(super) fn to_map(&self, strings: &mut Interner) -> BTreeMap<Text, Text> {
         self.0.iter().map(|(k, v)| (strings.text(k), strings.text(v))).collect()
     }

@@ -378,6 +378,7 @@ fn a_daemon_set_with_every_field() {
             host_network: true,
             priority_class: Some("system-node-critical".into()),
             deleting: false,
+            fixes: Default::default(),
         }
     );
 }

@@ -7,7 +7,7 @@ use super::core::{SelectorJson, Str, TermJson, TextMap, TolerationJson, null_def
 use super::intern::Interner;
 use super::meta::Meta;
 use crate::cluster::Fact;
-use crate::model::{Budget, DaemonSet, NodeName, Revision, UpdateStrategy};
+use crate::model::{Budget, DaemonSet, NodeName, Revision, UpdateStrategy, fix_marks};
 
 #[derive(Deserialize)]
 pub(super) struct DaemonSetJson<'a> {
@@ -102,6 +102,7 @@ impl<'a> Record<'a> for DaemonSetJson<'a> {
             host_network: template.host_network,
             priority_class: template.priority_class_name.as_ref().map(|p| strings.text(p)),
             deleting: metadata.deletion_timestamp.is_some(),
+            fixes: fix_marks(metadata.annotations.iter()),
         }))
     }
 }

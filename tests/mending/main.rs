@@ -2,18 +2,21 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     reason = "helpers of tests fail by panicking, as the tests do"
 )]
 
+mod crashes;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use fastnode::controller::surgeon::{Applied, ClusterSurgeon, Fixes, Surgeon, Ward};
+use fastnode::controller::surgeon::{ClusterSurgeon, Fixes, Standing, Surgeon, Treated, Ward};
 use fastnode::controller::{Ports, Settings, rotate_and_mend};
 use fastnode::event::{Event, EventKind, FixState, Report};
-use fastnode::fixes::Catalogue;
 use fastnode::fixes::catalogue::Verify;
+use fastnode::fixes::{Came, Catalogue, Effect, Options, Remedy, Start};
 use fastnode::model::{InstanceId, ObjectKey, Text};
 use fastnode::observe::Snapshot;
 use fastnode::plan::Verdict;
@@ -21,7 +24,7 @@ use fastnode::policy::{Amount, Policy, Restarts, Surge};
 use fastnode::readiness::diagnosis::{self, Confidence, Finding};
 use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
 use futures::future::LocalBoxFuture;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 
 type SimPorts = Ports<SimCloud, SimCluster>;
@@ -69,12 +72,22 @@ fn one_by_one(restarts: Restarts) -> Policy {
 }
 
 fn play(policy: Policy, surgeon: impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon>) -> Played {
-    let scenario = article();
+    play_after(&article(), policy, async |_: &SimPorts| {}, surgeon)
+}
+
+/// The same on a cluster with which something was done before.
+fn play_after(
+    scenario: &Scenario,
+    policy: Policy,
+    prepare: impl AsyncFnOnce(&SimPorts),
+    surgeon: impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon>,
+) -> Played {
     tokio::task::LocalSet::new().block_on(&sim::runtime().unwrap(), async {
-        let sim = World::start(&scenario, 5);
+        let sim = World::start(scenario, 5);
         let ports =
             Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
-        let surgeon = surgeon(&ports, &scenario);
+        prepare(&ports).await;
+        let surgeon = surgeon(&ports, scenario);
         let settings = Settings {
             cluster: scenario.cluster.as_str().into(),
             policy,
@@ -101,8 +114,12 @@ fn play(policy: Policy, surgeon: impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Sur
 }
 
 fn real(fixes: Fixes) -> impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon> {
+    real_by(one_by_one(Restarts::Warn), fixes)
+}
+
+fn real_by(policy: Policy, fixes: Fixes) -> impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon> {
     move |ports, scenario| {
-        let run = (scenario.cluster.as_str().into(), one_by_one(Restarts::Warn));
+        let run = (scenario.cluster.as_str().into(), policy);
         let catalogue = Catalogue::shipped().unwrap();
         Rc::new(ClusterSurgeon::new(ports, run, fixes, catalogue, Some("example.com/fastnode:1".into())))
     }
@@ -181,6 +198,7 @@ fn what_is_only_suggested_is_named_with_its_evidence_before_the_canary_ends_the_
 /// Finds one thing, and says that it has mended it.
 struct Quack {
     mends: bool,
+    came: Came,
     log: Rc<RefCell<Vec<String>>>,
 }
 
@@ -209,11 +227,26 @@ impl Surgeon for Quack {
         Box::pin(async move { vec![finding] })
     }
 
-    fn mend(&self, finding: Finding, _: Ward) -> LocalBoxFuture<'static, Result<Applied, String>> {
+    fn mend(&self, finding: Finding, _: Options, _: Ward) -> LocalBoxFuture<'static, Result<Treated, String>> {
         self.log.borrow_mut().push("mend".to_owned());
-        let applied = Applied { fix: finding.fix.unwrap(), daemonset: ObjectKey::new("kube-system", "x"), pods: 0 };
-        let result = if self.mends { Ok(applied) } else { Err("the bottle is empty".to_owned()) };
+        let daemonset = ObjectKey::new("kube-system", "x");
+        let fix = finding.fix.unwrap();
+        let treated = Treated { fix, daemonset, since: Timestamp::UNIX_EPOCH, came: self.came.clone() };
+        let result = if self.mends { Ok(treated) } else { Err("the bottle is empty".to_owned()) };
         Box::pin(async move { result })
+    }
+
+    fn standing(&self, _: &Snapshot) -> Vec<Standing> {
+        Vec::new()
+    }
+
+    fn take_up(&self, fix: Text, _: bool, _: Ward) -> LocalBoxFuture<'static, Result<Treated, String>> {
+        Box::pin(async move { Err(format!("there is no {fix}")) })
+    }
+
+    fn note(&self, fix: Text, _: Effect) -> LocalBoxFuture<'static, ()> {
+        self.log.borrow_mut().push(format!("note {fix}"));
+        Box::pin(async {})
     }
 
     fn take_back(&self, fix: Text, _: Ward) -> LocalBoxFuture<'static, Result<(), String>> {
@@ -227,8 +260,35 @@ impl Surgeon for Quack {
 }
 
 fn quack(mends: bool, log: &Rc<RefCell<Vec<String>>>) -> impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon> {
+    bungler(mends, Came::InPlace(0), log)
+}
+
+fn bungler(
+    mends: bool,
+    came: Came,
+    log: &Rc<RefCell<Vec<String>>>,
+) -> impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon> {
     let log = log.clone();
-    move |_, _| Rc::new(Quack { mends, log })
+    move |_, _| Rc::new(Quack { mends, came, log })
+}
+
+#[test]
+fn a_fix_that_did_harm_is_told_as_taken_back_and_not_as_one_that_would_help() {
+    let harm = Came::Harm { why: "its pods crash".to_owned(), back: Ok(None) };
+    let played = play(one_by_one(Restarts::Warn), bungler(true, harm, &Rc::default()));
+    assert_eq!(played.report.outcome, Verdict::Done);
+    assert_eq!(played.story(), ["reverted snake-oil"]);
+    assert_eq!(played.report.fixes[0].state, FixState::Reverted);
+}
+
+#[test]
+fn a_fix_whose_rollout_does_not_end_is_in_place_and_judged_all_the_same() {
+    let late = Came::Late("a node is away".to_owned());
+    let played = play(one_by_one(Restarts::Warn), bungler(true, late, &Rc::default()));
+    assert_eq!(played.story(), ["applied snake-oil", "no effect snake-oil", "reverted snake-oil"]);
+    let told =
+        |event: &Event| matches!(&event.kind, EventKind::Error { message, .. } if message.contains("a node is away"));
+    assert!(played.events.iter().any(told));
 }
 
 #[test]
@@ -250,4 +310,106 @@ fn where_nothing_can_be_mended_a_failed_canary_ends_the_rotation_as_ever() {
     let told = |event: &Event| matches!(&event.kind, EventKind::Error { message, .. } if message.contains("the bottle is empty"));
     assert!(played.events.iter().any(told));
     assert_eq!(played.sim.left_behind(), [""; 0]);
+}
+
+/// A person applies a fix, with nodes before it that took so long.
+async fn by_hand(ports: &SimPorts, fix: &str, seconds: f64) {
+    let waiter = Some("example.com/fastnode:1".to_owned());
+    let catalogue = Catalogue::shipped().unwrap();
+    let (cloud, cluster) = (ports.cloud.clone(), ports.cluster.clone());
+    let remedy = Remedy::new(cloud, cluster, ports.clock, "article".into(), catalogue, waiter);
+    let options = Options { baseline: Some(Start { seconds, restarts: 9 }), ..Options::default() };
+    let proposal = remedy.propose(fix, &options).await.unwrap();
+    remedy.apply(&proposal).await.unwrap();
+    // And follows it to its end.
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+}
+
+#[test]
+fn what_a_person_has_applied_is_verified_on_the_next_new_node() {
+    for fixes in [Fixes::Suggest, Fixes::Apply] {
+        let prepare = async |ports: &SimPorts| by_hand(ports, "kube-proxy-hostname-override", 212.0).await;
+        let played = play_after(&article(), one_by_one(Restarts::Warn), prepare, real(fixes));
+        assert_eq!(played.report.outcome, Verdict::Done);
+        let of_it: Vec<_> = played.story().into_iter().filter(|line| line.ends_with("hostname-override")).collect();
+        assert_eq!(of_it, ["verified kube-proxy-hostname-override"]);
+        let report = &played.report.fixes[0];
+        assert_eq!((report.state, report.effect.unwrap().before_s), (FixState::Verified, Some(212.0)));
+        assert_eq!(played.sim.verdict(), [""; 0]);
+    }
+}
+
+#[test]
+fn what_a_person_has_applied_without_effect_is_told_with_the_way_back_and_left() {
+    let prepare = async |ports: &SimPorts| by_hand(ports, "kube-proxy-hostname-override", 50.0).await;
+    let played = play_after(&article(), one_by_one(Restarts::Warn), prepare, real(Fixes::Apply));
+    assert_eq!(played.story()[0], "no effect kube-proxy-hostname-override");
+    assert!(!played.story().contains(&"reverted kube-proxy-hostname-override".to_owned()), "{:?}", played.story());
+    let back = "fastnode fix --cluster article kube-proxy-hostname-override --revert takes it back";
+    let told = |event: &Event| matches!(&event.kind, EventKind::Error { message, .. } if message.ends_with(back));
+    assert!(played.events.iter().any(told));
+    assert_eq!(played.report.fixes[0].state, FixState::Applied);
+}
+
+/// The same with two more groups, whose canaries come at the same time.
+fn with_groups() -> Scenario {
+    let mut scenario = article();
+    for (name, nodes) in [("batch", 4), ("edge", 2)] {
+        let mut group = scenario.groups[0].clone();
+        (group.name, group.nodes) = (name.to_owned(), nodes);
+        scenario.groups.push(group);
+    }
+    scenario
+}
+
+#[test]
+fn with_several_groups_a_node_that_came_up_while_a_fix_was_applied_speaks_for_none() {
+    for restarts in [Restarts::Zero, Restarts::Warn] {
+        let policy = Policy { restarts, ..Policy::default() };
+        let played = play_after(&with_groups(), policy.clone(), async |_: &SimPorts| {}, real_by(policy, Fixes::Apply));
+        assert_eq!(played.report.outcome, Verdict::Done, "{:?}", played.story());
+        assert_eq!(played.report.nodes_rotated, 12);
+        let states: Vec<_> = played.report.fixes.iter().map(|fix| (&*fix.fix, fix.state)).collect();
+        let both = ["kube-proxy-hostname-override", "aws-node-wait"].map(|fix| (fix, FixState::Verified));
+        assert_eq!(states, both);
+        assert_eq!(played.sim.left_behind(), [""; 0]);
+        // What the judge says of the nodes promised is left out: a replacement whose pods a fix renews may run into the
+        // gate's time-out, and is taken out while pods of old nodes are renewed too.
+    }
+}
+
+#[test]
+fn what_eks_manages_is_mended_by_a_newer_version_of_the_addon() {
+    let mut scenario = article();
+    scenario.version = "v1.28.9".to_owned();
+    for set in scenario.daemonsets.iter_mut().filter(|set| set.name == "kube-proxy" || set.name == "aws-node") {
+        set.addon = true;
+        if set.name == "kube-proxy" {
+            set.version = Some("v1.27.6-eksbuild.2".to_owned());
+        }
+    }
+    let policy = Policy::default();
+    let played = play_after(&scenario, policy.clone(), async |_: &SimPorts| {}, real_by(policy, Fixes::Apply));
+    assert_eq!(played.report.outcome, Verdict::Done, "{:?}", played.story());
+    let states: Vec<_> = played.report.fixes.iter().map(|fix| (&*fix.fix, fix.state)).collect();
+    let both = ["addon-update:kube-system/kube-proxy", "aws-node-wait"].map(|fix| (fix, FixState::Verified));
+    assert_eq!(states, both);
+}
+
+#[test]
+fn todays_versions_with_the_same_faults_are_mended_to_the_end() {
+    let mut scenario = article();
+    scenario.version = "v1.34.1".to_owned();
+    for set in &mut scenario.daemonsets {
+        match set.name.as_str() {
+            "kube-proxy" => set.version = Some("v1.34.0-eksbuild.2".to_owned()),
+            "aws-node" => set.version = Some("v1.20.4-eksbuild.2".to_owned()),
+            _ => {}
+        }
+    }
+    let policy = Policy::default();
+    let played = play_after(&scenario, policy.clone(), async |_: &SimPorts| {}, real_by(policy, Fixes::Apply));
+    assert_eq!(played.report.outcome, Verdict::Done, "{:?}", played.story());
+    assert!(played.report.fixes.iter().all(|fix| fix.state == FixState::Verified), "{:?}", played.report.fixes);
+    assert_eq!(played.report.fixes.last().map(|fix| &*fix.fix), Some("kube-proxy-hostname-override"));
 }
