@@ -20,6 +20,7 @@ from .eks_token import AccessEntry, TokenWebhook, canonical_arn
 from .fleet import KUBELETS, Fleet, FleetSpec
 from .injector import Injector
 from .process import wait_until
+from .starting.kubelet import Causes, Kubelet
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 REGION = "us-west-2"
@@ -146,6 +147,19 @@ class Stack:
             yield
         finally:
             self.aws.clusters.by_name[name] = right
+
+    @contextmanager
+    def starts_by_causes(self, causes: Causes) -> Iterator[Kubelet]:
+        """Meanwhile marked pods start as `causes` let them, on nodes whose logs can be read."""
+        kubelet = Kubelet(self.plane.bridge, causes, self.plane.serving)
+        usual = self.bridge.options.kubelet_port
+        self.bridge.options.kubelet_port = kubelet.port
+        kubelet.start()
+        try:
+            yield kubelet
+        finally:
+            self.bridge.options.kubelet_port = usual
+            kubelet.stop()
 
     def forget_cluster(self, name: str) -> None:
         self.aws.clusters.by_name.pop(name, None)
