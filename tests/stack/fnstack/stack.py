@@ -61,6 +61,7 @@ class Stack:
         )
         self.injector = Injector(self.plane.bridge)
         self.bridge.on_join.append(lambda name, _: self.injector.node_joined(name))
+        self.aws.addons.reach(self.plane.bridge)
         self.rbac = access.role_file(REPOSITORY, settings.rbac)
         self._started: list = []
 
@@ -163,6 +164,7 @@ class Stack:
 
     def forget_cluster(self, name: str) -> None:
         self.aws.clusters.by_name.pop(name, None)
+        self.aws.addons.forget(name)
         if name in self.webhook.clusters:
             self.webhook.clusters.remove(name)
 

@@ -13,6 +13,7 @@ from ..stack import REGION, REPOSITORY
 from ..workloads import install_daemons
 from .bench import Bench, Result, expect
 from .codes import EXPECTED
+from .managed import managed
 
 _ROLE = REPOSITORY / "config/deploy/rbac-fix.yaml"
 _NAMESPACE = "kube-system"
@@ -149,6 +150,9 @@ def fixes(bench: Bench) -> None:
     refused = _fix(bench, cluster, "cluster-endpoint", "--revert", "--yes", code="fixes refused")
     expect("has been changed since" in refused["text"], f"not said why: {refused['text']}")
     expect(read(bench, "aws-node")["spec"] == changed, "what somebody changed was written over")
+
+    # Managed by EKS.
+    managed(bench, cluster, lambda *more, **code: _fix(bench, cluster, *more, **code))
 
     # Back to the cluster that the other scenarios know.
     for name in ("aws-node", "kube-proxy", "node-local-dns"):
