@@ -53,6 +53,8 @@ def _configured(bench: Bench, cluster: str, fix: Fix) -> None:
         {"name": "WARM_ENI_TARGET", "value": "7"}]}]}}}}
     admin.patch("DaemonSet", "aws-node", other, "kube-system", strategic=True)
     before = admin.get("DaemonSet", "aws-node", "kube-system")["spec"]
+    _refused_by_eks(bench, fix)
+    expect(admin.get("DaemonSet", "aws-node", "kube-system")["spec"] == before, "a refused fix changed something")
     told = fix("cluster-endpoint", "--apply", "--yes")
     expect(told["outcome"] == "applied", f"through EKS: {told}")
     endpoint = bench.stack.plane.server
@@ -70,6 +72,17 @@ def _configured(bench: Bench, cluster: str, fix: Fix) -> None:
     expect(json.loads(addon.configuration) == {"env": {"WARM_ENI_TARGET": "1"}}, f"not taken out: {addon.configuration}")
     after = admin.get("DaemonSet", "aws-node", "kube-system")["spec"]
     expect(after == before, f"the spec is not what it was: {_variables(bench)}")
+
+
+def _refused_by_eks(bench: Bench, fix: Fix) -> None:
+    """EKS does not take the values, whatever its schema says: nothing is left half-applied."""
+    why = "ConfigurationValue provided in request is not supported"
+    fault = bench.stack.aws.faults.add(operation="UpdateAddon", code="InvalidParameterException", message=why, count=1)
+    refused = fix("cluster-endpoint", "--apply", "--yes", code="fixes refused by eks")
+    expect(fault.struck == 1 and why in refused["text"], f"not said why: {refused['text']}")
+    body = bench.stack.plane.admin.get("DaemonSet", "aws-node", "kube-system")
+    ours = [key for key in body["metadata"].get("annotations", {}) if key.startswith("fastnode.dev/")]
+    expect(not ours, f"{ours} left behind by what EKS refused")
 
 
 def _updated(bench: Bench, cluster: str, fix: Fix) -> None:

@@ -30,8 +30,8 @@ VERSION_TIMEOUT, VERSION_PAUSE = 5.0, 2.0
 GOES_ON = 30.0
 # An ENI attached, its addresses read, the CNI's configuration copied.
 NETWORK_SETUP = 10.0
-# `fastnode await`: one look, and between two of them.
-LOOK, INTERVAL = 3.0, 0.5
+# `fastnode await`: one look into nothing, one run of iptables-save, and the time between two looks.
+LOOK, SAVE, INTERVAL = 3.0, 0.1, 0.5
 
 USAGE, START_OVER = 2, 75
 
@@ -213,7 +213,7 @@ def waiter(me: Process) -> None:
     """`fastnode await tcp HOST:PORT` and `await iptables RULE`: all that is waited for here are the Services' rules."""
     words = me.words[me.words.index("await") + 1 :]
     if words[:1] == ["iptables"]:
-        goal, look = f"the iptables rule {json.dumps(words[1])}", LOOK / 60
+        goal, look = f"the iptables rule {json.dumps(words[1])}", SAVE
     elif words[:1] == ["tcp"]:
         address = next(word for word in words[1:] if not word.startswith("--"))
         if "$(" in address or address.startswith(":"):
