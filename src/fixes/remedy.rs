@@ -302,8 +302,14 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
 
     /// Updates an add-on and waits until EKS is done.
     async fn update(&self, addon: &str, change: &AddonChange) -> Result<(), Error> {
+        use cloud::ErrorKind::{Busy, Other, Refused};
         let failed = |why: String| Error::Addon { addon: addon.to_owned(), why };
-        let id = self.cloud.update_addon(&self.name, addon, change).await?;
+        let id = match self.cloud.update_addon(&self.name, addon, change).await {
+            Ok(id) => id,
+            // The values, the version, another update under way: EKS's word on the change, not on who asks for it.
+            Err(error) if matches!(error.kind, Refused | Busy | Other) => return Err(failed(error.message)),
+            Err(error) => return Err(error.into()),
+        };
         let deadline = tokio::time::Instant::now() + ADDON_LIMIT;
         loop {
             match self.cloud.addon_update(&self.name, addon, &id).await? {
