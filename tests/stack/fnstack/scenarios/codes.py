@@ -25,7 +25,7 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "own-node next": (0,),
     "fixes": (0,),
     "fixes refused": (3,),
-    "fixes refused by eks": (1, 3),
+    "fixes refused by eks": (4,),
     "fixes without rights": (7,),
     "faults": (0,),
     "faults doctor": (11,),

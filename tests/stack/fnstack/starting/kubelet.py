@@ -32,7 +32,7 @@ class Causes:
     # The domain that the VPC's DHCP options give to hosts; None: a host has its Node's name.
     domain: str | None = "corp.example"
     # image -> until it has been pulled to a new node, all of them at the same time; others `pull`.
-    pulls: dict[str, float] = field(default_factory=lambda: {"amazon-k8s-cni": 3.0, "kube-proxy": 7.5})
+    pulls: dict[str, float] = field(default_factory=lambda: {"amazon-k8s-cni": 3.0, "kube-proxy": 7.0})
     pull: float = 1.0
 
 
