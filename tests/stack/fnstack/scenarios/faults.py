@@ -6,13 +6,10 @@ What comes of that is played by causes (starting/), never scripted.
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 from .. import access
 from ..aws.identity import Principal
@@ -20,8 +17,8 @@ from ..fleet import Fleet, FleetSpec
 from ..kube import Object
 from ..observer.witness import Promise
 from ..stack import REGION, REPOSITORY
-from ..starting.kubelet import MARK, Causes
-from ..workloads import DAEMONS, daemonset, install_daemons
+from ..starting import flaws
+from ..starting.kubelet import Causes
 from . import sights
 from .bench import Bench, Result, expect
 from .codes import EXPECTED
@@ -34,31 +31,6 @@ _IMAGE = "registry.example.com/fastnode:0.1.0"
 _PROXY, _WAIT = "kube-proxy-hostname-override", "aws-node-wait"
 # The DaemonSet that each changes, in the order in which they are found.
 _TARGETS = {_PROXY: "kube-proxy", _WAIT: "aws-node"}
-_OVERRIDE = "--hostname-override="
-_PROBE = {"exec": {"command": ["/app/grpc-health-probe", "-addr=:50051"]}, "periodSeconds": 10}
-_HEALTHZ = {"httpGet": {"path": "/healthz", "port": 10256}, "periodSeconds": 10}
-
-
-def _flawed() -> list[Object]:
-    """Both as somebody has carried them along by hand for years: versions that still have the faults."""
-    known = {daemon.name: daemon for daemon in DAEMONS}
-    registry = known["kube-proxy"].image.partition("/")[0]
-    proxy = replace(known["kube-proxy"], image=f"{registry}/eks/kube-proxy:v1.32.9-minimal-eksbuild.2")
-    network = replace(known["aws-node"], image=f"{registry}/amazon-k8s-cni:v1.10.4-eksbuild.1", containers=("aws-node",))
-    found = []
-    for daemon, probe in ((proxy, _HEALTHZ), (network, _PROBE)):
-        body = daemonset(daemon)
-        body["metadata"]["labels"].pop("app.kubernetes.io/managed-by")
-        body["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = "50%"
-        template = body["spec"]["template"]
-        template["metadata"]["annotations"] = {**MARK, "play.fnstack.dev/stop-delay": "300ms"}
-        container = template["spec"]["containers"][0]
-        container["readinessProbe"] = probe
-        container.pop("env", None)
-        if "command" in container:
-            container["command"] = [word for word in container["command"] if not word.startswith(_OVERRIDE)]
-        found.append(body)
-    return found
 
 
 @dataclass
@@ -78,25 +50,18 @@ class _Ward:
 @contextmanager
 def _ward(bench: Bench) -> Iterator[_Ward]:
     """Six outdated nodes with both faults, and somebody who may diagnose and mend them."""
-    admin, stack = bench.stack.plane.admin, bench.stack
+    stack = bench.stack
     bench.drop_small()
     who = stack.principal("mender")
-    for role in ("rbac-doctor.yaml", "rbac-fix.yaml"):
-        access.grant(admin, REPOSITORY / "config/deploy" / role, "fnstack:mender")
-    for name in _TARGETS.values():
-        admin.delete("DaemonSet", name, _NAMESPACE)
-    # By hand: nobody's server-side apply owns them.
-    kubectl = [str(stack.settings.bin / "kubectl"), "--kubeconfig", str(stack.folder / "admin.kubeconfig")]
-    body = yaml.safe_dump_all(_flawed())
-    subprocess.run([*kubectl, "apply", "-f", "-"], input=body, text=True, check=True, capture_output=True)
+    for role in access.MENDING:
+        access.grant(stack.plane.admin, REPOSITORY / role, "fnstack:mender")
+    flaws.bring(stack)
     spec = FleetSpec(nodes=6, groups=1, zones=3)
     try:
         with stack.starts_by_causes(Causes()), bench.fleet("faults", spec, light(spec.nodes), FAST) as fleet:
             yield _Ward(bench, fleet, who)
     finally:
-        for name in _TARGETS.values():
-            admin.delete("DaemonSet", name, _NAMESPACE)
-        install_daemons(admin)
+        flaws.take_away(stack)
 
 
 def _written(body: Object) -> tuple[Any, ...]:
