@@ -221,7 +221,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         record: Record<K>,
         voice: Voice,
     ) -> Self {
-        let World { mut snapshot, source, .. } = world;
+        let World { mut snapshot, source, targets, .. } = world;
         snapshot.rotation = Some(record.current().into());
         let calls = (ports.cloud.clone(), ports.cluster.clone(), ports.clock);
         let (executor, outcomes) =
@@ -252,7 +252,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             wake: None,
             tick: now + TICK,
             resolve: now,
-            targets: fresh::Targets::default(),
+            targets,
             foreseen: fresh::Foreseen::default(),
             strays: BTreeSet::new(),
             looked_up: BTreeMap::new(),
@@ -420,15 +420,15 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             Fact::Node(node) => {
                 let known = self.snapshot.nodes.get(&node.name).is_some_and(|n| n.instance == node.instance);
                 if !known && node.instance.as_ref().is_some_and(|i| !self.in_service(i)) {
-                    self.source.pace.on_node(Instant::now());
+                    let patience = if self.arriving() > 1 { fresh::unhurried(self.policy) } else { Duration::ZERO };
+                    self.source.pace.on_join(Instant::now(), patience);
                 }
             }
             Fact::NodeGone(name) => {
                 let instance = self.snapshot.nodes.get(name).and_then(|n| n.instance.as_ref());
                 self.orphaned |= instance.is_some_and(|i| self.in_service(i));
                 if instance.is_some_and(|i| self.snapshot.instances.contains_key(i)) {
-                    let launching = |w: &Wait| matches!(w.reason, WaitReason::Launch { .. } | WaitReason::Join);
-                    let arriving = self.plan.waits.iter().any(launching);
+                    let arriving = self.arriving() > 0;
                     let pace = &mut self.source.pace;
                     if arriving { pace.on_leave(Instant::now()) } else { pace.on_node(Instant::now()) }
                 }
@@ -454,6 +454,16 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let before = self.strays.len();
         self.strays.extend(strays.cloned());
         self.strays.len() > before
+    }
+
+    /// Instances that are awaited: their launches, or their Nodes.
+    fn arriving(&self) -> u32 {
+        let awaited = |w: &Wait| match w.reason {
+            WaitReason::Launch { missing, .. } => missing,
+            WaitReason::Join => 1,
+            _ => 0,
+        };
+        self.plan.waits.iter().map(awaited).sum()
     }
 
     fn in_service(&self, id: &InstanceId) -> bool {

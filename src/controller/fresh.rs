@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 use crate::model::{GroupName, InstanceId, Target, TemplateRef};
 use crate::observe::Snapshot;
 use crate::plan::{Action, Plan, Stage};
+use crate::policy::Policy;
 
 /// The groups that a change of desired or of the maximum stands on were read no longer ago than this.
 const FRESH: Duration = Duration::from_secs(5);
@@ -24,6 +25,12 @@ const FRESH: Duration = Duration::from_secs(5);
 const FRESH_ENOUGH: Duration = Duration::from_secs(10);
 /// Launches so close together stand on one answer; the next one asks again.
 const TOGETHER: Duration = Duration::from_secs(1);
+
+/// How long nothing waits for a Node that has just registered: it is to stay functional for a while first, which
+/// Kubernetes tells in whole seconds.
+pub(super) fn unhurried(policy: &Policy) -> Duration {
+    Duration::try_from(policy.soak).unwrap_or_default().saturating_sub(Duration::from_secs(1))
+}
 
 /// When each group's target was asked for, and when the last answer that came was asked for.
 #[derive(Debug, Default)]
@@ -35,6 +42,11 @@ pub(super) struct Targets {
 }
 
 impl Targets {
+    /// The targets of these groups were asked for then, and answered.
+    pub(super) fn resolved(groups: impl Iterator<Item = GroupName>, at: Instant) -> Self {
+        Self { known: groups.map(|group| (group, at)).collect(), ..Self::default() }
+    }
+
     /// Whether the group's target was resolved no longer ago than `age`.
     pub(super) fn is_known(&self, group: &GroupName, now: Instant, age: Duration) -> bool {
         self.known.get(group).is_some_and(|at| now.saturating_duration_since(*at) <= age)

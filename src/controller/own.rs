@@ -14,7 +14,7 @@ use crate::cloud::GroupState;
 use crate::cluster::Fact;
 use crate::execute::{Effect, Record};
 use crate::model::marks::TAG_SURGE;
-use crate::model::{GroupName, InstanceId, Ledger, Lifecycle};
+use crate::model::{GroupName, Instance, InstanceId, Ledger, Lifecycle};
 use crate::observe::Snapshot;
 use crate::plan::Action;
 
@@ -24,13 +24,16 @@ pub(super) const LAG: Duration = Duration::from_secs(2);
 const SET_BACK: Duration = Duration::from_secs(10);
 /// Readings that show in service what has left are refused for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// No reading is as old as this: what has not been shown for so long need not be remembered.
+const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
 
 /// Our changes of groups that a source may not show yet, with when they were confirmed.
 #[derive(Debug, Default)]
 pub(super) struct OwnWrites {
     writes: Vec<Write>,
-    /// Instances that were seen on their way out, or whose termination was accepted: none of them comes back.
-    left: BTreeSet<InstanceId>,
+    /// Instances that were seen on their way out, or whose termination was accepted, with when that was last: none of
+    /// them comes back.
+    left: BTreeMap<InstanceId, Instant>,
     /// What we have changed desired from, until a reading shows that it was changed.
     sizes: BTreeMap<GroupName, BTreeSet<u32>>,
     doubt: Option<Doubt>,
@@ -113,7 +116,7 @@ impl OwnWrites {
 
     fn remember(&mut self, action: &Action, effect: &Effect) {
         match effect {
-            Effect::Terminating(id) => _ = self.left.insert(id.clone()),
+            Effect::Terminating(id) => _ = self.left.insert(id.clone(), Instant::now()),
             Effect::Desired(group, to) => {
                 let sizes = self.sizes.entry(group.clone()).or_default();
                 match action {
@@ -158,15 +161,14 @@ impl OwnWrites {
             }
         }
         self.doubt = None;
-        let instances = states.iter().flat_map(|s| &s.instances);
-        self.left.extend(instances.filter(|i| i.lifecycle.is_leaving()).map(|i| i.id.clone()));
+        let shown: Vec<InstanceId> = self.note_leaving(&states, began);
         self.writes.retain(|write| write.may_be_missing(began));
         let writes = &self.writes;
         let recent =
             |group: &GroupName| writes.iter().any(|w| matches!(&w.effect, Effect::Desired(g, _) if g == group));
         self.sizes.retain(|group, _| recent(group));
         snapshot.apply_groups(states, now);
-        for id in &self.left {
+        for id in &shown {
             snapshot.instance_leaves(id, now);
         }
         for write in &self.writes {
@@ -175,6 +177,21 @@ impl OwnWrites {
             }
         }
         reading
+    }
+
+    /// Remembers the instances that a reading shows on their way out; those it shows that have left before.
+    fn note_leaving(&mut self, states: &[GroupState], began: Instant) -> Vec<InstanceId> {
+        let mut shown = Vec::new();
+        for instance in states.iter().flat_map(|s| &s.instances) {
+            if instance.lifecycle.is_leaving() {
+                self.left.insert(instance.id.clone(), began);
+            } else if let Some(last) = self.left.get_mut(&instance.id) {
+                *last = (*last).max(began);
+                shown.push(instance.id.clone());
+            }
+        }
+        self.left.retain(|_, last| began.saturating_duration_since(*last) < FORGOTTEN);
+        shown
     }
 
     /// What a reading says that cannot be so.
@@ -186,7 +203,7 @@ impl OwnWrites {
             // A warm pool that takes back what is scaled in may bring it into service again.
             let reuses = state.group.reuses;
             let back = |id: &InstanceId| {
-                !reuses && self.left.contains(id) && !early(&|e| matches!(e, Effect::Terminating(i) if i == id))
+                !reuses && self.left.contains_key(id) && !early(&|e| matches!(e, Effect::Terminating(i) if i == id))
             };
             let mut standing = state.instances.iter().filter(|i| i.lifecycle.counts_in_desired());
             if let Some(instance) = standing.find(|i| back(&i.id)) {
@@ -197,15 +214,26 @@ impl OwnWrites {
             if former && !early(&|e| matches!(e, Effect::Desired(g, _) if g == name)) {
                 return Some(Contradiction::Size(name.clone(), desired));
             }
-            let named: BTreeSet<&InstanceId> = state.instances.iter().map(|i| &i.id).collect();
-            let known = snapshot.instances_of(name).filter(|i| i.lifecycle.counts_in_desired());
-            if let Some(missing) = known.map(|i| &i.id).find(|id| !named.contains(id) && !self.left.contains(*id)) {
-                return Some(Contradiction::Missing(missing.clone()));
-            }
-            let served = |id| snapshot.instances.get(id).is_some_and(|i| i.lifecycle == Lifecycle::InService);
-            let mut pending = state.instances.iter().filter(|i| i.lifecycle == Lifecycle::Pending);
-            if let Some(instance) = pending.find(|i| served(&i.id)) {
-                return Some(Contradiction::Missing(instance.id.clone()));
+        }
+        self.missing(snapshot, states)
+    }
+
+    /// An instance that was in service, and that the reading does not show there although nobody has seen it leave.
+    fn missing(&self, snapshot: &Snapshot, states: &[GroupState]) -> Option<Contradiction> {
+        let mut shown: Vec<&Instance> = states.iter().flat_map(|s| &s.instances).collect();
+        // Both are gone along side by side: a look-up for each of thousands would be most of a reading's time.
+        shown.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut shown = shown.into_iter().peekable();
+        let is_read = |group: &GroupName| states.iter().any(|s| s.group.name == *group);
+        for (id, known) in &snapshot.instances {
+            while shown.next_if(|i| i.id < *id).is_some() {}
+            let here = shown.next_if(|i| i.id == *id);
+            let gone = match here {
+                None => known.lifecycle.counts_in_desired() && !self.left.contains_key(id) && is_read(&known.group),
+                Some(here) => here.lifecycle == Lifecycle::Pending && known.lifecycle == Lifecycle::InService,
+            };
+            if gone {
+                return Some(Contradiction::Missing(id.clone()));
             }
         }
         None
@@ -259,7 +287,7 @@ mod tests {
     use std::collections::BTreeSet as Set;
 
     use super::*;
-    use crate::model::{Instance, LaunchSource, NodeGroup, Target};
+    use crate::model::{LaunchSource, NodeGroup, Target};
 
     const START: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -317,7 +345,7 @@ mod tests {
     #[test]
     fn what_was_terminated_does_not_come_back() {
         let (mut own, mut snapshot, later) = read();
-        own.left.insert("i-1".into());
+        own.left.insert("i-1".into(), later);
         let stale = || shows(3, &["i-1", "i-2", "i-3"]);
         assert_eq!(own.read(&mut snapshot, stale(), later, START), Reading::Refused);
         assert!(own.in_doubt());

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
+use super::fresh::Targets;
 use super::{Error, Ports, Settings, handover, history};
 use crate::cloud::{self, Cloud, ErrorKind};
 use crate::cluster::{self, Cluster, ConfigRecord};
@@ -27,6 +29,8 @@ pub(super) struct World<C> {
     pub(super) snapshot: Snapshot,
     pub(super) source: Source<C>,
     pub(super) open: Option<(RotationRecord, ConfigRecord)>,
+    /// When the groups' targets were resolved.
+    pub(super) targets: Targets,
 }
 
 /// Starts every source and waits until each has been heard in full.
@@ -46,7 +50,9 @@ where
     let (mut snapshot, version, configs) = tokio::try_join!(listed, version, configs)?;
     snapshot.version = version;
     snapshot.own_node = handover::own_node(settings, &snapshot);
+    let asked = Instant::now();
     resolve_targets(&mut snapshot, ports).await?;
+    let targets = Targets::resolved(targets(&snapshot).into_keys(), asked);
     if details_matter(&settings.policy, &snapshot) {
         let ids: Vec<_> = snapshot.instances.keys().cloned().collect();
         snapshot.apply_details(ports.cloud.instances(&ids).await?);
@@ -63,7 +69,7 @@ where
     read_steps(&mut snapshot, ports).await?;
     let open = history::open(&configs, &settings.cluster);
     snapshot.rotation = open.as_ref().map(|(record, _)| record.clone().into());
-    Ok(World { snapshot, source, open })
+    Ok(World { snapshot, source, open, targets })
 }
 
 /// Reads what can be read again, a few times if need be.
@@ -87,7 +93,7 @@ where
             Heard::Answer(answer) => match *answer {
                 Answer::Groups { states, .. } => {
                     let now = ports.clock.now();
-                    source.pace.end(tokio::time::Instant::now());
+                    source.pace.end(Instant::now());
                     snapshot.apply_groups(states, now);
                 }
                 Answer::GroupsFailed(e) | Answer::Failed(e) => return Err(e.into()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
-use crate::model::{GroupName, Instance, Node, NodeGroup, NodeMark, NodeName, Pod, Zone, marks};
+use crate::model::{GroupName, Node, NodeGroup, NodeMark, NodeName, Pod, Zone, marks};
 use crate::plan::{Action, ActionKey, NodePurpose, Plan};
 use crate::policy::{Gate, Policy};
 
@@ -77,10 +77,12 @@ fn check_group(
 ) -> Result<(), Violation> {
     let mut zones: BTreeMap<&Zone, Count> = group.zones.iter().map(|zone| (zone, Count::default())).collect();
     let (mut draining, mut begun, mut begins, mut proven) = (0, 0, false, false);
-    let all = || world.snapshot.instances_of(&group.name).filter(|i| i.lifecycle.counts_in_desired());
+    let snapshot = world.snapshot;
+    let members: Vec<_> = snapshot.instances_of(&group.name).map(|i| (i, snapshot.node_of(&i.id))).collect();
+    let mut all = members.iter().filter(|(i, _)| i.lifecycle.counts_in_desired());
     // A surge that has launched nothing, with as many there as desired says, will not: others scaled in meanwhile.
-    let launches = all().any(|i| world.is_replacement(i)) || all().count() < group.desired as usize;
-    for (instance, node) in nodes_of(world, &group.name) {
+    let launches = all.clone().count() < group.desired as usize || all.any(|(i, node)| world.is_new(i, *node));
+    for (instance, node) in members.iter().filter_map(|(i, node)| Some((*i, (*node)?))) {
         let count = zones.entry(&instance.zone).or_default();
         let here = cordons.contains(&node.name);
         let going = here || being_cordoned(world, node, in_flight);
@@ -89,8 +91,8 @@ fn check_group(
             (true, true) => count.cordoned += u32::from(here),
             (true, false) => {
                 count.stay += 1;
-                count.stand_in += u32::from(world.is_replacement(instance));
-                proven |= !world.may_rotate(instance) && !world.record.failed.contains_key(&instance.id);
+                count.stand_in += u32::from(world.is_new(instance, Some(node)));
+                proven = proven || !world.may_rotate(instance) && !world.record.failed.contains_key(&instance.id);
             }
             (false, _) => {}
         }
@@ -109,11 +111,6 @@ fn check_group(
     }
     check_drains(world, group, own, draining)?;
     check_promise(world, group, &zones, own)
-}
-
-fn nodes_of<'a>(world: &World<'a>, group: &GroupName) -> impl Iterator<Item = (&'a Instance, &'a Node)> + use<'a> {
-    let snapshot = world.snapshot;
-    snapshot.instances_of(group).filter_map(|i| Some((i, snapshot.node_of(&i.id)?)))
 }
 
 /// Marked as draining, and with something left to wait for.

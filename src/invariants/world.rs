@@ -104,8 +104,14 @@ impl<'a> World<'a> {
 
     /// Launched since the rotation began: one of its replacements.
     pub(super) fn is_replacement(&self, instance: &Instance) -> bool {
-        self.born(instance).is_some_and(|born| born >= self.record.started)
-            || self.record.failed.contains_key(&instance.id)
+        let node = if instance.launched_at.is_none() { self.snapshot.node_of(&instance.id) } else { None };
+        self.is_new(instance, node)
+    }
+
+    /// The same of an instance whose Node is at hand.
+    pub(super) fn is_new(&self, instance: &Instance, node: Option<&Node>) -> bool {
+        let born = instance.launched_at.or(node.map(|node| node.created));
+        born.is_some_and(|born| born >= self.record.started) || self.record.failed.contains_key(&instance.id)
     }
 
     /// Whether an instance may be rotated: it is not what the recorded target launches, or was asked for and is

@@ -4,6 +4,7 @@
 //! once for all of them, when the first one comes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::model::{Budget, Labels, ObjectKey, Operator, Pod, Text, Uid};
@@ -28,10 +29,13 @@ impl Kin {
     }
 }
 
+/// Which kin a pod belongs to. What the labels hash to goes first: comparing that tells nearly all kin apart.
+type Kind = (u64, Text, Arc<Labels>);
+
 /// See the module's text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Covers {
-    kin: BTreeMap<(Text, Arc<Labels>), Kin>,
+    kin: BTreeMap<Kind, Kin>,
     /// Their labels, by namespace, key and value of each: a budget meets few of a namespace's many.
     labelled: BTreeMap<(Text, Text, Text), BTreeSet<Arc<Labels>>>,
     /// Budgets by namespace, key and value of one label that they require: a pod meets few of a namespace's many.
@@ -40,12 +44,19 @@ pub(super) struct Covers {
     elsewise: BTreeSet<ObjectKey>,
 }
 
-fn kin_of(pod: &Pod) -> (Text, Arc<Labels>) {
-    (pod.key.namespace.clone(), pod.labels.clone())
+fn kin_of(pod: &Pod) -> Kind {
+    kind(&pod.key.namespace, &pod.labels)
+}
+
+fn kind(namespace: &Text, labels: &Arc<Labels>) -> Kind {
+    // Of fixed keys: the same in each run.
+    let mut hasher = DefaultHasher::new();
+    labels.hash(&mut hasher);
+    (hasher.finish(), namespace.clone(), labels.clone())
 }
 
 /// Each label of kin, as budgets are found by it.
-fn labels_of((namespace, labels): &(Text, Arc<Labels>)) -> impl Iterator<Item = (Text, Text, Text)> {
+fn labels_of((_, namespace, labels): &Kind) -> impl Iterator<Item = (Text, Text, Text)> {
     labels.iter().map(|(key, value)| (namespace.clone(), key.clone(), value.clone()))
 }
 
@@ -76,7 +87,7 @@ impl Covers {
         kin.hard = kin.is_hard(budgets);
         let hard = kin.hard;
         for label in labels_of(&key) {
-            self.labelled.entry(label).or_default().insert(key.1.clone());
+            self.labelled.entry(label).or_default().insert(key.2.clone());
         }
         self.kin.insert(key, kin);
         hard
@@ -91,7 +102,7 @@ impl Covers {
             self.kin.remove(&key);
             for label in labels_of(&key) {
                 let Some(labelled) = self.labelled.get_mut(&label) else { continue };
-                labelled.remove(&key.1);
+                labelled.remove(&key.2);
                 if labelled.is_empty() {
                     self.labelled.remove(&label);
                 }
@@ -120,7 +131,7 @@ impl Covers {
             self.list(new);
         }
         for labels in self.near(key, [old, new]) {
-            let Some(kin) = self.kin.get_mut(&(key.namespace.clone(), labels.clone())) else { continue };
+            let Some(kin) = self.kin.get_mut(&kind(&key.namespace, &labels)) else { continue };
             let covered = new.is_some_and(|budget| covers(budget, &labels));
             match (kin.budgets.binary_search(key), covered) {
                 (Err(_), false) => continue,
@@ -142,9 +153,8 @@ impl Covers {
         let mut near = BTreeSet::new();
         for budget in budgets.into_iter().flatten().filter(|budget| budget.selector.is_some()) {
             let Some(label) = label_of(budget) else {
-                let first = (key.namespace.clone(), Arc::default());
-                let here = self.kin.range(first..).take_while(|((namespace, _), _)| *namespace == key.namespace);
-                return here.map(|((_, labels), _)| labels.clone()).collect();
+                let here = self.kin.keys().filter(|(_, namespace, _)| *namespace == key.namespace);
+                return here.map(|(_, _, labels)| labels.clone()).collect();
             };
             near.extend(self.labelled.get(&label).into_iter().flatten().cloned());
         }

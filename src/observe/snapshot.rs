@@ -224,7 +224,7 @@ impl Snapshot {
     /// group still names the same thing; details EC2 gave of an instance are kept.
     pub fn apply_groups(&mut self, states: Vec<GroupState>, now: Timestamp) {
         let mut groups = BTreeMap::new();
-        let mut named = Vec::with_capacity(self.instances.len());
+        let mut shown = Vec::with_capacity(self.instances.len());
         // Without a rotation, ages are counted from the reading.
         self.dirty.all |= self.rotation.is_none();
         for mut state in states {
@@ -232,13 +232,9 @@ impl Snapshot {
                 state.group.target = state.group.target.keeping_resolution(&old.target);
             }
             self.index.instances_of_group.entry(state.group.name.clone()).or_default();
-            let mut counted = 0;
-            for instance in state.instances {
-                counted += u32::from(instance.lifecycle.counts_in_desired());
-                named.push(instance.id.clone());
-                self.apply_instance(instance, now);
-            }
-            if counted >= state.group.desired {
+            let counted = state.instances.iter().filter(|i| i.lifecycle.counts_in_desired()).count();
+            shown.extend(state.instances);
+            if counted >= state.group.desired as usize {
                 self.short_since.remove(&state.group.name);
             } else if !self.short_since.contains_key(&state.group.name) {
                 // From here on it has a deadline.
@@ -248,9 +244,7 @@ impl Snapshot {
             self.note_group(&state.group);
             groups.insert(state.group.name.clone(), state.group);
         }
-        if self.instances.len() != named.len() {
-            self.drop_unnamed(&named.into_iter().collect());
-        }
+        self.apply_instances(shown, now);
         self.dirty.groups |= groups.len() != self.groups.len();
         self.index.instances_of_group.retain(|name, _| groups.contains_key(name));
         self.groups = groups;
@@ -258,22 +252,41 @@ impl Snapshot {
         self.synced.groups = true;
     }
 
-    /// Most instances of a reading are as they were: those cost a comparison and nothing else.
-    fn apply_instance(&mut self, mut instance: Instance, now: Timestamp) {
+    /// Makes the instances those of a reading. Most are as they were: these cost a comparison and nothing else.
+    fn apply_instances(&mut self, mut shown: Vec<Instance>, now: Timestamp) {
+        shown.sort_by(|a, b| a.id.cmp(&b.id));
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        let mut known = self.instances.values().peekable();
+        for mut instance in shown {
+            while let Some(unnamed) = known.next_if(|old| old.id < instance.id) {
+                gone.push(unnamed.id.clone());
+            }
+            if let Some(old) = known.next_if(|old| old.id == instance.id) {
+                instance.launched_at = instance.launched_at.or(old.launched_at);
+                instance.image = instance.image.take().or_else(|| old.image.clone());
+                if *old == instance {
+                    continue;
+                }
+            }
+            changed.push(instance);
+        }
+        gone.extend(known.map(|old| old.id.clone()));
+        for id in gone {
+            self.drop_instance(&id);
+        }
+        for instance in changed {
+            self.apply_instance(instance, now);
+        }
+    }
+
+    fn apply_instance(&mut self, instance: Instance, now: Timestamp) {
         let id = instance.id.clone();
         if instance.lifecycle.is_leaving() && !self.leaving_since.contains_key(&id) {
             self.leaving_since.insert(id.clone(), now);
             self.dirty.relevant = true;
         }
-        if let Some(old) = self.instances.get_mut(&id) {
-            instance.launched_at = instance.launched_at.or(old.launched_at);
-            instance.image = instance.image.take().or_else(|| old.image.clone());
-            if *old == instance {
-                return;
-            }
-            if old.group != instance.group {
-                self.index.leave_group(&old.group, &id);
-            }
+        if let Some(old) = self.instances.get(&id).filter(|old| old.group != instance.group) {
+            self.index.leave_group(&old.group, &id);
         }
         if instance.launched_at.is_none() {
             self.first_seen.entry(id.clone()).or_insert(now);
@@ -283,17 +296,13 @@ impl Snapshot {
         self.instances.insert(id, instance);
     }
 
-    /// Drops the instances that a reading no longer names.
-    fn drop_unnamed(&mut self, named: &BTreeSet<InstanceId>) {
-        let gone: Vec<InstanceId> = self.instances.keys().filter(|id| !named.contains(*id)).cloned().collect();
-        for id in gone {
-            if let Some(instance) = self.instances.remove(&id) {
-                self.index.leave_group(&instance.group, &id);
-            }
-            self.first_seen.remove(&id);
-            self.leaving_since.remove(&id);
-            self.dirty.instances.insert(id);
+    fn drop_instance(&mut self, id: &InstanceId) {
+        if let Some(instance) = self.instances.remove(id) {
+            self.index.leave_group(&instance.group, id);
         }
+        self.first_seen.remove(id);
+        self.leaving_since.remove(id);
+        self.dirty.instances.insert(id.clone());
     }
 
     /// Takes in what a group's target resolves to now.

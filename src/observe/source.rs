@@ -48,7 +48,7 @@ pub enum Answer {
 
 /// When to read the groups.
 ///
-/// A reading is due soon after a Node of an unknown instance registers or a Node of ours disappears (later where
+/// A reading is due soon after a Node of an unknown instance registers or a Node of ours disappears (later, both, where
 /// another one is about to register), a little after desired was changed, at once when a destructive call needs fresh values, and else at a beat: 30 s once
 /// after desired was changed, 60 s while something is expected, 120 s when nothing is.
 #[derive(Clone, Debug)]
@@ -72,6 +72,8 @@ impl Pace {
     const IDLE_BEAT: Duration = Duration::from_secs(120);
     /// What happens within it shares a reading.
     const GATHER: Duration = Duration::from_millis(50);
+    /// A Node that registered shows so much later, at most, where others are about to.
+    const TOGETHER: Duration = Duration::from_secs(5);
     /// Readings that a watch asks for are at least so far apart.
     const APART: Duration = Duration::from_secs(1);
     /// That a node is gone may show so much later where another one is about to register.
@@ -110,10 +112,16 @@ impl Pace {
         self.not_before = Some(from);
     }
 
-    /// A watch saw a Node come or go whose instance the groups say otherwise of.
+    /// A watch saw a Node go whose instance the groups say otherwise of.
     pub fn on_node(&mut self, now: Instant) {
+        self.on_join(now, Self::GATHER);
+    }
+
+    /// A Node of an unknown instance registered. One reading shows all that do within `patience`, for which nothing
+    /// waits for it.
+    pub fn on_join(&mut self, now: Instant, patience: Duration) {
         let apart = self.began.map_or(now, |b| b + Self::APART);
-        self.hasten(apart.max(now + Self::GATHER));
+        self.hasten(apart.max(now + patience.clamp(Self::GATHER, Self::TOGETHER)));
     }
 
     /// A Node went, and others are about to come: one reading shows both.
@@ -367,6 +375,12 @@ mod tests {
         pace.end(after(start, 5100));
         pace.on_node(after(start, 5200));
         assert_eq!(pace.due(), Some(after(start, 6050)), "readings are a second apart");
+        pace.begin(after(start, 6050));
+        pace.end(after(start, 6100));
+        pace.on_join(after(start, 9000), Duration::from_secs(9));
+        assert_eq!(pace.due(), Some(after(start, 14000)));
+        pace.on_join(after(start, 10000), Duration::ZERO);
+        assert_eq!(pace.due(), Some(after(start, 10050)), "the one that is waited for decides");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,8 +8,8 @@ use super::pass::Pass;
 use super::zones::Choice;
 use super::{ActionKey, BlockReason, outdated, tokens};
 use crate::model::{
-    Budget, Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Process, Target,
-    TemplateRef, Text, Zone, marks,
+    Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Process, Target, TemplateRef,
+    Text, Zone, marks,
 };
 use crate::observe::{Drain, DrainPod, Joined, Member, Role, Snapshot, Stray};
 use crate::policy::Policy;
@@ -258,13 +258,12 @@ pub(super) fn next<'a>(pass: &Pass<'a>, group: &Group<'a>, choice: &Choice, room
             }
             continue;
         }
-        if pass.snapshot.pods_on(node).any(|pod| pass.tokens.would_wait(pass.snapshot, pod)) {
+        let Some(rounds) = rounds(pass, node) else {
             if !matches!(best, Next::Drain(_)) {
                 best = Next::Drain(id);
             }
             continue;
-        }
-        let rounds = pass.snapshot.pods_on(node).map(|pod| rounds(pass, pod)).max().unwrap_or(0);
+        };
         if longest.is_none_or(|(most, _)| rounds > most) {
             longest = Some((rounds, id));
         }
@@ -272,10 +271,17 @@ pub(super) fn next<'a>(pass: &Pass<'a>, group: &Group<'a>, choice: &Choice, room
     longest.map_or(best, |(_, id)| Next::Drain(id))
 }
 
-/// In how many rounds the scarcest budget over a pod lets all its pods go; 0 where none counts it.
-fn rounds(pass: &Pass<'_>, pod: &Pod) -> i32 {
-    let rounds = |b: &Budget| b.expected / (b.expected - b.desired).max(1);
-    tokens::counted(pass.snapshot, pod).map(rounds).max().unwrap_or(0)
+/// In how many rounds the scarcest budget over a node's pods lets all that it covers go, 0 where none counts any of
+/// them; `None` where one of the pods would wait for its budget.
+fn rounds(pass: &Pass<'_>, node: &NodeName) -> Option<i32> {
+    let mut most = 0;
+    for budget in pass.snapshot.pods_on(node).flat_map(|pod| tokens::counted(pass.snapshot, pod)) {
+        if pass.tokens.would_wait(pass.snapshot, budget) {
+            return None;
+        }
+        most = most.max(budget.expected / (budget.expected - budget.desired).max(1));
+    }
+    Some(most)
 }
 
 /// Whether the pods on `node` that cannot leave its zone (a volume, hard spread over zones) fit on the other

@@ -416,6 +416,11 @@ pub(super) fn select<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, most: u32) 
     if !winds_down && canary::is_mended(pass, group) {
         return false;
     }
+    // While desired is being changed, a reading may show it changed with the ledger as it was.
+    if pass.in_flight(&ActionKey::Group(group.name.clone())) {
+        pass.wait(group.subject(), WaitReason::AwsBusy { what: "a change of the group is under way".into() });
+        return false;
+    }
     // Until it is written down whose a change of desired is, the group's own desired may be the higher one.
     if ledger::has_step(group.record) {
         pass.wait(group.subject(), WaitReason::AwsBusy { what: "a change of desired is being written down".into() });

@@ -48,13 +48,11 @@ impl Tokens {
         allowed - i64::from(spent)
     }
 
-    /// Whether a node with this pod, were it chosen now, would wait for a budget: for what was asked of it, or for
-    /// what nodes chosen before will ask.
-    pub(super) fn would_wait(&self, snapshot: &Snapshot, pod: &Pod) -> bool {
-        counted(snapshot, pod).any(|budget| {
-            let promised = self.promised.get(&budget.key).copied().unwrap_or(0);
-            !budget.observed || self.left(snapshot, &budget.key) <= i64::from(promised)
-        })
+    /// Whether a pod that this budget counts, were its node chosen now, would wait for it: for what was asked of it, or
+    /// for what nodes chosen before will ask.
+    pub(super) fn would_wait(&self, snapshot: &Snapshot, budget: &Budget) -> bool {
+        let promised = self.promised.get(&budget.key).copied().unwrap_or(0);
+        !budget.observed || self.left(snapshot, &budget.key) <= i64::from(promised)
     }
 
     /// Counts the eviction of a pod whose node was chosen.

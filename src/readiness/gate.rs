@@ -76,18 +76,24 @@ fn labelled(labels: &Labels, words: &[&str]) -> bool {
 }
 
 fn has_any(name: &str, words: &[&str]) -> bool {
-    words.iter().any(|word| has_word(name, word))
+    // Asked for every set whenever a node is judged.
+    starts(name).any(|rest| words.iter().any(|word| begins_with(rest, word)))
 }
 
 /// Whether `word` is in `name` with dashes or the ends around it, so that `vector` is not found in `vectorized`.
 pub(super) fn has_word(name: &str, word: &str) -> bool {
-    // Asked for every set and word whenever a node is judged: most words are longer than the name.
-    let (name, word) = (name.as_bytes(), word.as_bytes());
-    name.windows(word.len()).enumerate().any(|(at, found)| {
-        let before = at.checked_sub(1).and_then(|before| name.get(before));
-        let after = name.get(at + word.len());
-        found == word && [before, after].into_iter().flatten().all(|byte| !byte.is_ascii_alphanumeric())
-    })
+    starts(name).any(|rest| begins_with(rest, word))
+}
+
+/// What is left of `name` from each beginning of a word on.
+fn starts(name: &str) -> impl Iterator<Item = &[u8]> {
+    let name = name.as_bytes();
+    let begins = |at: &usize| at.checked_sub(1).is_none_or(|before| !name[before].is_ascii_alphanumeric());
+    (0..name.len()).filter(begins).map(|at| &name[at..])
+}
+
+fn begins_with(rest: &[u8], word: &str) -> bool {
+    rest.strip_prefix(word.as_bytes()).is_some_and(|after| after.first().is_none_or(|b| !b.is_ascii_alphanumeric()))
 }
 
 #[cfg(test)]
