@@ -154,6 +154,13 @@ class Waiter(Case):
         self.assertEqual(self.play(waiter("tcp", "10.9.9.9:443"), init=True), 2)
         self.assertEqual(self.play(waiter("file", "/etc/x"), init=True), 2)
 
+    def test_a_program_that_the_image_does_not_hold_never_starts(self):
+        self.machine.rules = True
+        strange = {**waiter("tcp", "10.100.0.1:443"), "image": "example.com/busybox:1"}
+        self.assertEqual(self.play(strange, init=True), 128)
+        shell = {"name": "wait", "image": "example.com/amazon-k8s-cni:v1.10.4", "command": ["/bin/sh", "-c", "true"]}
+        self.assertEqual(self.play(shell, init=True), 128)
+
     def test_other_containers_just_run(self):
         self.assertEqual(self.play({"name": "aws-vpc-cni-init", "image": "example.com/amazon-k8s-cni-init:v1"}, init=True), 0)
         self.assertIsNone(self.play({"name": "agent", "image": "example.com/agent"}))

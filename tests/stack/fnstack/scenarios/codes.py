@@ -30,6 +30,7 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "faults": (0,),
     "faults doctor": (11,),
     "faults suggested": (4,),
+    "faults harmful": (4,),
     # Usage, preflight or access: what counts is that the message is clear.
     "unknown-cluster": (2, 3, 7),
     "no-permission": (7,),

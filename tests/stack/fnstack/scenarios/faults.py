@@ -32,6 +32,9 @@ _PROXY, _WAIT = "kube-proxy-hostname-override", "aws-node-wait"
 # The DaemonSet that each changes, in the order in which they are found.
 _TARGETS = {_PROXY: "kube-proxy", _WAIT: "aws-node"}
 
+_ONE_BY_ONE = ("--canary", "1", "--surge", "1", "--drains", "1")
+_MENDING = ("--fixes", "apply", "--waiter-image", _IMAGE, "--restarts", "warn", *_ONE_BY_ONE)
+
 
 @dataclass
 class _Ward:
@@ -48,17 +51,17 @@ class _Ward:
 
 
 @contextmanager
-def _ward(bench: Bench) -> Iterator[_Ward]:
-    """Six outdated nodes with both faults, and somebody who may diagnose and mend them."""
+def _ward(bench: Bench, stem: str, nodes: int, causes: Causes) -> Iterator[_Ward]:
+    """Outdated nodes with the flawed DaemonSets, and somebody who may diagnose and mend them."""
     stack = bench.stack
     bench.drop_small()
     who = stack.principal("mender")
     for role in access.MENDING:
         access.grant(stack.plane.admin, REPOSITORY / role, "fnstack:mender")
     flaws.bring(stack)
-    spec = FleetSpec(nodes=6, groups=1, zones=3)
+    spec = FleetSpec(nodes=nodes, groups=1, zones=3)
     try:
-        with stack.starts_by_causes(Causes()), bench.fleet("faults", spec, light(spec.nodes), FAST) as fleet:
+        with stack.starts_by_causes(causes), bench.fleet(stem, spec, light(spec.nodes), FAST) as fleet:
             yield _Ward(bench, fleet, who)
     finally:
         flaws.take_away(stack)
@@ -72,14 +75,15 @@ def _written(body: Object) -> tuple[Any, ...]:
 
 def faults(bench: Bench) -> None:
     """Both faults of node startup: named from evidence, mended while nodes are rotated, proved, and taken back."""
-    with _ward(bench) as ward:
+    with _ward(bench, "faults", 6, Causes()) as ward:
         before = ward.daemonsets()
-        _diagnosed(ward)
+        _diagnosed(ward, *_TARGETS)
         faulty = _measured(ward, ward.fleet.spec.nodes)
         expect(faulty["restarted_nodes"] == faulty["nodes"], f"not every node with the faults restarts: {faulty}")
         _suggested(ward)
         for name, body in ward.daemonsets().items():
             expect(_written(body) == _written(before[name]), f"{name} was only looked at, and has changed")
+        _harmful(ward, before)
         shown = _mended(ward)
         after = ward.daemonsets()
         for fix, name in _TARGETS.items():
@@ -90,6 +94,14 @@ def faults(bench: Bench) -> None:
         slow, quick = (figures["stages"]["start"]["p50"] for figures in (faulty, healthy))
         expect(quick < slow, f"a start takes {quick} s with both fixes, {slow} s without")
         _taken_back(ward, before)
+
+
+def faults_lookalike(bench: Bench) -> None:
+    """Hosts that have their Nodes' names: no override is asked for where it would not help."""
+    with _ward(bench, "lookalike", 3, Causes(domain=None)) as ward:
+        found = _diagnosed(ward, _WAIT)
+        named = {finding.get("fix") for finding in found}
+        expect(named == {_WAIT}, f"doctor asks for {named}, and kube-proxy has found its node")
 
 
 # What both programs wrote, by the fix that helps.
@@ -108,12 +120,14 @@ def _evident(findings: list[dict[str, Any]], fix: str, who: str) -> None:
         expect(any(words in line for line in lines), f"{who} shows no line with {words!r} for {fix}: {lines}")
 
 
-def _diagnosed(ward: _Ward) -> None:
+def _diagnosed(ward: _Ward, *fixes: str) -> list[dict[str, Any]]:
+    """What `doctor` finds; these fixes are among it."""
     result = ward.run("doctor", "-o", "json")
     result.expect_code(EXPECTED["faults doctor"])
     found = json.loads(result.stdout)["findings"]
-    for fix in _TARGETS:
+    for fix in fixes:
         _evident(found, fix, "doctor")
+    return found
 
 
 def _measured(ward: _Ward, nodes: int) -> dict[str, Any]:
@@ -142,14 +156,22 @@ def _suggested(ward: _Ward) -> None:
         expect(commands.get(fix) == command, f"not the command that mends it: {commands}")
 
 
+def _harmful(ward: _Ward, before: dict[str, Object]) -> None:
+    """An image that does not hold the waiter: the first pods cannot start, and it is taken back."""
+    result = ward.run("fix", _WAIT, "--apply", "--yes", "--waiter-image", "registry.example.com/busybox:1")
+    result.expect_code(EXPECTED["faults harmful"])
+    expect("CrashLoopBackOff" in result.text or "restarted" in result.text, f"not said what harm it did: {result.text}")
+    after = read(ward.bench, "aws-node")
+    expect(after["spec"] == before["aws-node"]["spec"], f"not taken back: {after['spec']}")
+
+
 def _mended(ward: _Ward) -> dict[str, str]:
     """Rotated with --fixes apply; the diffs that were shown, by fix."""
     bench, log = ward.bench, ward.bench.folder / "faults.events.jsonl"
     log.unlink(missing_ok=True)
-    flags = ("--fixes", "apply", "--waiter-image", _IMAGE, "--restarts", "warn", "--canary", "1", "--surge", "1", "--drains", "1")
     renewed = frozenset(_TARGETS.values())
     with bench.witnessed(ward.fleet, ward.who, renewed=renewed) as witness:
-        result = ward.run("rotate", "--yes", "--events", str(log), *flags, *QUICK, timeout=240)
+        result = ward.run("rotate", "--yes", "--events", str(log), *_MENDING, *QUICK, timeout=240)
         result.expect_code(EXPECTED["faults"])
         bench.judge(witness, Promise(), "faults")
     told = events(log.read_text())
@@ -195,11 +217,11 @@ def _taken_back(ward: _Ward, before: dict[str, Object]) -> None:
 
     mended = read(ward.bench, "kube-proxy")["spec"]["template"]["spec"]["containers"][0]["command"]
     command([*mended, "--v=4"])
-    changed = read(ward.bench, "kube-proxy")["spec"]
+    changed = _written(read(ward.bench, "kube-proxy"))
     refused = ward.run("fix", _PROXY, "--revert", "--yes")
     refused.expect_code(EXPECTED["fixes refused"])
     expect("has been changed since" in refused.text, f"not said why: {refused.text}")
-    expect(read(ward.bench, "kube-proxy")["spec"] == changed, "what somebody changed was written over")
+    expect(_written(read(ward.bench, "kube-proxy")) == changed, "what somebody changed was written over")
     command(mended)
     for fix in reversed(_TARGETS):
         ward.run("fix", fix, "--revert", "--yes").expect_code(EXPECTED["faults"])

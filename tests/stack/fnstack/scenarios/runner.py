@@ -39,6 +39,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "own-node": job.own_node,
     "fixes": fixes.fixes,
     "faults": faults.faults,
+    "faults-lookalike": faults.faults_lookalike,
     "rotate-20": rotations.rotate_20,
     **twins.SCENARIOS,
 }
@@ -61,7 +62,8 @@ WEIGHTS = {
     "rotate-20": 150,
     "killed-twice": 80,
     "fixes": 90,
-    "faults": 150,
+    "faults": 140,
+    "faults-lookalike": 20,
 }
 # What compares durations, or waits for states that pass, has the machine for itself.
 ALONE = frozenset(twins.SCENARIOS)

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from ..kube import Cache, Kube, KubeError, Object
 from ..pki import KeyPair
 from .logs import Line, LogServer, NoLog
-from .programs import Exit, Machine, Process, program
+from .programs import START_ERROR, Exit, Machine, Process, program
 
 # Of a DaemonSet's template: its pods are played here, and kwok leaves them alone.
 MARK = {"play.fnstack.dev/starts": "by-causes"}
@@ -63,7 +63,7 @@ class Run:
     lines: list[Line] = field(default_factory=list)
 
     def terminated(self) -> Object:
-        reason = "Completed" if self.code == 0 else "Error"
+        reason = {0: "Completed", START_ERROR: "StartError"}.get(self.code, "Error")
         times = {"startedAt": _rfc3339(self.started), "finishedAt": _rfc3339(self.ended or self.started)}
         return {"terminated": {"exitCode": self.code, "reason": reason, **times}}
 
