@@ -645,6 +645,14 @@ fn capacity_a_group_keeps_what_is_promised() {
 }
 
 #[test]
+fn capacity_nothing_is_cordoned_while_desired_is_being_changed() {
+    let changing = changed(world(), |s| {
+        s.in_flight.insert(ActionKey::Group(GROUP.into()), InFlight { since: now() });
+    });
+    assert_eq!(judged(&changing, cordon("old-0")), rule::CAPACITY);
+}
+
+#[test]
 fn zone_each_keeps_its_share_but_one_or_a_replacement_for_what_is_in_hand() {
     // Zone b would be left with one of its two while the next replacement is on its way …
     assert_eq!(judged(&world(), cordon("old-1")), NOTHING);

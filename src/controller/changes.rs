@@ -347,7 +347,7 @@ fn culprit(reason: &WaitReason) -> (&'static str, Option<&Text>, Option<&ObjectK
         WaitReason::StartupTaint { taint } => text("startup taint", taint),
         WaitReason::DaemonSet { daemonset, .. } => ("daemonset", None, Some(daemonset)),
         WaitReason::Budget { budget, .. } => text("budget", budget),
-        WaitReason::ZoneBalance { zone } => text("zone balance", &zone.0),
+        WaitReason::ZoneBalance { zone } => text("zone balance", zone.text()),
         WaitReason::AwsBusy { what } => text("aws", what),
         WaitReason::Launch { failure: Some(failure), .. } => text("launch", failure),
         WaitReason::Launch { failure: None, .. } => alone("launch"),

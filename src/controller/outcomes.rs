@@ -33,10 +33,12 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
             let started = self.snapshot.rotation.as_ref().map(|r| r.started);
             let record = self.snapshot.pods.get(uid);
             let moved_before = record.zip(started).is_some_and(|(p, started)| p.created > started);
-            if let Some(pod) = record {
-                self.changes.evicted(pod, node);
-            }
             events.push(EventKind::PodEvicted { pod: pod.clone(), node: node.clone(), moved_before });
+            match record {
+                Some(pod) => self.changes.evicted(pod, node),
+                // One that had not been started is gone before its eviction has been answered.
+                None => events.push(EventKind::PodGone { pod: pod.clone(), node: node.clone() }),
+            }
         }
         for effect in effects {
             self.own.take(&mut self.snapshot, (&action, effect), &self.record, now);

@@ -1,5 +1,6 @@
 //! Names and identifiers, each a type of its own so that one cannot be passed for another.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,37 +9,81 @@ use serde::{Deserialize, Serialize};
 /// An immutable string shared by reference count; records repeat the same few thousand strings.
 pub type Text = Arc<str>;
 
+/// How many bytes of an identifier are compared before the text itself is looked up.
+const HEAD: usize = 16;
+
+/// The first bytes of a text, padded with zeros: in the order of the texts, as far as they reach.
+fn head(text: &str) -> u128 {
+    let mut head = [0; HEAD];
+    for (to, from) in head.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    u128::from_be_bytes(head)
+}
+
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(pub Text);
+        #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(from = "Text", into = "Text")]
+        pub struct $name {
+            // Maps of thousands are searched by these: the head tells nearly all apart, and lies in the map itself.
+            head: u128,
+            text: Text,
+        }
 
         impl $name {
             /// The identifier as AWS or Kubernetes writes it.
             pub fn as_str(&self) -> &str {
-                &self.0
+                &self.text
+            }
+
+            /// The same, shared.
+            pub fn text(&self) -> &Text {
+                &self.text
+            }
+        }
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.head.cmp(&other.head).then_with(|| match Arc::ptr_eq(&self.text, &other.text) {
+                    true => Ordering::Equal,
+                    false => self.text.cmp(&other.text),
+                })
+            }
+        }
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+        impl From<Text> for $name {
+            fn from(text: Text) -> Self {
+                Self { head: head(&text), text }
+            }
+        }
+        impl From<$name> for Text {
+            fn from(name: $name) -> Self {
+                name.text
             }
         }
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(Arc::from(text))
+                Self::from(Text::from(text))
             }
         }
         impl From<String> for $name {
             fn from(text: String) -> Self {
-                Self(Arc::from(text))
+                Self::from(Text::from(text))
             }
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(&self.text)
             }
         }
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
+                write!(f, "{:?}", &*self.text)
             }
         }
     };
@@ -107,6 +152,18 @@ impl InstanceId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn identifiers_are_in_the_order_of_their_texts() {
+        let texts =
+            ["", "a", "ip-10-0-1-1", "ip-10-0-1-1.us-west-2", "ip-10-0-1-1.us-west-3", "ip-10-0-1-10", "\u{e9}"];
+        for (i, a) in texts.iter().enumerate() {
+            for (j, b) in texts.iter().enumerate() {
+                assert_eq!(NodeName::from(*a).cmp(&NodeName::from(*b)), i.cmp(&j), "{a:?} and {b:?}");
+                assert_eq!(NodeName::from(*a) == NodeName::from(*b), i == j, "{a:?} and {b:?}");
+            }
+        }
+    }
 
     #[test]
     fn the_instance_id_is_the_last_part_of_the_provider_id() {

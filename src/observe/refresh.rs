@@ -273,7 +273,7 @@ mod tests {
         let ready = Condition { status, reason: "r".into(), message: None, since: Some(at(5)) };
         let taint = Taint { key: marks::OUTDATED_TAINT.into(), value: None, effect: TaintEffect::PreferNoSchedule };
         Node {
-            uid: name.0.clone().as_ref().into(),
+            uid: name.text().clone().as_ref().into(),
             name,
             instance: rng.random_bool(0.9).then(|| format!("i-{}", rng.random_range(0..6)).into()),
             labels: Labels::new(),

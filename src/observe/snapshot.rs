@@ -156,7 +156,7 @@ impl Snapshot {
             }
             Fact::Synced(kind) => self.finish_list(kind),
             Fact::Node(node) => {
-                self.index.seen(Kind::Node, || node.name.0.clone());
+                self.index.seen(Kind::Node, || node.name.text().clone());
                 if let Some(old) = self.nodes.get(&node.name) {
                     self.index.part(old);
                     self.dirty.instances.extend(old.instance.clone());
@@ -167,12 +167,12 @@ impl Snapshot {
             }
             Fact::NodeGone(name) => self.drop_node(&name),
             Fact::Pod(pod) => {
-                self.index.seen(Kind::Pod, || pod.uid.0.clone());
+                self.index.seen(Kind::Pod, || pod.uid.text().clone());
                 self.apply_pod(Arc::new(pod));
             }
             Fact::PodGone(uid) => self.drop_pod(&uid),
             Fact::DaemonSet(set) => {
-                self.index.seen(Kind::DaemonSet, || set.uid.0.clone());
+                self.index.seen(Kind::DaemonSet, || set.uid.text().clone());
                 self.dirty.gates |= self.daemonsets.get(&set.uid) != Some(&set);
                 self.daemonsets.insert(set.uid.clone(), set);
             }
@@ -181,7 +181,7 @@ impl Snapshot {
                 self.daemonsets.remove(&uid);
             }
             Fact::Revision(revision) => {
-                self.index.seen(Kind::Revision, || revision.uid.0.clone());
+                self.index.seen(Kind::Revision, || revision.uid.text().clone());
                 let newest = self.revisions.get(&revision.owner);
                 if newest.is_none_or(|n| n.number <= revision.number || n.uid == revision.uid) {
                     self.dirty.gates |= newest != Some(&revision);
@@ -200,7 +200,7 @@ impl Snapshot {
             }
             Fact::BudgetGone(key) => self.drop_budget(&key),
             Fact::CsiNode(csi) => {
-                self.index.seen(Kind::CsiNode, || csi.node.0.clone());
+                self.index.seen(Kind::CsiNode, || csi.node.text().clone());
                 self.mark_watched(&csi.node.clone());
                 self.csi_nodes.insert(csi.node.clone(), csi);
             }
@@ -408,20 +408,20 @@ impl Snapshot {
         let seen = self.index.relists.swap_remove(at).seen;
         match kind {
             Kind::Node => {
-                let gone: Vec<_> = self.nodes.keys().filter(|n| !seen.contains(&n.0)).cloned().collect();
+                let gone: Vec<_> = self.nodes.keys().filter(|n| !seen.contains(n.text())).cloned().collect();
                 gone.iter().for_each(|n| self.drop_node(n));
             }
             Kind::Pod => {
-                let gone: Vec<_> = self.pods.keys().filter(|u| !seen.contains(&u.0)).cloned().collect();
+                let gone: Vec<_> = self.pods.keys().filter(|u| !seen.contains(u.text())).cloned().collect();
                 gone.iter().for_each(|u| self.drop_pod(u));
             }
             Kind::DaemonSet => {
                 self.dirty.gates = true;
-                self.daemonsets.retain(|uid, _| seen.contains(&uid.0));
+                self.daemonsets.retain(|uid, _| seen.contains(uid.text()));
             }
             Kind::Revision => {
                 self.dirty.gates = true;
-                self.revisions.retain(|_, r| seen.contains(&r.uid.0));
+                self.revisions.retain(|_, r| seen.contains(r.uid.text()));
             }
             Kind::Budget => {
                 let gone: Vec<_> = self.budgets.keys().filter(|k| !seen.contains(&*k.to_string())).cloned().collect();
@@ -429,7 +429,7 @@ impl Snapshot {
             }
             Kind::CsiNode => {
                 self.dirty.gates = true;
-                self.csi_nodes.retain(|node, _| seen.contains(&node.0));
+                self.csi_nodes.retain(|node, _| seen.contains(node.text()));
             }
             Kind::VolumeAttachment => {
                 let gone: Vec<_> = self.attachments.keys().filter(|n| !seen.contains(*n)).cloned().collect();

@@ -60,8 +60,8 @@ fn matches_field(requirement: &Requirement, node: &Node) -> bool {
         return false;
     }
     match requirement.operator {
-        Operator::In => *value == node.name.0,
-        Operator::NotIn => *value != node.name.0,
+        Operator::In => *value == *node.name.text(),
+        Operator::NotIn => *value != *node.name.text(),
         Operator::Exists | Operator::DoesNotExist | Operator::Gt | Operator::Lt => false,
     }
 }

@@ -289,7 +289,7 @@ pub fn start_of(
         node: node.name.clone(),
         instance: node.instance.clone(),
         group: instance.map(|i| i.group.clone()),
-        zone: instance.map(|i| i.zone.clone()).or_else(|| label(node, "topology.kubernetes.io/zone").map(Zone)),
+        zone: instance.map(|i| i.zone.clone()).or_else(|| label(node, "topology.kubernetes.io/zone").map(Zone::from)),
         instance_type: instance
             .map(|i| i.instance_type.clone())
             .or_else(|| label(node, "node.kubernetes.io/instance-type")),

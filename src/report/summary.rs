@@ -223,7 +223,7 @@ impl Summary {
             }
             EventKind::ReplacementFailed { about, diagnosis } => {
                 let node = about.node.as_ref().map(|n| Text::from(n.as_str()));
-                let name = node.or_else(|| about.instance.as_ref().map(|i| i.0.clone()));
+                let name = node.or_else(|| about.instance.as_ref().map(|i| i.text().clone()));
                 self.failed.extend(name.map(|name| (name, diagnosis.clone())));
             }
             EventKind::NodeGone { about, seconds } => self.gone(about, *seconds),

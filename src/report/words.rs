@@ -58,7 +58,7 @@ pub fn verdict(verdict: Verdict) -> &'static str {
 /// Who an event is about: the Node, else the instance, else the group.
 pub fn who(about: &About) -> Text {
     let node = about.node.as_ref().map(|n| Text::from(super::text::short(n.as_str())));
-    node.or_else(|| about.instance.as_ref().map(|i| i.0.clone()))
+    node.or_else(|| about.instance.as_ref().map(|i| i.text().clone()))
         .or_else(|| about.group.as_ref().map(|g| format!("an instance of {g}").into()))
         .unwrap_or_else(|| "?".into())
 }

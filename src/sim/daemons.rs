@@ -99,7 +99,7 @@ impl World {
             let uid = Uid::from(format!("d5000000-0000-4000-8000-{at:012x}"));
             let record = record(spec, &uid);
             let revision = revision(at, &uid, 1);
-            let manifest = template::manifest(spec, &self.version, &uid.0, &created);
+            let manifest = template::manifest(spec, &self.version, uid.text(), &created);
             let (manager, operation) =
                 if spec.addon { ("eks", "Apply") } else { ("kubectl-client-side-apply", "Update") };
             self.daemons.push(Daemon {

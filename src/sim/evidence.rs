@@ -181,7 +181,7 @@ impl World {
         };
         let Some(run) = run else { return Vec::new() };
         let set = &self.daemons[daemon];
-        let node = pod.node.map(|n| &*self.nodes[n].record.name.0).unwrap_or_default();
+        let node = pod.node.map(|n| self.nodes[n].record.name.as_str()).unwrap_or_default();
         let host_name = match &self.dhcp_domain {
             Some(domain) => format!("{}.{domain}", node.split('.').next().unwrap_or(node)),
             None => node.to_owned(),

@@ -135,7 +135,7 @@ impl World {
     pub(super) fn add_group(&mut self, spec: &GroupSpec) {
         let at = self.groups.len();
         let zones: Vec<usize> =
-            (0..self.zones.len()).filter(|z| spec.zones.iter().any(|s| *s == *self.zones[*z].0)).collect();
+            (0..self.zones.len()).filter(|z| spec.zones.iter().any(|s| *s == self.zones[*z].as_str())).collect();
         let name = GroupName::from(spec.name.as_str());
         let cluster_tag: Text = format!("kubernetes.io/cluster/{}", self.cluster).into();
         let mut tags = BTreeMap::from([(cluster_tag, Text::from("owned")), ("Name".into(), spec.name.as_str().into())]);
@@ -316,7 +316,7 @@ impl World {
     fn has_capacity(&self, group: usize, zone: usize) -> bool {
         let now = self.now as f64 / 1e6;
         !self.faults.no_capacity.iter().any(|fault| {
-            fault.zone.as_deref().is_none_or(|z| *z == *self.zones[zone].0)
+            fault.zone.as_deref().is_none_or(|z| *z == *self.zones[zone].as_str())
                 && fault.group.as_deref().is_none_or(|g| g == self.groups[group].spec.name)
                 && fault.from_s <= now
                 && fault.until_s.is_none_or(|until| now < until)

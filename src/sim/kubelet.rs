@@ -85,13 +85,13 @@ impl World {
         let at = self.nodes.len();
         let state = &self.instances[instance];
         let spec = &self.groups[state.group].spec;
-        let name = NodeName(state.dns.clone());
+        let name = NodeName::from(state.dns.clone());
         let text = |s: &str| Text::from(s);
         let labels: Labels = [
-            (text("kubernetes.io/hostname"), name.0.clone()),
+            (text("kubernetes.io/hostname"), name.text().clone()),
             (text("kubernetes.io/os"), text("linux")),
             (text("node.kubernetes.io/instance-type"), state.record.instance_type.clone()),
-            (text("topology.kubernetes.io/zone"), state.record.zone.0.clone()),
+            (text("topology.kubernetes.io/zone"), state.record.zone.text().clone()),
             (text(GROUP_LABEL), spec.name.as_str().into()),
         ]
         .into();

@@ -214,9 +214,9 @@ pub fn of(state: &GroupState, lifecycle: &Lifecycle) -> Vec<InstanceId> {
 
 /// Instances that count in desired, by zone.
 pub fn per_zone(state: &GroupState) -> BTreeMap<&str, u32> {
-    let mut zones: BTreeMap<&str, u32> = state.group.zones.iter().map(|z| (&*z.0, 0)).collect();
+    let mut zones: BTreeMap<&str, u32> = state.group.zones.iter().map(|z| (z.as_str(), 0)).collect();
     for instance in state.instances.iter().filter(|i| i.lifecycle.counts_in_desired()) {
-        *zones.entry(&*instance.zone.0).or_default() += 1;
+        *zones.entry(instance.zone.as_str()).or_default() += 1;
     }
     zones
 }
@@ -231,7 +231,7 @@ pub fn instance<'a>(state: &'a GroupState, id: &InstanceId) -> Option<&'a Instan
 
 /// Ids in service in a zone.
 pub fn in_zone(state: &GroupState, zone: &str) -> Vec<InstanceId> {
-    let there = state.instances.iter().filter(|i| *i.zone.0 == *zone && i.lifecycle == Lifecycle::InService);
+    let there = state.instances.iter().filter(|i| *i.zone.as_str() == *zone && i.lifecycle == Lifecycle::InService);
     there.map(|i| i.id.clone()).collect()
 }
 

@@ -10,6 +10,7 @@ use fastnode::model::NodeName;
 use fastnode::plan::Verdict;
 use fastnode::policy::{OnTargetChange, Policy};
 use fastnode::sim::{Counts, Scenario, Simulation, World};
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use crate::harness::on_virtual_time;
@@ -42,6 +43,21 @@ impl Run {
 
     fn outcome(&self) -> Verdict {
         self.result.as_ref().unwrap().outcome
+    }
+
+    /// Pods that were told evicted, and not gone, in a run that ended done.
+    pub fn untold(&self) -> Option<String> {
+        let done = self.result.as_ref().is_ok_and(|report| report.outcome == Verdict::Done);
+        let mut open = BTreeSet::new();
+        for event in self.events.iter().filter(|_| done).map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+            let pod = event["kind"]["pod"].to_string();
+            match event["kind"]["kind"].as_str() {
+                Some("pod.evicted") => _ = open.insert(pod),
+                Some("pod.gone") => _ = open.remove(&pod),
+                _ => {}
+            }
+        }
+        (!open.is_empty()).then(|| format!("told evicted, and never gone: {open:?}"))
     }
 
     /// The summary's bound is made of what the run itself has measured: no run is faster.
@@ -174,6 +190,7 @@ fn check_seed(seed: u64, crashed: bool) -> Option<String> {
         Err(_) => vec!["it panicked".to_owned()],
         Ok(run) => {
             let mut faults = run.faults();
+            faults.extend(run.untold().filter(|_| !crashed));
             if seed.is_multiple_of(8) && rotate(&scenario, seed, &crashes).events != run.events {
                 faults.push("the second time it gave other events".to_owned());
             }

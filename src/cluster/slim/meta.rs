@@ -64,7 +64,7 @@ impl Meta<'_> {
         Some(Owner {
             kind: strings.text(&owner.kind),
             name: strings.text(&owner.name),
-            uid: Uid(strings.text(&owner.uid)),
+            uid: Uid::from(strings.text(&owner.uid)),
         })
     }
 

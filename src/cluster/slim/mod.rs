@@ -144,7 +144,7 @@ fn read<'a, R: Record<'a>>(
     }
     .map_err(|cause| DecodeError { what, cause })?;
     let version = record.meta().resource_version.as_ref().map(|v| v.to_string());
-    let node = record.state().map(|state| (NodeName(strings.text(&record.meta().name)), state));
+    let node = record.state().map(|state| (NodeName::from(strings.text(&record.meta().name)), state));
     Ok(Object { version, fact: record.fact(strings), node })
 }
 

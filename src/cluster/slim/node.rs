@@ -113,7 +113,7 @@ impl<'a> Record<'a> for NodeJson<'a> {
             })
             .collect();
         Some(Fact::Node(Node {
-            name: NodeName(strings.text(&metadata.name)),
+            name: NodeName::from(strings.text(&metadata.name)),
             uid: metadata.owned_uid(),
             instance: spec.provider_id.as_ref().and_then(|id| InstanceId::from_provider_id(id)),
             labels: metadata.labels.to_labels(strings),

@@ -179,7 +179,7 @@ impl<'a> Record<'a> for PodJson<'a> {
         Some(Fact::Pod(Pod {
             uid: metadata.owned_uid(),
             key: metadata.key(strings),
-            node: spec.node_name.as_ref().filter(|n| !n.is_empty()).map(|n| NodeName(strings.text(n))),
+            node: spec.node_name.as_ref().filter(|n| !n.is_empty()).map(|n| NodeName::from(strings.text(n))),
             phase: phase(&status.phase),
             deleting: metadata.deletion_timestamp,
             owner,

@@ -37,7 +37,7 @@ impl<'a> Record<'a> for CsiNodeJson<'a> {
     fn fact(self, strings: &mut Interner) -> Option<Fact> {
         let mut drivers: Vec<_> = self.spec.drivers.iter().map(|d| strings.text(&d.name)).collect();
         drivers.sort();
-        Some(Fact::CsiNode(CsiNode { node: NodeName(strings.text(&self.metadata.name)), drivers }))
+        Some(Fact::CsiNode(CsiNode { node: NodeName::from(strings.text(&self.metadata.name)), drivers }))
     }
 }
 
@@ -81,7 +81,7 @@ impl<'a> Record<'a> for AttachmentJson<'a> {
     fn fact(self, strings: &mut Interner) -> Option<Fact> {
         Some(Fact::VolumeAttachment(VolumeAttachment {
             name: self.metadata.name.as_str().into(),
-            node: NodeName(strings.text(&self.spec.node_name)),
+            node: NodeName::from(strings.text(&self.spec.node_name)),
             volume: self.spec.source.persistent_volume_name.as_ref().map(|v| strings.text(v)),
             attached: self.status.attached,
         }))

@@ -212,8 +212,8 @@ fn two_pods_of_one_template_share_labels_names_and_owner() {
     let (one, two) = (pod(&daemon_pod()), pod(&second));
     assert!(Arc::ptr_eq(&one.labels, &two.labels));
     assert!(Arc::ptr_eq(&one.key.namespace, &two.key.namespace));
-    assert!(Arc::ptr_eq(&one.node.unwrap().0, &two.node.unwrap().0));
-    assert!(Arc::ptr_eq(&one.owner.unwrap().uid.0, &two.owner.unwrap().uid.0));
+    assert!(Arc::ptr_eq(one.node.unwrap().text(), two.node.unwrap().text()));
+    assert!(Arc::ptr_eq(one.owner.unwrap().uid.text(), two.owner.unwrap().uid.text()));
     assert!(Arc::ptr_eq(&one.containers[0].name, &two.containers[0].name));
     assert_ne!(one.uid, two.uid);
 }

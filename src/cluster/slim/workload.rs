@@ -94,7 +94,7 @@ impl<'a> Record<'a> for DaemonSetJson<'a> {
             } else {
                 UpdateStrategy::RollingUpdate
             },
-            node_name: template.node_name.as_ref().filter(|n| !n.is_empty()).map(|n| NodeName(strings.text(n))),
+            node_name: template.node_name.as_ref().filter(|n| !n.is_empty()).map(|n| NodeName::from(strings.text(n))),
             node_selector: template.node_selector.to_labels(strings),
             has_affinity: required.is_some(),
             affinity: required.iter().flat_map(|r| &r.node_selector_terms).map(|t| t.model(strings)).collect(),

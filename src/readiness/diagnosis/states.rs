@@ -173,7 +173,7 @@ fn by_events<'a>(signature: &'a Signature, case: Case<'a>, matches: &mut Vec<Mat
 fn subject(event: &EventRecord, case: Case<'_>) -> Option<(NodeName, Option<ObjectKey>)> {
     let judged = |node: &NodeName| case.suspects.judged.contains(node);
     match &*event.kind {
-        "Node" => Some(NodeName(event.about.name.clone())).filter(judged).map(|node| (node, None)),
+        "Node" => Some(NodeName::from(event.about.name.clone())).filter(judged).map(|node| (node, None)),
         "Pod" => {
             let pod = case.snapshot.pods.get(event.uid.as_ref()?)?;
             let set = pod.owner.as_ref().and_then(|o| case.snapshot.daemonsets.get(&o.uid));

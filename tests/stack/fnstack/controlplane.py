@@ -153,11 +153,14 @@ class ControlPlane:
                                 {"group": "policy", "resources": ["poddisruptionbudgets/status"]},
                             ],
                         },
-                        # And taints that are lifted.
+                        # And taints that are lifted, and volume drivers that register.
                         {
                             "level": "Metadata",
-                            "verbs": ["update", "patch"],
-                            "resources": [{"group": "", "resources": ["nodes"]}],
+                            "verbs": ["create", "update", "patch"],
+                            "resources": [
+                                {"group": "", "resources": ["nodes"]},
+                                {"group": "storage.k8s.io", "resources": ["csinodes"]},
+                            ],
                         },
                         {"level": "None"},
                     ],
