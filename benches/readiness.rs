@@ -75,7 +75,7 @@ fn main() {
     }
     snapshot.reindex();
     let mut evidence = Evidence::default();
-    let found = suspects(&policy, &snapshot, &Scope::All, &evidence, now);
+    let found = suspects(&policy, &snapshot, &Scope::Policy, &evidence, now);
     let line = r#"{"level":"info","ts":"2026-11-23T12:02:37.118Z","caller":"ipamd/ipamd.go:600","msg":"DataStore has 12 addresses in use, 3 free, warm target 1"}"#;
     for pod in found.pods.iter().take(20) {
         for run in [LogRun::Previous, LogRun::Current] {
@@ -84,7 +84,8 @@ fn main() {
         }
     }
     println!("{} nodes, {} pods, {} suspected", snapshot.nodes.len(), snapshot.pods.len(), found.pods.len());
-    let times = (0..RUNS).map(|_| timed(|| drop(black_box(suspects(&policy, &snapshot, &Scope::All, &evidence, now)))));
+    let times =
+        (0..RUNS).map(|_| timed(|| drop(black_box(suspects(&policy, &snapshot, &Scope::Policy, &evidence, now)))));
     tell("suspects", times.collect());
     let times = (0..RUNS).map(|_| {
         timed(|| {

@@ -196,6 +196,12 @@ pub enum EventKind {
         /// How it started, as `fastnode measure` tells it; left out where the world does not show it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         start: Option<Box<NodeStart>>,
+        /// What the policy let pass: restarts under `baseline` and `warn`, waiters that asked to be started over.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tolerated: Vec<Text>,
+        /// How it differs from all healthy old nodes of its group.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        differs: Vec<Text>,
     },
     /// It failed.
     #[serde(rename = "replacement.failed")]
@@ -406,6 +412,9 @@ pub struct Report {
     /// Replacements that failed, by Node or else by instance, and why.
     #[serde(default)]
     pub replacements_failed: BTreeMap<Text, Text>,
+    /// What passed the gate though it is worth a look, and on how many new nodes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remarks: BTreeMap<Text, u32>,
     /// From the first action to the last thing put back.
     pub duration_s: f64,
     /// The bound by the run's own means; where no node was rotated, the plan's for all of them.

@@ -585,11 +585,60 @@ fn findings_as_json_name_signature_evidence_fix_and_command() {
     let told: Value = serde_json::from_slice(&told.get_output().stdout).unwrap();
     assert_eq!((&told["v"], &told["cluster"], &told["healthy"]), (&1.into(), &"prod".into(), &false.into()));
     assert_eq!((told["nodes"].as_u64(), told["pods_read"].as_u64()), (Some(100), Some(3)));
-    let restart = told["findings"].as_array().unwrap().iter().find(|f| f["daemonset"]["name"] == "aws-node").unwrap();
-    assert_eq!((&restart["signature"], &restart["fix"]), (&"early-restart".into(), &"aws-node-wait".into()));
-    assert_eq!(restart["command"], "fastnode fix --cluster prod aws-node-wait");
-    assert_eq!(restart["nodes"].as_array().unwrap().len(), 100);
-    assert!(restart["evidence"][0]["text"].as_str().unwrap().starts_with("container aws-node restarted"));
+    let found =
+        |name: &str| told["findings"].as_array().unwrap().iter().find(|f| f["daemonset"]["name"] == name).unwrap();
+    let node = found("aws-node");
+    assert_eq!((&node["signature"], &node["confidence"]), (&"aws-node-before-service-rules".into(), &"certain".into()));
+    assert_eq!(
+        (&node["fix"], &node["command"]),
+        (&"aws-node-wait".into(), &"fastnode fix --cluster prod aws-node-wait".into())
+    );
+    // Its log was read on one node; it was restarted on all the others too.
+    assert_eq!((node["nodes"].as_array().unwrap().len(), node["alike"].as_array().unwrap().len()), (1, 99));
+    assert!(node["evidence"][0]["text"].as_str().unwrap().contains("dial tcp 172.20.0.1:443: i/o timeout"));
+    // A restart that nothing explains is told with what the container said last.
+    let kiam = found("kiam-agent");
+    assert_eq!((&kiam["signature"], kiam["nodes"].as_array().unwrap().len()), (&"early-restart".into(), 100));
+    assert!(kiam["evidence"][0]["text"].as_str().unwrap().starts_with("container kiam-agent restarted"));
+    assert!(kiam["evidence"][1]["text"].as_str().unwrap().contains("failed to start kiam-agent"));
+}
+
+#[test]
+fn the_articles_cluster_shows_its_faults_before_anything_is_rotated() {
+    let told = run("doctor --cluster article --simulate article -o json").code(11);
+    let told: Value = serde_json::from_slice(&told.get_output().stdout).unwrap();
+    let proxy = &told["findings"][0];
+    assert_eq!((&proxy["signature"], &proxy["confidence"]), (&"kube-proxy-node-name".into(), &"certain".into()));
+    let cost = proxy["cost_s"].as_f64().unwrap();
+    assert!((31.0..38.0).contains(&cost), "{cost}");
+    let measured = run("measure --cluster article --simulate article -o json").code(0);
+    let measured: Value = serde_json::from_slice(&measured.get_output().stdout).unwrap();
+    let start = measured["all"]["stages"]["start"]["p50"].as_f64().unwrap();
+    assert!((start - 212.0).abs() <= 10.0, "{start}");
+    assert_eq!(measured["all"]["restarted_nodes"], 100);
+}
+
+#[test]
+fn a_diagnosis_is_narrowed_like_a_rotation_and_refuses_names_that_are_not_there() {
+    let node = "ip-10-0-1-3.us-west-2.compute.internal";
+    let one = run(&format!("doctor --cluster article --simulate article --node {node} -o json")).code(11);
+    let one: Value = serde_json::from_slice(&one.get_output().stdout).unwrap();
+    assert_eq!((one["nodes"].as_u64(), one["pods_read"].as_u64()), (Some(1), Some(5)));
+    for finding in one["findings"].as_array().unwrap() {
+        assert_eq!(finding["nodes"], serde_json::json!([node]), "{finding}");
+        assert_eq!(finding["alike"], Value::Null);
+    }
+    let zone =
+        run("doctor --cluster article --simulate article -l topology.kubernetes.io/zone=us-west-2b -o json").code(11);
+    let zone: Value = serde_json::from_slice(&zone.get_output().stdout).unwrap();
+    assert_eq!(zone["nodes"].as_u64(), Some(33));
+    run("doctor --cluster article --simulate article --group workers").code(11);
+    run("doctor --cluster article --simulate article --group nobody")
+        .code(3)
+        .stderr(contains("no Auto Scaling group nobody"));
+    run("doctor --cluster article --simulate article --node nobody")
+        .code(3)
+        .stderr(contains("there is no node nobody"));
 }
 
 #[test]

@@ -200,6 +200,7 @@ impl Surgeon for Quack {
             fix: Some("snake-oil".into()),
             daemonset: None,
             nodes: Default::default(),
+            alike: Default::default(),
             instances: Default::default(),
             groups: Default::default(),
             evidence: Vec::new(),

@@ -159,6 +159,14 @@ fn a_waiter_that_asked_to_start_over_was_not_restarted() {
     assert_eq!(waiter("fastnode-wait-api", true, 75), 0);
     assert_eq!(waiter("fastnode-wait-api", true, 1), 1, "another exit code is a failure");
     assert_eq!(waiter("init", true, 75), 1, "another container is no waiter");
+
+    let mut snapshot = world();
+    restarted(&mut snapshot, AWS_NODE, 0, 4, 75);
+    pod_mut(&mut snapshot, AWS_NODE).containers[0].name = "fastnode-wait-api".into();
+    pod_mut(&mut snapshot, AWS_NODE).containers[0].init = true;
+    let told = judged(&Policy::default(), &snapshot).tolerated;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].to_string(), "aws-node: waiter fastnode-wait-api was started over 4x, as it asked");
 }
 
 #[test]

@@ -261,18 +261,10 @@ pub struct Measure {
     #[command(flatten)]
     #[serde(flatten)]
     pub access: Access,
-    /// Only this Auto Scaling group; may be repeated.
-    #[arg(long, value_name = "NAME", help_heading = "What is measured")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub group: Vec<String>,
-    /// Only this node; may be repeated.
-    #[arg(long, value_name = "NAME", help_heading = "What is measured")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub node: Vec<String>,
-    /// Only nodes with these labels: pool=web,arch in (arm64),!gpu.
-    #[arg(short = 'l', long, value_name = "LABELS", help_heading = "What is measured")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub selector: Option<String>,
+    /// Which nodes.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub nodes: Nodes,
     /// What makes a new node functional beside Ready, as for rotate.
     #[arg(long, value_name = "GATE", help_heading = "What is measured")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -350,6 +342,10 @@ pub struct Doctor {
     #[command(flatten)]
     #[serde(flatten)]
     pub access: Access,
+    /// Which nodes.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub nodes: Nodes,
     /// What a node cannot do without, as for rotate.
     #[arg(long, value_name = "GATE", help_heading = "What is looked at")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -362,6 +358,25 @@ pub struct Doctor {
     #[command(flatten)]
     #[serde(flatten)]
     pub simulator: Simulator,
+}
+
+/// Which nodes: all of the cluster, unless narrowed.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Which nodes")]
+#[serde(rename_all = "kebab-case")]
+pub struct Nodes {
+    /// Only this Auto Scaling group; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group: Vec<String>,
+    /// Only this node, outdated or not; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub node: Vec<String>,
+    /// Only nodes with these labels: pool=web,arch in (arm64),!gpu.
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
 }
 
 /// Which cluster, and how to get at it.
@@ -399,18 +414,10 @@ pub struct Access {
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct PolicyArgs {
-    /// Only this Auto Scaling group; may be repeated.
-    #[arg(long, value_name = "NAME", help_heading = "What is rotated")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub group: Vec<String>,
-    /// Only this node, outdated or not; may be repeated.
-    #[arg(long, value_name = "NAME", help_heading = "What is rotated")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub node: Vec<String>,
-    /// Only nodes with these labels: pool=web,arch in (arm64),!gpu.
-    #[arg(short = 'l', long, value_name = "LABELS", help_heading = "What is rotated")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub selector: Option<String>,
+    /// Which nodes.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub nodes: Nodes,
     /// Also nodes launched longer ago than this, current or not: 30d.
     #[arg(long, value_name = "DURATION", help_heading = "What is rotated")]
     #[serde(skip_serializing_if = "Option::is_none")]

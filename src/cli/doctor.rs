@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::exit::Exit;
 use super::failure::{Failure, chain};
 use super::printer::{Format, Printer};
-use super::signals;
 use super::world::{Task, World, run};
+use super::{scope, signals};
 use crate::cloud::{self, Cloud};
 use crate::cluster::manifests::Manifests;
 use crate::cluster::{self, Cluster};
@@ -43,8 +43,9 @@ impl Task for Doctor {
         let World { ports, settings, interrupt, .. } = world;
         let seen = async {
             let snapshot = controller::observe(&ports, &settings).await?;
+            scope::check(&settings.policy, &snapshot)?;
             let (cluster, policy) = (&*settings.cluster, &settings.policy);
-            let ask = Ask { cluster, policy, scope: Scope::All, pods: self.log_pods, limit: LIMIT };
+            let ask = Ask { cluster, policy, scope: Scope::Policy, pods: self.log_pods, limit: LIMIT };
             let gathered = gather((&*ports.cloud, &*ports.cluster, ports.clock), &ask, &snapshot).await;
             Ok::<_, Failure>((snapshot, gathered))
         };

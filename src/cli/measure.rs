@@ -7,21 +7,25 @@ use jiff::{SignedDuration, Timestamp};
 use super::exit::Exit;
 use super::failure::{Failure, chain};
 use super::printer::{Format, Printer};
-use super::signals;
 use super::world::{Task, World, run};
+use super::{scope, signals};
 use crate::cloud::{self, Cloud};
-use crate::cluster::Cluster;
+use crate::cluster::evidence::Evidence;
+use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::controller::{self, Ports};
 use crate::model::{GroupName, InstanceId, Text};
 use crate::observe::Snapshot;
 use crate::policy::Policy;
-use crate::readiness::stages::{Measurement, in_scope, requests, start_of};
+use crate::readiness::stages::{self, Boots, Measurement, in_scope, requests, start_of};
 use crate::report::{measure as table, picture};
 
 /// Activities are asked for nodes this young only: AWS keeps them for six weeks, and a group that scales up and down
 /// all day has thousands.
 const REQUESTS: SignedDuration = SignedDuration::from_hours(24);
+
+/// Events are asked for nodes this young only: API servers keep them for an hour (`--event-ttl`), some for longer.
+const EVENTS: SignedDuration = SignedDuration::from_hours(3);
 
 /// The activity that launched an instance began at most this long before its Node was created.
 const BEFORE: SignedDuration = SignedDuration::from_mins(30);
@@ -73,23 +77,26 @@ fn report(name: &str) -> Result<(PathBuf, Kind), Failure> {
 impl Task for Measure {
     type Outcome = Exit;
 
-    async fn run<C: Cloud + 'static, K: Cluster + 'static>(self, world: World<C, K>) -> Result<Exit, Failure> {
+    async fn run<C: Cloud + 'static, K: Cluster + Evidence + 'static>(
+        self,
+        world: World<C, K>,
+    ) -> Result<Exit, Failure> {
         let World { ports, settings, interrupt, .. } = world;
         let policy = &settings.policy;
         let seen = async {
             let mut snapshot = controller::observe(&ports, &settings).await?;
-            check(policy, &snapshot)?;
-            let notes = complete(&ports, policy, &mut snapshot).await?;
-            Ok::<_, Failure>((snapshot, notes))
+            scope::check(policy, &snapshot)?;
+            let told = complete(&ports, policy, &mut snapshot).await?;
+            Ok::<_, Failure>((snapshot, told))
         };
-        let (snapshot, notes) = tokio::select! {
+        let (snapshot, Told { boots, notes }) = tokio::select! {
             biased;
             signal = signals::received(interrupt) => {
                 return Err(Failure::new(signal.into(), "interrupted: nothing was changed"));
             }
             seen = seen => seen?,
         };
-        let mut measured = Measurement { notes, ..Measurement::of(policy, &snapshot, ports.clock.now()) };
+        let mut measured = Measurement { notes, ..Measurement::of(policy, &snapshot, &boots, ports.clock.now()) };
         if let Some(earlier) = &self.earlier {
             measured.compare(earlier, policy, &snapshot);
         }
@@ -111,31 +118,24 @@ impl Task for Measure {
     }
 }
 
-/// Names that are in no cluster are mistakes, not empty measurements.
-fn check(policy: &Policy, snapshot: &Snapshot) -> Result<(), Failure> {
-    let refuse = |why: String, hint: String| Err(Failure::new(Exit::Refused, why).hint(hint));
-    if let Some(group) = policy.scope.groups.iter().find(|g| !snapshot.groups.contains_key(*g)) {
-        let there: Vec<&str> = snapshot.groups.keys().map(GroupName::as_str).collect();
-        let why = format!("{}: there is no Auto Scaling group {group}", snapshot.cluster);
-        return refuse(why, format!("its groups are {}", there.join(", ")));
-    }
-    match policy.scope.nodes.iter().find(|n| !snapshot.nodes.contains_key(*n)) {
-        Some(node) => {
-            refuse(format!("{}: there is no node {node}", snapshot.cluster), "kubectl get nodes lists them".to_owned())
-        }
-        None => Ok(()),
-    }
+/// What was told of nodes beyond the snapshot.
+#[derive(Default)]
+struct Told {
+    boots: Boots,
+    /// What is not known, and why.
+    notes: Vec<Text>,
 }
 
-/// Asks AWS for the times of those nodes that can be measured: their launches, and of the young ones the activities
-/// that launched them. What AWS does not let us read stays unknown, and is told.
-async fn complete<C: Cloud, K>(
+/// Asks for the times of those nodes that can be measured: AWS for their launches, and of the young ones for the
+/// activities that launched them; the cluster for the Events of their kubelets' starts. What may not be read stays
+/// unknown, and is told.
+async fn complete<C: Cloud, K: Evidence>(
     ports: &Ports<C, K>,
     policy: &Policy,
     snapshot: &mut Snapshot,
-) -> Result<Vec<Text>, Failure> {
+) -> Result<Told, Failure> {
     let wanted = wanted(policy, snapshot, ports.clock.now());
-    let mut notes = Vec::new();
+    let Told { mut boots, mut notes } = Told::default();
     if !wanted.launches.is_empty() {
         match ports.cloud.instances(&wanted.launches).await {
             Ok(details) => snapshot.apply_details(details),
@@ -151,7 +151,17 @@ async fn complete<C: Cloud, K>(
             }
         }
     }
-    Ok(notes)
+    if wanted.events {
+        match ports.cluster.starts().await {
+            Ok(events) => boots = stages::boots(&events),
+            Err(error) if error.kind == cluster::ErrorKind::Forbidden => {
+                let why = "when instances had booted is unknown: this identity may not list events";
+                notes.push(format!("{why}; config/deploy/rbac-doctor.yaml allows it").into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Told { boots, notes })
 }
 
 fn refused(error: cloud::Error, what: &str) -> Result<Text, Failure> {
@@ -167,6 +177,8 @@ struct Wanted {
     launches: Vec<InstanceId>,
     /// Groups, and from when on their activities matter.
     activities: std::collections::BTreeMap<GroupName, Timestamp>,
+    /// Whether Events may still tell of their kubelets' starts.
+    events: bool,
 }
 
 fn wanted(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Wanted {
@@ -180,7 +192,9 @@ fn wanted(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Wanted {
         if instance.launched_at.is_none() {
             wanted.launches.push(instance.id.clone());
         }
-        if now.duration_since(node.created) <= REQUESTS {
+        let age = now.duration_since(node.created);
+        wanted.events |= age <= EVENTS;
+        if age <= REQUESTS {
             let since = node.created.checked_sub(BEFORE).unwrap_or(node.created);
             let first = wanted.activities.entry(instance.group.clone()).or_insert(since);
             *first = since.min(*first);

@@ -16,6 +16,7 @@ mod plan;
 pub mod printer;
 mod prompt;
 mod rotate;
+mod scope;
 mod signals;
 mod status;
 mod telling;

@@ -109,6 +109,14 @@ fn read_versions(body: &str) -> Decoded<Page<TemplateVersion>> {
 }
 
 fn read_instances(body: &str) -> Decoded<Page<InstanceDetail>> {
+    instances(body, |item| read_instance(item).map(Some))
+}
+
+/// What `read` takes of each instance of a page of `DescribeInstances`.
+pub(crate) fn instances<T>(
+    body: &str,
+    mut read: impl FnMut(ScopedDecoder<'_, '_>) -> Decoded<Option<T>>,
+) -> Decoded<Page<T>> {
     let mut document = Document::new(body);
     let mut page = Page { items: Vec::new(), next: None };
     children(document.root_element()?, |name, tag| match name {
@@ -118,7 +126,7 @@ fn read_instances(body: &str) -> Decoded<Page<InstanceDetail>> {
                     return Ok(());
                 }
                 children(tag, |_, item| {
-                    page.items.push(read_instance(item)?);
+                    page.items.extend(read(item)?);
                     Ok(())
                 })
             })

@@ -64,4 +64,7 @@ pub trait Evidence {
 
     /// Every Event of type `Warning` that is still kept (an hour, by default), in one paged list.
     async fn warnings(&self) -> Result<Vec<EventRecord>>;
+
+    /// Every Event `Starting` about a Node that is still kept, in one paged list: of kubelets, and of kube-proxies.
+    async fn starts(&self) -> Result<Vec<EventRecord>>;
 }

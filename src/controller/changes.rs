@@ -12,7 +12,7 @@ use crate::plan::{
     Action, ActionKey, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason,
 };
 use crate::policy::Policy;
-use crate::readiness::stages;
+use crate::readiness::{self, stages};
 
 /// What has been told of a node in hand.
 #[derive(Debug)]
@@ -298,7 +298,8 @@ fn step(
         Stage::Ready => EventKind::ReplacementReady { about, seconds: seconds(created, now) },
         Stage::Functional => {
             let since = node.since.filter(|_| node.stage == Stage::Functional).unwrap_or(now);
-            EventKind::ReplacementFunctional { about, seconds: seconds(created, since), start: None }
+            let seconds = seconds(created, since);
+            EventKind::ReplacementFunctional { about, seconds, start: None, tolerated: vec![], differs: vec![] }
         }
         Stage::Failed => {
             let diagnosis = record.and_then(|r| r.failed.get(id)).or_else(|| recording?.1.get(id)).cloned();
@@ -321,13 +322,18 @@ fn step(
     })
 }
 
-/// Adds to the events of new nodes how these started, as far as the world shows it.
+/// Adds to the events of new nodes how these started, as far as the world shows it, and what the gate let pass. The
+/// soak is no part of a start.
 pub(super) fn show_starts(policy: &Policy, snapshot: &Snapshot, events: &mut [EventKind]) {
     for event in events {
-        if let EventKind::ReplacementFunctional { about, start, .. } = event
+        if let EventKind::ReplacementFunctional { about, start, seconds: took, tolerated, differs } = event
             && let Some(node) = about.node.as_ref().and_then(|name| snapshot.nodes.get(name))
         {
             *start = stages::start_of(policy, snapshot, node, &stages::requests(snapshot)).ok().map(Box::new);
+            let judgement = readiness::judge(policy, snapshot, node);
+            *took = judgement.since.map_or(*took, |since| seconds(node.created, since));
+            *tolerated = judgement.tolerated.into_iter().map(|unmet| unmet.sentence).collect();
+            *differs = judgement.differs;
         }
     }
 }

@@ -1,16 +1,15 @@
 //! How a run ends: the summary, or everything left so that the next run goes on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::engine::Engine;
-use super::prepare::by_aws;
 use super::voice::Voice;
 use super::{Settings, history};
-use crate::cloud::{self, Cloud};
+use crate::cloud::Cloud;
 use crate::cluster::{Cluster, NodeChange};
 use crate::event::{About, EventKind, Report};
 use crate::execute::Fault;
@@ -74,29 +73,22 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         report
     }
 
-    /// When the new nodes were requested and launched. It is for the report alone: what AWS does not tell within a
-    /// few seconds stays unknown.
+    /// When the new nodes were launched, in one call. It is for the report alone: what EC2 does not tell within a few
+    /// seconds stays unknown. When a group asked for them, a second before, is not worth a call for each group.
     async fn ask_launches(&mut self) {
-        let started: Vec<_> = self.voice.started().map(|(id, group)| (id.clone(), group.clone())).collect();
-        let Some(began) = self.snapshot.rotation.as_ref().map(|r| by_aws(r.started)).filter(|_| !started.is_empty())
-        else {
+        let ids: Vec<_> = self.voice.started().cloned().collect();
+        if ids.is_empty() {
             return;
-        };
-        let ids: Vec<_> = started.iter().map(|(id, _)| id.clone()).collect();
-        let groups: BTreeSet<_> = started.into_iter().map(|(_, group)| group).collect();
+        }
         let mut launches: BTreeMap<_, Launch> = BTreeMap::new();
-        let asked = async {
-            for detail in self.ports.cloud.instances(&ids).await? {
-                launches.entry(detail.id).or_default().provisioned = detail.launched_at;
+        match timeout(WIND_DOWN, self.ports.cloud.instances(&ids)).await {
+            Ok(Ok(details)) => {
+                for detail in details {
+                    launches.entry(detail.id).or_default().provisioned = detail.launched_at;
+                }
             }
-            for group in &groups {
-                let activities = self.ports.cloud.activities(group, began).await?;
-                self.snapshot.apply_activities(group, activities);
-            }
-            Ok::<_, cloud::Error>(())
-        };
-        if let Ok(Err(error)) = timeout(WIND_DOWN, asked).await {
-            tracing::debug!(%error, "the report lacks times of launches");
+            Ok(Err(error)) => tracing::debug!(%error, "the report lacks times of launches"),
+            Err(_) => {}
         }
         for (id, at) in stages::requests(&self.snapshot) {
             launches.entry(id.clone()).or_default().requested = Some(at);

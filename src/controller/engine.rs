@@ -608,11 +608,11 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         }
         plan.actions.iter().for_each(|action| self.changes.note(action));
         self.changes.compare(&plan, &self.snapshot, now, &mut events);
+        changes::show_starts(self.policy, &self.snapshot, &mut events);
         let mut seen = Vec::new();
         self.attend(&events, now, &mut seen);
         events.extend(seen);
         self.settle(&plan);
-        changes::show_starts(self.policy, &self.snapshot, &mut events);
         let expecting = plan.progress.values().any(|p| p.arriving > 0 || p.leaving > 0);
         self.source.pace.expect(expecting);
         // A wake that is due already would spin: what it waits for cannot be nearer than the next pass.

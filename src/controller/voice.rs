@@ -8,7 +8,7 @@ use super::Ports;
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::event::{About, Event, EventKind, Report, Sink};
-use crate::model::{GroupName, InstanceId, NodeName, Text};
+use crate::model::{InstanceId, NodeName, Text};
 use crate::plan::{Plan, Preview, Verdict};
 use crate::policy::Policy;
 use crate::readiness::stages::Launch;
@@ -79,8 +79,8 @@ impl Voice {
         let _ = self.sink.try_send(event);
     }
 
-    /// The new nodes whose starts are known, with their groups.
-    pub(super) fn started(&self) -> impl Iterator<Item = (&InstanceId, &GroupName)> {
+    /// The new nodes whose starts are known.
+    pub(super) fn started(&self) -> impl Iterator<Item = &InstanceId> {
         self.summary.started()
     }
 

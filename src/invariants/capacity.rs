@@ -105,7 +105,8 @@ fn check_group(
         // What somebody else has terminated meanwhile goes by itself.
         draining += u32::from(going || (!instance.lifecycle.is_leaving() && is_draining(world, node)));
     }
-    if snapshot.in_flight.contains_key(&ActionKey::Group(group.name.clone())) {
+    // What is given back was never promised.
+    if begins && snapshot.in_flight.contains_key(&ActionKey::Group(group.name.clone())) {
         let detail = "a change of it is under way, of which a reading may show desired without the ledger".to_owned();
         return Err(violation(rule::CAPACITY, about_group(&group.name), detail));
     }

@@ -9,29 +9,19 @@ use serde::{Deserialize, Serialize};
 /// An immutable string shared by reference count; records repeat the same few thousand strings.
 pub type Text = Arc<str>;
 
-/// How many bytes of an identifier are compared before the text itself is looked up.
-const HEAD: usize = 16;
-
 /// The first bytes of a text, padded with zeros: in the order of the texts, as far as they reach.
-fn head(text: &str) -> u128 {
-    let mut head = [0; HEAD];
-    for (to, from) in head.iter_mut().zip(text.bytes()) {
+fn head(text: &str) -> [u64; 2] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(text.bytes()) {
         *to = from;
     }
-    u128::from_be_bytes(head)
+    let bits = u128::from_be_bytes(bytes);
+    [(bits >> 64) as u64, bits as u64]
 }
 
-macro_rules! identifier {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[serde(from = "Text", into = "Text")]
-        pub struct $name {
-            // Maps of thousands are searched by these: the head tells nearly all apart, and lies in the map itself.
-            head: u128,
-            text: Text,
-        }
-
+/// What every identifier can do.
+macro_rules! behaves {
+    ($name:ident) => {
         impl $name {
             /// The identifier as AWS or Kubernetes writes it.
             pub fn as_str(&self) -> &str {
@@ -41,24 +31,6 @@ macro_rules! identifier {
             /// The same, shared.
             pub fn text(&self) -> &Text {
                 &self.text
-            }
-        }
-        impl Ord for $name {
-            fn cmp(&self, other: &Self) -> Ordering {
-                self.head.cmp(&other.head).then_with(|| match Arc::ptr_eq(&self.text, &other.text) {
-                    true => Ordering::Equal,
-                    false => self.text.cmp(&other.text),
-                })
-            }
-        }
-        impl PartialOrd for $name {
-            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-                Some(self.cmp(other))
-            }
-        }
-        impl From<Text> for $name {
-            fn from(text: Text) -> Self {
-                Self { head: head(&text), text }
             }
         }
         impl From<$name> for Text {
@@ -89,15 +61,67 @@ macro_rules! identifier {
     };
 }
 
+macro_rules! identifier {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(from = "Text", into = "Text")]
+        pub struct $name {
+            text: Text,
+        }
+
+        behaves!($name);
+        impl From<Text> for $name {
+            fn from(text: Text) -> Self {
+                Self { text }
+            }
+        }
+    };
+}
+
+/// An identifier by which maps of thousands are searched all the time: its head tells nearly all of them apart, and
+/// lies in the map itself. It costs 16 bytes wherever one is kept.
+macro_rules! sought {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(from = "Text", into = "Text")]
+        pub struct $name {
+            head: [u64; 2],
+            text: Text,
+        }
+
+        behaves!($name);
+        impl From<Text> for $name {
+            fn from(text: Text) -> Self {
+                Self { head: head(&text), text }
+            }
+        }
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.head.cmp(&other.head).then_with(|| match Arc::ptr_eq(&self.text, &other.text) {
+                    true => Ordering::Equal,
+                    false => self.text.cmp(&other.text),
+                })
+            }
+        }
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+    };
+}
+
 identifier!(
     /// The name of an Auto Scaling group; unique in an account and region.
     GroupName
 );
-identifier!(
+sought!(
     /// An EC2 instance id, `i-…`.
     InstanceId
 );
-identifier!(
+sought!(
     /// The name of a Kubernetes Node. Never used to find its instance: that is what `providerID` is for.
     NodeName
 );

@@ -66,7 +66,7 @@ pub struct Judgement {
     /// soak runs from here. `None` where something is unmet. The end of a startup taint and the registration
     /// of a CSI driver leave no time behind and are not in it.
     pub since: Option<Timestamp>,
-    /// Restarts that the policy lets pass, to be reported.
+    /// Restarts that the policy lets pass, and waiters that asked to be started over; to be reported.
     pub tolerated: Vec<Unmet>,
     /// How a node that lacks nothing differs from the healthy old nodes of its group, which a new template may
     /// intend: sentences, to be reported.
@@ -184,6 +184,8 @@ fn judge_restarts(
         let list = if lasting { &mut judgement.unmet } else { &mut judgement.tolerated };
         list.push(fault);
     }
+    let waiters = pods::started_over(pod).map(|waiter| lacking_daemonset(set, pods::waiter_sentence(set, waiter)));
+    judgement.tolerated.extend(waiters);
 }
 
 /// How often a container may have been restarted on a new node.

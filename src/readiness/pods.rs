@@ -126,6 +126,16 @@ pub(crate) fn restarted(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.containers.iter().filter(|c| c.restarts > 0 && !is_waiter_at_work(c))
 }
 
+/// The waiters of `pod` that asked to be started over.
+pub(super) fn started_over(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.containers.iter().filter(|c| c.restarts > 0 && is_waiter_at_work(c))
+}
+
+/// `aws-node: waiter fastnode-wait-service was started over 2x, as it asked`
+pub(super) fn waiter_sentence(set: &DaemonSet, waiter: &Container) -> Text {
+    format!("{}: waiter {} was started over {}x, as it asked", set.key.name, waiter.name, waiter.restarts).into()
+}
+
 fn is_waiter_at_work(container: &Container) -> bool {
     container.init
         && container.name.starts_with(WAITER)

@@ -1,17 +1,18 @@
 //! How a node started: the moments of its way, each DaemonSet's part of it, and what it was waiting for.
 //!
 //! ```text
-//! requested -> provisioned -> joined -> Ready -> functional          first workload pod
-//!  activity    EC2 launch     Node      Node's    the last gated      the first that is
-//!  began       time           created   condition DaemonSet pod Ready there became Ready
+//! requested -> provisioned -> booted   -> joined -> Ready -> functional          first workload pod
+//!  activity    EC2 launch     kubelet's   Node      Node's    the last gated      the first that is
+//!  began       time           Event       created   condition DaemonSet pod Ready there became Ready
 //! ```
 //! All of it is read off what the world still shows, long after the start, so most of the care here is for what
 //! it no longer shows. A stage is told only of a node that has a *first-generation* DaemonSet pod, one made
 //! within [`FIRST_GENERATION`] of its Node, and only where the time that ends it lies in the node's first
 //! [`START`]: a DaemonSet that was updated since has new pods, a condition that flapped has a new time, and
-//! neither says anything about the start. What cannot be told is unknown, never guessed. Nothing outside an
-//! instance says when it had booted: boot and registration are one stage.
+//! neither says anything about the start. What cannot be told is unknown, never guessed. An instance has booted when
+//! its kubelet starts, of which an Event is kept for an hour; of older nodes boot and registration are one.
 
+mod boot;
 mod chain;
 mod figures;
 mod measurement;
@@ -31,6 +32,7 @@ use crate::model::{
 use crate::observe::Snapshot;
 use crate::policy::{Policy, Scope};
 
+pub use boot::{Boots, boots};
 pub use chain::Chain;
 pub use figures::{Figures, PathShare, Sampled, SetFigures};
 pub use measurement::{Comparison, Lever, Measurement, ReadError, VERSION};
@@ -58,6 +60,8 @@ const APART: SignedDuration = SignedDuration::from_secs(5);
 pub enum Stage {
     /// From the Auto Scaling activity's start to EC2's launch.
     Provisioned,
+    /// From the launch to the kubelet's start: a part of [`Self::Joined`].
+    Booted,
     /// From the launch to the Node's creation: boot and registration.
     Joined,
     /// From the Node's creation to Ready.
@@ -74,13 +78,22 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 7] =
-        [Self::Provisioned, Self::Joined, Self::Ready, Self::Functional, Self::Start, Self::Total, Self::FirstPod];
+    pub const ALL: [Self; 8] = [
+        Self::Provisioned,
+        Self::Booted,
+        Self::Joined,
+        Self::Ready,
+        Self::Functional,
+        Self::Start,
+        Self::Total,
+        Self::FirstPod,
+    ];
 
     /// Its name, as JSON has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Provisioned => "provisioned",
+            Self::Booted => "booted",
             Self::Joined => "joined",
             Self::Ready => "ready",
             Self::Functional => "functional",
@@ -94,6 +107,7 @@ impl Stage {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Provisioned => "requested to launched",
+            Self::Booted => "launched to kubelet up",
             Self::Joined => "launched to registered",
             Self::Ready => "registered to Ready",
             Self::Functional => "Ready to functional",
@@ -111,6 +125,9 @@ pub struct Moments {
     pub requested: Option<Timestamp>,
     /// EC2 launched the instance.
     pub provisioned: Option<Timestamp>,
+    /// Its kubelet started.
+    #[serde(default)]
+    pub booted: Option<Timestamp>,
     /// The Node was created.
     pub joined: Timestamp,
     /// The kubelet said Ready.
@@ -126,6 +143,7 @@ impl Moments {
     pub fn seconds(&self, stage: Stage) -> Option<f64> {
         let (from, to) = match stage {
             Stage::Provisioned => (self.requested?, self.provisioned?),
+            Stage::Booted => (self.provisioned?, self.booted?),
             Stage::Joined => (self.provisioned?, self.joined),
             Stage::Ready => (self.joined, self.ready?),
             Stage::Functional => (self.ready?, self.functional?),
@@ -180,8 +198,19 @@ impl NodeStart {
             |at: Option<Timestamp>, than: Timestamp| at.filter(|at| !is_before(than, *at)).map(|at| at.min(than));
         self.moments.provisioned = earlier(launch.provisioned, joined);
         self.moments.requested = earlier(launch.requested, self.moments.provisioned.unwrap_or(joined));
+        self.begin_path();
+    }
+
+    /// Takes in when its kubelet started, as far as that is of this start.
+    pub fn booted(&mut self, starts: &[Timestamp]) {
+        self.moments.booted = boot::booted(&self.moments, starts);
+        self.begin_path();
+    }
+
+    /// The path's part before the Node's creation anew.
+    fn begin_path(&mut self) {
         if !self.path.is_empty() {
-            self.path.retain(|s| s.from >= joined);
+            self.path.retain(|s| s.from >= self.moments.joined);
             self.path.splice(0..0, path::before(&self.moments));
         }
     }
@@ -283,7 +312,15 @@ pub fn start_of(
     let ready = ready(node, &workloads).map_err(|why| unknown.push(why)).ok();
     let functional = functional(policy, snapshot, node, ready, (&daemonsets, &daemons), &mut unknown);
     let first_pod = first_pod(node, &workloads);
-    let moments = Moments { requested: None, provisioned: None, joined: node.created, ready, functional, first_pod };
+    let moments = Moments {
+        requested: None,
+        provisioned: None,
+        booted: None,
+        joined: node.created,
+        ready,
+        functional,
+        first_pod,
+    };
     let path = path::critical(&moments, &daemonsets);
     let mut start = NodeStart {
         node: node.name.clone(),

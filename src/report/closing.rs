@@ -76,6 +76,8 @@ pub fn text(report: &Report, cluster: &str, width: usize, paint: Paint) -> Strin
         report.replacements_failed.iter().map(|(name, why)| format!("{}: {why}", short(name))),
         width,
     );
+    let on = |(what, nodes): (&Text, &u32)| format!("{what}: on {}", count(u64::from(*nodes), "new node"));
+    list(&mut out, "let pass", paint, report.remarks.iter().map(on), width);
     list(&mut out, "left behind", paint, report.left_behind.iter().map(ToString::to_string), width);
     out
 }

@@ -1,10 +1,9 @@
 //! A diagnosis for people and for programs.
 
-use std::fmt::Write;
-
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::page::Page;
 use super::text::{Paint, clip, count, seconds, short, wrap};
 use crate::model::Text;
 use crate::readiness::diagnosis::{Clue, Confidence, Finding, Sick};
@@ -14,7 +13,7 @@ const NAMED: usize = 4;
 /// Lines of evidence for a person; a program gets all.
 const LINES: usize = 4;
 /// Rows that one line of evidence may take.
-const ROWS: usize = 5;
+const ROWS: usize = 6;
 /// Width of the labels at the left.
 const LABEL: usize = 8;
 
@@ -88,35 +87,24 @@ pub fn json(diagnosis: &Diagnosis) -> serde_json::Result<String> {
 
 /// The diagnosis for a terminal of this width.
 pub fn text(diagnosis: &Diagnosis, width: usize, paint: Paint) -> String {
-    let mut page = Page { text: String::new(), width, paint };
     let nodes = count(diagnosis.nodes as u64, "node");
     let head = match diagnosis.findings.len() {
         0 => format!("{}: nothing wrong with {nodes}", diagnosis.cluster),
         n => format!("{}: {} on {nodes}", diagnosis.cluster, count(n as u64, "finding")),
     };
-    page.line(&paint.bold(&clip(&head, width)));
+    let mut page = Page::new(&head, width, paint);
     for (n, finding) in diagnosis.findings.iter().enumerate() {
         page.line("");
         page.finding(n + 1, finding, command(&diagnosis.cluster, finding));
     }
     if !diagnosis.notes.is_empty() {
         page.line("");
-        page.section("note", diagnosis.notes.iter().map(|note| note.to_string()));
+        page.labels("note", diagnosis.notes.iter().map(|note| note.to_string()));
     }
     page.text
 }
 
-struct Page {
-    text: String,
-    width: usize,
-    paint: Paint,
-}
-
 impl Page {
-    fn line(&mut self, line: &str) {
-        let _ = writeln!(self.text, "{}", line.trim_end());
-    }
-
     fn finding(&mut self, n: usize, finding: &Finding, command: Option<String>) {
         let sure = match finding.confidence {
             Confidence::Certain => String::new(),
@@ -127,13 +115,13 @@ impl Page {
             let lead = if at == 0 { format!("{n:>2}. ") } else { "    ".to_owned() };
             self.line(&format!("{lead}{}", self.paint.yellow(part)));
         }
-        self.section("where", place(finding));
+        self.labels("where", place(finding));
         if let Some(cost) = finding.cost_s {
-            self.section("costs", [format!("{} a node", seconds(cost))]);
+            self.labels("costs", [format!("{} a node", seconds(cost))]);
         }
-        self.section("why", [finding.cause.to_string()]);
+        self.labels("why", [finding.cause.to_string()]);
         self.proof(&finding.evidence);
-        self.section("helps", [finding.help.to_string()]);
+        self.labels("helps", [finding.help.to_string()]);
         // Never broken: it is to be copied.
         if let Some(command) = command {
             self.line(&format!("    {} {}", self.paint.dim(&format!("{:<LABEL$}", "fix")), self.paint.cyan(&command)));
@@ -161,13 +149,10 @@ impl Page {
     /// A line of evidence over as many rows as it needs, within reason.
     fn quoted(&mut self, name: &mut &str, text: &str) {
         let room = self.width.saturating_sub(LABEL + 7).max(1);
-        let all: Vec<char> = text.chars().collect();
-        let rows = all.len().div_ceil(room);
-        for (n, row) in all.chunks(room).take(ROWS).enumerate() {
-            let mut row: String = row.iter().collect();
-            if n + 1 == ROWS && rows > ROWS {
-                row = clip(&(row + "…"), room);
-            }
+        let rows = rows(text, room);
+        let more = rows.len() > ROWS;
+        for (n, row) in rows.into_iter().take(ROWS).enumerate() {
+            let row = if more && n + 1 == ROWS { clip(&(row + " …"), room) } else { row };
             self.labelled(name, &format!("  {row}"));
         }
     }
@@ -179,7 +164,7 @@ impl Page {
         *name = "";
     }
 
-    fn section(&mut self, name: &str, lines: impl IntoIterator<Item = String>) {
+    fn labels(&mut self, name: &str, lines: impl IntoIterator<Item = String>) {
         let mut name = name;
         for text in lines {
             for part in wrap(&text, self.width.saturating_sub(LABEL + 5)) {
@@ -187,6 +172,22 @@ impl Page {
             }
         }
     }
+}
+
+/// A text cut into rows, behind a space or a comma where one is near the end of a row: logs are often JSON.
+fn rows(text: &str, room: usize) -> Vec<String> {
+    let all: Vec<char> = text.trim().chars().collect();
+    let mut rest = all.as_slice();
+    let mut rows = Vec::new();
+    while rest.len() > room {
+        let row = &rest[..room];
+        let end = row.iter().rposition(|c| matches!(c, ' ' | ',')).map_or(room, |at| at + 1);
+        let (row, after) = rest.split_at(if end > room / 2 { end } else { room });
+        rows.push(row.iter().collect::<String>().trim_end().to_owned());
+        rest = after;
+    }
+    rows.push(rest.iter().collect());
+    rows
 }
 
 fn place(finding: &Finding) -> Option<String> {
@@ -204,5 +205,8 @@ fn place(finding: &Finding) -> Option<String> {
             format!("{}: {named}{rest}", count(names.len() as u64, what))
         })
         .collect();
+    let alike = (!finding.alike.is_empty())
+        .then(|| format!("the same signs on {} whose logs were not read", count(finding.alike.len() as u64, "node")));
+    let said: Vec<String> = said.into_iter().chain(alike).collect();
     (!said.is_empty()).then(|| said.join("; "))
 }

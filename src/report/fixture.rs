@@ -82,6 +82,7 @@ pub(super) fn report() -> Report {
     Report {
         outcome: Verdict::Incomplete,
         nodes_rotated: 1,
+        remarks: BTreeMap::new(),
         replacements_failed: BTreeMap::from([(
             "ip-10-0-9-4.us-west-2.compute.internal".into(),
             "DaemonSet kube-system/kiam-agent: container kiam was restarted once".into(),
@@ -151,7 +152,16 @@ pub(super) fn events() -> Vec<Event> {
         (33, EventKind::ReplacementRunning { about: new(false) }),
         (52, EventKind::ReplacementJoined { about: new(true) }),
         (63, EventKind::ReplacementReady { about: new(true), seconds: 11.0 }),
-        (80, EventKind::ReplacementFunctional { about: new(true), seconds: 18.2, start: None }),
+        (
+            80,
+            EventKind::ReplacementFunctional {
+                about: new(true),
+                seconds: 18.2,
+                start: None,
+                tolerated: vec![],
+                differs: vec![],
+            },
+        ),
         (81, EventKind::NodeSelected { about: old(17), reason: Chosen::Outdated, outdated: outdated.clone() }),
         (82, EventKind::NodeDraining { about: old(17), pods: 11 }),
         (82, EventKind::PodEvicting { pod: pod(0), node: node(&old(17)) }),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::page::Page;
 use super::text::{Paint, clip, count, grouped, seconds, wrap};
 use crate::model::Text;
 use crate::readiness::stages::{Comparison, Figures, Lever, Measurement, PathShare, Sampled, Stage, Worth};
@@ -19,7 +20,6 @@ const NONE_NEW: &str = "A start shows only on a node that still has a DaemonSet 
 
 /// The measurement for a terminal of this width.
 pub fn text(measured: &Measurement, width: usize, paint: Paint) -> String {
-    let mut page = Page { text: String::new(), width, paint };
     let Measurement { cluster, nodes, usable, .. } = measured;
     let head = match (*nodes, *usable) {
         (0, _) => format!("{cluster}: no node is in scope"),
@@ -29,7 +29,7 @@ pub fn text(measured: &Measurement, width: usize, paint: Paint) -> String {
         (nodes, usable) if usable == nodes => format!("{cluster}: how {} started", count_of(nodes, "node")),
         (nodes, usable) => format!("{cluster}: how {} of {} started", grouped(usable.into()), count_of(nodes, "node")),
     };
-    page.line(&paint.bold(&clip(&head, width)));
+    let mut page = Page::new(&head, width, paint);
     page.left_out(&measured.left_out);
     for note in &measured.notes {
         page.row("note", note);
@@ -92,17 +92,7 @@ fn count_of(n: u32, one: &str) -> String {
     count(n.into(), one)
 }
 
-struct Page {
-    text: String,
-    width: usize,
-    paint: Paint,
-}
-
 impl Page {
-    fn line(&mut self, line: &str) {
-        let _ = writeln!(self.text, "{}", line.trim_end());
-    }
-
     fn head(&mut self, line: &str) {
         let line = self.paint.dim(clip(line, self.width).trim_end());
         self.line(&line);
@@ -149,13 +139,20 @@ impl Page {
             "  {:<12} {:<24} {:>6} {:>7} {:>7} {:>7} {:>7}",
             "stage", "from … to", "nodes", "p50", "p90", "p99", "max"
         ));
-        for (stage, sampled) in &all.stages {
+        for stage in Stage::ALL {
+            let (name, meaning) = (stage.name(), stage.meaning());
+            let Some(sampled) = all.stages.get(&stage) else {
+                let row = format!("  {name:<12} {meaning:<24} {:>6} {:>7}", 0, "unknown");
+                let row = self.paint.dim(&clip(&row, self.width));
+                self.line(&row);
+                continue;
+            };
             let p = sampled.seconds;
             let [p50, p90, p99, max] = [p.p50, p.p90, p.p99, p.max].map(seconds);
-            let (name, meaning, nodes) = (stage.name(), stage.meaning(), grouped(sampled.nodes.into()));
+            let nodes = grouped(sampled.nodes.into());
             let row = format!("  {name:<12} {meaning:<24} {nodes:>6} {p50:>7} {p90:>7} {p99:>7} {max:>7}");
             let row = clip(&row, self.width);
-            let row = if *stage == Stage::Start { self.paint.bold(&row) } else { row };
+            let row = if stage == Stage::Start { self.paint.bold(&row) } else { row };
             self.line(&row);
         }
         if all.restarts > 0 {

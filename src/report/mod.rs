@@ -7,6 +7,7 @@ pub mod fix;
 pub mod json;
 pub mod measure;
 pub mod output;
+mod page;
 pub mod picture;
 pub mod plain;
 pub mod plan;

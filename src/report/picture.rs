@@ -24,11 +24,12 @@ const GRID: &str = "#e3e6ea";
 const FAILED: &str = "#c1121f";
 
 /// The stages that are drawn, and their colours (after Okabe and Ito: told apart by everybody).
-const SPANS: [(Stage, &str, &str); 4] = [
-    (Stage::Provisioned, "#b8bec6", "requested to launched"),
-    (Stage::Joined, "#56b4e9", "boot and registration"),
-    (Stage::Ready, "#e69f00", "registered to Ready"),
-    (Stage::Functional, "#0072b2", "Ready to functional"),
+const SPANS: [(&str, &str); 5] = [
+    ("#b8bec6", "requested to launched"),
+    ("#56b4e9", "boot (and registration)"),
+    ("#117733", "registration"),
+    ("#e69f00", "registered to Ready"),
+    ("#0072b2", "Ready to functional"),
 ];
 
 /// Colours of DaemonSets on the critical path, in the order of their share.
@@ -113,7 +114,7 @@ impl<'a> Picture<'a> {
 
     fn draw(mut self) -> String {
         let nodes: usize = self.rows.iter().map(|(_, rows)| rows.len()).sum();
-        let legend = 82.0 + 18.0 * ((self.colours.len() + 1) as f64 / 3.0).ceil();
+        let legend = 96.0 + 18.0 * ((self.colours.len() + 1) as f64 / 3.0).ceil();
         let body = nodes as f64 * ROW + self.rows.len() as f64 * HEADING;
         let height = legend + body + 54.0;
         let _ = writeln!(
@@ -138,7 +139,7 @@ impl<'a> Picture<'a> {
 
     fn legend(&mut self) {
         let mut x = 16.0;
-        for (_, colour, name) in SPANS {
+        for (colour, name) in SPANS {
             self.rect((x, 42.0, 14.0, 10.0), colour, None);
             self.text((x + 19.0, 51.0), name, "", TEXT);
             x += 34.0 + name.len() as f64 * 6.6;
@@ -172,6 +173,8 @@ impl<'a> Picture<'a> {
             let sign = if second < -1e-9 { "-" } else { "" };
             let label = format!("{sign}{}", seconds(second.abs()));
             self.text((x, bottom + 15.0), &label, "text-anchor=\"middle\"", FAINT);
+            // Many rows later nobody sees the axis below.
+            self.text((x, top - 6.0), &label, "text-anchor=\"middle\"", FAINT);
         }
         self.text((WIDTH - RIGHT + 8.0, top + 18.0), "start, restarts", "", FAINT);
         let middle = f64::midpoint(NAMES, WIDTH - RIGHT);
@@ -196,11 +199,12 @@ impl<'a> Picture<'a> {
         self.text((16.0, y + 13.0), short(start.node.as_str()), "", TEXT);
         let ends = [
             (m.requested, m.provisioned),
-            (m.provisioned, Some(m.joined)),
+            (m.provisioned, Some(m.booted.unwrap_or(m.joined))),
+            (m.booted, Some(m.joined)),
             (Some(m.joined), m.ready),
             (m.ready, m.functional),
         ];
-        for ((_, colour, name), (from, to)) in SPANS.into_iter().zip(ends) {
+        for ((colour, name), (from, to)) in SPANS.into_iter().zip(ends) {
             if let (Some(from), Some(to)) = (from, to) {
                 self.span(start, (from, to), (y + 3.0, 10.0), colour, name);
             }

@@ -1,6 +1,7 @@
 //! Events as lines of text, for logs: what happens to nodes, and what takes long; no line a pod.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -182,8 +183,16 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::ReplacementReady { about, seconds: s } => {
             (Nodes, "ready", of(about, format!(" after {}", seconds(*s))), plain)
         }
-        EventKind::ReplacementFunctional { about, seconds: s, .. } => {
-            (Nodes, "functional", of(about, format!(" after {}", seconds(*s))), Paint::green)
+        EventKind::ReplacementFunctional { about, seconds: s, tolerated, differs, .. } => {
+            let mut how = format!(" after {}", seconds(*s));
+            let tolerated: Vec<&str> = tolerated.iter().map(|said| words::gist(said)).collect();
+            let differs: Vec<&str> = differs.iter().map(|said| &**said).collect();
+            for (what, said) in [("let pass", tolerated), ("differs", differs)] {
+                if !said.is_empty() {
+                    let _ = write!(how, "; {what}: {}", said.join("; "));
+                }
+            }
+            (Nodes, "functional", of(about, how), Paint::green)
         }
         EventKind::ReplacementFailed { about, diagnosis } => {
             (Quiet, "failed", of(about, format!(": {diagnosis}")), Paint::red)

@@ -2,10 +2,11 @@
 //! numbers, how long it takes, and what stands in the way.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 use serde::Serialize;
 
+use super::page::Page;
 use super::text::{Paint, clip, count, grouped, seconds, wrap};
 use crate::model::{GroupName, Text};
 use crate::plan::{Finding, GroupPreview, Preview, Subject};
@@ -44,7 +45,6 @@ pub fn json(preview: &Preview, preflight: &Preflight) -> serde_json::Result<Stri
 
 /// The plan for a terminal of this width.
 pub fn text(cluster: &str, preview: &Preview, preflight: &Preflight, width: usize, paint: Paint) -> String {
-    let mut out = Page { text: String::new(), width, paint };
     let nodes: u32 = preview.groups.values().map(|g| g.progress.outdated + g.progress.current).sum();
     let outdated = outdated(preview);
     let groups = count(preview.groups.len() as u64, "group");
@@ -58,7 +58,7 @@ pub fn text(cluster: &str, preview: &Preview, preflight: &Preflight, width: usiz
             format!("{cluster}: {} of {} outdated in {groups}", grouped(outdated.into()), count(nodes.into(), "node"))
         }
     };
-    out.line(&paint.bold(&clip(&head, width)));
+    let mut out = Page::new(&head, width, paint);
     if outdated > 0 {
         out.table(&preview.groups);
         out.reasons(&preview.groups);
@@ -81,17 +81,7 @@ pub fn text(cluster: &str, preview: &Preview, preflight: &Preflight, width: usiz
     out.text
 }
 
-struct Page {
-    text: String,
-    width: usize,
-    paint: Paint,
-}
-
 impl Page {
-    fn line(&mut self, line: &str) {
-        let _ = writeln!(self.text, "{}", line.trim_end());
-    }
-
     /// A name at the left and lines beside it; a longer list is cut and counted.
     fn section(&mut self, name: &str, lines: impl IntoIterator<Item = String>) {
         let lines: Vec<_> = lines.into_iter().collect();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::repairs::Repairs;
+use super::words;
 use crate::bound::{self, GroupLoad, Measured};
 use crate::event::{About, Chosen, Event, EventKind, Percentiles, Report, TimeLost};
 use crate::model::{GroupName, InstanceId, NodeName, Text};
@@ -131,6 +132,8 @@ pub struct Summary {
     /// Replacements that were chosen to go again.
     returned: BTreeSet<InstanceId>,
     failed: BTreeMap<Text, Text>,
+    /// What passed the gate though it is worth a look, by how many new nodes.
+    remarks: BTreeMap<Text, u32>,
     /// The plan's lower bound and what decides it.
     planned: (f64, Text),
     skipped: BTreeMap<NodeName, Text>,
@@ -166,6 +169,7 @@ impl Summary {
             drained: BTreeSet::new(),
             returned: BTreeSet::new(),
             failed: BTreeMap::new(),
+            remarks: BTreeMap::new(),
             planned: (0.0, "".into()),
             skipped: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -209,8 +213,13 @@ impl Summary {
             EventKind::ReplacementReady { about, seconds } => {
                 self.arriving(about, |a| a.ready = a.joined.then_some(*seconds));
             }
-            EventKind::ReplacementFunctional { about, seconds, start } => {
+            EventKind::ReplacementFunctional { about, seconds, start, tolerated, differs } => {
                 self.functional(about, event.time, *seconds, start.as_deref());
+                // Without its times, which differ from node to node.
+                let tolerated = tolerated.iter().map(|said| words::gist(said));
+                for remark in tolerated.chain(differs.iter().map(|said| &**said)) {
+                    *self.remarks.entry(remark.into()).or_default() += 1;
+                }
             }
             // What is given back has no part in how long the drain of an old node takes.
             EventKind::NodeDrained { about, .. } if self.is_returned(about) => {}
@@ -313,8 +322,8 @@ impl Summary {
     }
 
     /// The instances whose starts are known, to ask AWS for their launches.
-    pub fn started(&self) -> impl Iterator<Item = (&InstanceId, &GroupName)> {
-        self.starts.iter().filter_map(|start| Some((start.instance.as_ref()?, start.group.as_ref()?)))
+    pub fn started(&self) -> impl Iterator<Item = &InstanceId> {
+        self.starts.iter().filter_map(|start| start.instance.as_ref())
     }
 
     /// Takes in what AWS tells of the replacements' launches, once they are all there.
@@ -381,6 +390,7 @@ impl Summary {
             outcome: closing.outcome,
             nodes_rotated: rotated,
             replacements_failed: self.failed.clone(),
+            remarks: self.remarks.clone(),
             nodes_skipped: self.held.iter().chain(&self.skipped).map(|(n, why)| (n.clone(), why.clone())).collect(),
             duration_s,
             lower_bound_s,

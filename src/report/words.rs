@@ -55,6 +55,11 @@ pub fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
+/// What was let pass, without the times that follow: `aws-node: container aws-node restarted 1x`.
+pub fn gist(said: &str) -> &str {
+    said.split([',', ';']).next().unwrap_or(said)
+}
+
 /// Who an event is about: the Node, else the instance, else the group.
 pub fn who(about: &About) -> Text {
     let node = about.node.as_ref().map(|n| Text::from(super::text::short(n.as_str())));

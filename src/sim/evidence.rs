@@ -15,7 +15,7 @@ use super::cluster::not_found;
 use super::manifests::SERVICE_ADDRESS;
 use super::start::{Run, Startup};
 use super::workloads::{Origin, PodState};
-use super::world::{Micros, World, timestamp};
+use super::world::{Micros, World, later, timestamp};
 
 const SECOND: Micros = 1_000_000;
 const LOGS: &str = "get pods/log";
@@ -26,23 +26,29 @@ const NETWORK_NOT_READY: &str = "network is not ready: container runtime network
     reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized";
 
 /// A log as it is written.
-#[derive(Default)]
-struct Log(Vec<(Micros, String)>);
+struct Log {
+    begin: Timestamp,
+    lines: Vec<(Timestamp, String)>,
+}
 
 impl Log {
+    fn time(&self, at: Micros) -> Timestamp {
+        later(self.begin, at)
+    }
+
     fn line(&mut self, at: Micros, text: impl Into<String>) {
-        self.0.push((at, text.into()));
+        self.lines.push((self.time(at), text.into()));
     }
 
     /// As klog writes: severity, month and day, time, file.
     fn klog(&mut self, at: Micros, severity: char, file: &str, text: &str) {
-        let time = timestamp(at).strftime("%m%d %H:%M:%S%.6f").to_string();
+        let time = self.time(at).strftime("%m%d %H:%M:%S%.6f").to_string();
         self.line(at, format!("{severity}{time}       1 {file}] {text}"));
     }
 
     /// As zap writes for the VPC CNI.
     fn zap(&mut self, at: Micros, level: &str, caller: &str, text: &str) {
-        let time = timestamp(at).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        let time = self.time(at).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
         self.line(at, json!({ "level": level, "ts": time, "caller": caller, "msg": text }).to_string());
     }
 }
@@ -131,7 +137,8 @@ fn tell_network(log: &mut Log, story: &Story<'_>) {
 
 fn tell_dependent(log: &mut Log, story: &Story<'_>) {
     let (run, name) = (story.run, story.name);
-    let time = |at| timestamp(at).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let begin = log.begin;
+    let time = |at| later(begin, at).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     log.line(
         run.started,
         json!({ "level": "info", "msg": format!("starting {name}"), "time": time(run.started) }).to_string(),
@@ -195,7 +202,7 @@ impl World {
             without: if let Act::Works(work) = act { work.without } else { Without::Works },
             need: set.needs.map(|n| self.daemons[n].spec.name.as_str()).unwrap_or_default(),
         };
-        let mut log = Log::default();
+        let mut log = Log { begin: startup.begin, lines: Vec::new() };
         match act {
             Act::Waits(_) => tell_waiter(&mut log, &story),
             Act::Works(_) if container == "kube-proxy" => tell_proxy(&mut log, &story),
@@ -203,9 +210,8 @@ impl World {
             Act::Works(_) => tell_dependent(&mut log, &story),
             Act::Prepares | Act::Missing => {}
         }
-        let written = log.0.into_iter().filter(|(at, _)| *at <= self.now);
-        let mut lines: Vec<LogLine> =
-            written.map(|(at, text)| LogLine { time: timestamp(at), text: text.into() }).collect();
+        let written = log.lines.into_iter().filter(|(at, _)| *at <= self.timestamp());
+        let mut lines: Vec<LogLine> = written.map(|(time, text)| LogLine { time, text: text.into() }).collect();
         lines.sort_by_key(|line| line.time);
         let more = lines.len().saturating_sub(LOG_LINES as usize);
         lines.split_off(more)
@@ -226,7 +232,7 @@ impl World {
                     };
                     let since = self.now.saturating_sub(micros_since(pod.record.created, self.timestamp()));
                     let count = ((self.now - since) / (if ready { 12 } else { 2 } * SECOND)).max(1) as u32;
-                    found.push(self.warning(pod, reason, message, count, (since, self.now)));
+                    found.push(self.warning(pod, reason, message, count, (timestamp(since), self.timestamp())));
                 }
             }
         }
@@ -234,14 +240,47 @@ impl World {
         found
     }
 
+    /// What kubelets and kube-proxies say of their Nodes as they start.
+    fn starts(&self) -> Vec<EventRecord> {
+        let mut found = Vec::new();
+        for node in self.nodes.iter().filter(|n| !n.gone) {
+            let name = node.record.name.text();
+            let mut start = |at: Micros, message: &str, source: &str| {
+                found.push(EventRecord {
+                    kind: "Node".into(),
+                    about: ObjectKey { namespace: "".into(), name: name.clone() },
+                    uid: Some(Uid::from(name.clone())),
+                    warning: false,
+                    reason: "Starting".into(),
+                    message: message.into(),
+                    count: 1,
+                    first: Some(timestamp(at)),
+                    last: Some(timestamp(at)),
+                    source: source.into(),
+                });
+            };
+            if let Some(at) = self.instances[node.instance].booted {
+                start(at, "Starting kubelet.", "kubelet");
+            }
+            let proxies = node.daemons.iter().filter(|(daemon, _)| self.daemons[**daemon].spec.name == "kube-proxy");
+            for startup in proxies.filter_map(|(_, pod)| self.pods[*pod as usize].as_ref()?.startup.as_deref()) {
+                let told = startup.runs.iter().filter(|_| startup.begin == timestamp(0));
+                told.filter_map(|r| r.reached).for_each(|at| start(at, "", "kube-proxy"));
+            }
+        }
+        let kept = timestamp(self.now.saturating_sub(KEPT))..=self.timestamp();
+        found.retain(|e| e.last.is_some_and(|last| kept.contains(&last)));
+        found
+    }
+
     fn back_offs(&self, pod: &PodState, startup: &Startup) -> Vec<EventRecord> {
         let mut found = Vec::new();
         for (index, role) in startup.roles.iter().enumerate() {
-            let backed: Vec<Micros> = startup
+            let backed: Vec<Timestamp> = startup
                 .runs
                 .iter()
                 .filter(|r| r.container == index && r.back_off > 0)
-                .filter_map(|r| r.ended.map(|(at, _)| at))
+                .filter_map(|r| r.ended.map(|(at, _)| later(startup.begin, at)))
                 .collect();
             let (Some(first), Some(last)) = (backed.first(), backed.last()) else { continue };
             let key = &pod.record.key;
@@ -260,7 +299,7 @@ impl World {
         reason: &str,
         message: String,
         count: u32,
-        (first, last): (Micros, Micros),
+        (first, last): (Timestamp, Timestamp),
     ) -> EventRecord {
         EventRecord {
             kind: "Pod".into(),
@@ -270,8 +309,8 @@ impl World {
             reason: reason.into(),
             message: message.into(),
             count,
-            first: Some(timestamp(first)),
-            last: Some(timestamp(last)),
+            first: Some(first),
+            last: Some(last),
             source: "kubelet".into(),
         }
     }
@@ -303,5 +342,9 @@ impl Evidence for SimCluster {
 
     async fn warnings(&self) -> Result<Vec<EventRecord>> {
         self.read(EVENTS, |world| Ok(world.warnings())).await
+    }
+
+    async fn starts(&self) -> Result<Vec<EventRecord>> {
+        self.read(EVENTS, |world| Ok(world.starts())).await
     }
 }

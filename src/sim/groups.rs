@@ -19,6 +19,7 @@ use crate::model::{
     Override, Process, Target, TemplateRef, Text,
 };
 
+use super::past::Came;
 use super::scenario::GroupSpec;
 use super::world::{Event, Micros, World, timestamp};
 
@@ -59,6 +60,8 @@ pub(super) struct InstanceState {
     pub(super) gone: bool,
     /// On its way out it runs until then, while a lifecycle hook waits.
     pub(super) runs_until: Micros,
+    /// Its kubelet starts then; unknown of those that were there before.
+    pub(super) booted: Option<Micros>,
     launch_activity: Option<usize>,
     end_activity: Option<usize>,
 }
@@ -132,7 +135,7 @@ fn target_group(group: &str) -> Attachment {
 }
 
 impl World {
-    pub(super) fn add_group(&mut self, spec: &GroupSpec) {
+    pub(super) fn add_group(&mut self, spec: &GroupSpec, past: &[Came]) {
         let at = self.groups.len();
         let zones: Vec<usize> =
             (0..self.zones.len()).filter(|z| spec.zones.iter().any(|s| *s == self.zones[*z].as_str())).collect();
@@ -181,7 +184,7 @@ impl World {
         for n in 0..aside + spec.detaching {
             let version = if n < outdated || n >= spec.nodes { 1 } else { 2 };
             let instance = self.old_instance(at, n, version, Lifecycle::InService);
-            self.old_node(instance);
+            self.old_node(instance, past);
             if n >= spec.nodes {
                 self.instances[instance].record.lifecycle =
                     if n < aside { Lifecycle::Standby } else { Lifecycle::Detaching };
@@ -248,6 +251,7 @@ impl World {
             new: false,
             gone: false,
             runs_until: 0,
+            booted: None,
             launch_activity: None,
             end_activity: None,
         });
@@ -390,8 +394,10 @@ impl World {
             Some(only) => only == name && fault.launches.contains(&own),
             None => fault.launches.contains(&all),
         });
+        let booted = boot.max(in_service);
+        self.instances[at].booted = Some(self.now + booted);
         if !never {
-            self.after(boot.max(in_service) + join, Event::Join(at));
+            self.after(booted + join, Event::Join(at));
         }
     }
 

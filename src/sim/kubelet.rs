@@ -18,6 +18,7 @@ use crate::model::{
     Condition, ConditionStatus, CsiNode, Labels, Lifecycle, Node, NodeName, Phase, Taint, TaintEffect, Text, Uid,
 };
 
+use super::past::Came;
 use super::start::settle_containers;
 use super::workloads::{Origin, daemon_pod};
 use super::world::{Event, Micros, World};
@@ -56,8 +57,10 @@ pub(super) struct NodeState {
 
 impl World {
     /// A Node that was there before the scenario began: Ready, its DaemonSet pods running.
-    pub(super) fn old_node(&mut self, instance: usize) {
-        let created = self.instances[instance].launched + SignedDuration::from_secs(70);
+    pub(super) fn old_node(&mut self, instance: usize, past: &[Came]) {
+        let came = past.get(self.nodes.len() % past.len().max(1));
+        let joined = came.map_or(SignedDuration::from_secs(70), |came| came.joined);
+        let created = self.instances[instance].launched + joined;
         let node = self.new_node(instance, created);
         let state = &mut self.nodes[node];
         state.record.taints.clear();
@@ -65,17 +68,19 @@ impl World {
         self.make_daemon_pods(node, created);
         let ready = created + SignedDuration::from_secs(15);
         for (daemon, pod) in self.nodes[node].daemons.clone() {
-            let restarts = self.daemons[daemon].spec.old_restarts;
             if let Some(pod) = &mut self.pods[pod as usize] {
                 pod.record.phase = Phase::Running;
                 pod.record.flags.ready = true;
                 pod.record.ready_since = Some(ready);
                 pod.record.initialized = Some(created);
-                settle_containers(&mut pod.record.containers, ready, restarts);
+                settle_containers(&mut pod.record.containers, ready);
             }
             self.nodes[node].ready_daemons.insert(daemon);
             self.nodes[node].provided.insert(daemon);
             self.register_driver(node, daemon);
+        }
+        if let Some(came) = came {
+            self.relive(node, came);
         }
         self.place_in_cell(node);
         self.refresh_functional(node);

@@ -27,6 +27,7 @@ mod judge;
 mod kubelet;
 mod manifests;
 pub mod pace;
+mod past;
 pub mod scenario;
 mod scheduler;
 mod simulation;

@@ -23,7 +23,7 @@ use crate::model::{Container, ContainerState, LastRun, Phase, Text};
 
 use super::behaviour::{Act, Lookup, Role, Wait, Without, minor};
 use super::scenario::Restarts;
-use super::world::{Event, Micros, World};
+use super::world::{Event, Micros, ORIGIN, World};
 
 const SECOND: Micros = 1_000_000;
 /// A container that ran so long begins its back-off anew.
@@ -34,8 +34,10 @@ const STARTED_OVER: i32 = 75;
 const NO_SUCH_PROGRAM: i32 = 128;
 
 /// A DaemonSet's pod on its way up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Startup {
+    /// When the time of its runs is zero: when the scenario began, or earlier for a pod that was there before.
+    pub(super) begin: Timestamp,
     pub(super) roles: Rc<[Role]>,
     /// The tag of its image.
     pub(super) tag: Text,
@@ -53,7 +55,7 @@ pub(super) struct Startup {
 }
 
 /// A run of a container.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Run {
     /// Which of the pod's containers.
     pub(super) container: usize,
@@ -72,7 +74,17 @@ pub(super) struct Run {
 
 impl Startup {
     pub(super) fn new(roles: Rc<[Role]>, tag: Text) -> Self {
-        Self { roles, tag, held: false, scripted: 0, at: 0, failures: 0, looking: None, runs: Vec::new() }
+        Self {
+            begin: ORIGIN,
+            roles,
+            tag,
+            held: false,
+            scripted: 0,
+            at: 0,
+            failures: 0,
+            looking: None,
+            runs: Vec::new(),
+        }
     }
 
     /// The number of the current run.
@@ -99,15 +111,13 @@ pub(super) fn new_containers(roles: &[Role]) -> Vec<Container> {
 }
 
 /// The containers of a pod that has run for long.
-pub(super) fn settle_containers(containers: &mut [Container], ready: Timestamp, restarts: u32) {
+pub(super) fn settle_containers(containers: &mut [Container], ready: Timestamp) {
     for container in containers {
         container.ready = true;
         if container.init {
             container.state = ContainerState::Terminated(ended(0, Some(ready), ready));
         } else {
-            container.restarts = restarts;
             container.state = ContainerState::Running(Some(ready));
-            container.last = (restarts > 0).then(|| ended(1, None, ready));
         }
     }
 }

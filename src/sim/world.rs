@@ -21,6 +21,7 @@ use super::daemons::Daemon;
 use super::groups::{Group, InstanceState};
 use super::judge::Judge;
 use super::kubelet::NodeState;
+use super::past::Past;
 use super::scenario::{Scenario, Times};
 use super::scheduler::Cells;
 use super::streams::Streams;
@@ -214,14 +215,14 @@ impl World {
             crash_at: scenario.faults.crash_at,
             crashed: false,
         };
-        world.populate(scenario);
+        world.populate(scenario, &Self::past(scenario, seed));
         world
     }
 
-    fn populate(&mut self, scenario: &Scenario) {
+    fn populate(&mut self, scenario: &Scenario, past: &Past) {
         self.add_daemonsets(scenario);
-        for spec in &scenario.groups {
-            self.add_group(spec);
+        for (at, spec) in scenario.groups.iter().enumerate() {
+            self.add_group(spec, past.get(at).map_or(&[], Vec::as_slice));
         }
         self.add_workloads(scenario);
         for at in 0..self.faults.scale.len() {
@@ -330,6 +331,11 @@ impl World {
 
 /// The timestamp of a virtual time.
 pub(super) fn timestamp(at: Micros) -> Timestamp {
+    later(ORIGIN, at)
+}
+
+/// So many microseconds after a time.
+pub(super) fn later(begin: Timestamp, at: Micros) -> Timestamp {
     let micros = i64::try_from(at).unwrap_or(i64::MAX);
-    ORIGIN.checked_add(SignedDuration::from_micros(micros)).unwrap_or(Timestamp::MAX)
+    begin.checked_add(SignedDuration::from_micros(micros)).unwrap_or(Timestamp::MAX)
 }

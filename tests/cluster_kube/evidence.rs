@@ -99,3 +99,23 @@ async fn warnings_are_one_list_in_pages_and_events_of_either_form_are_read() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn starts_of_kubelets_are_asked_for_alone() {
+    local(async {
+        let server = Server::default();
+        let start = json!({
+            "involvedObject": { "kind": "Node", "name": "n1", "uid": "n1" }, "type": "Normal", "reason": "Starting",
+            "message": "Starting kubelet.",
+        });
+        server.on(EVENTS, Answer::page("9", "", &[event("-", &start)]));
+        let found = server.cluster().starts().await.unwrap();
+        let queries: Vec<_> = server.asked(EVENTS).into_iter().map(|seen| seen.query).collect();
+        assert_eq!(queries, ["fieldSelector=involvedObject.kind%3DNode%2Creason%3DStarting&limit=500"]);
+        assert_eq!(
+            (found[0].about.clone(), &*found[0].source, found[0].warning),
+            (ObjectKey::new("", "n1"), "kubelet", false)
+        );
+    })
+    .await;
+}

@@ -55,6 +55,10 @@ impl cluster::evidence::Evidence for Fake {
         self.note("warnings");
         Ok(vec![])
     }
+
+    async fn starts(&self) -> cluster::Result<Vec<EventRecord>> {
+        unreachable!("a diagnosis does not ask when kubelets started")
+    }
 }
 
 impl Manifests for Fake {

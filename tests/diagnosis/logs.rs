@@ -4,6 +4,8 @@ use fastnode::cluster::evidence::LogRun::{Current, Previous};
 use fastnode::model::NodeName;
 use fastnode::readiness::diagnosis::Confidence;
 
+use serde_json::{Value, json};
+
 use super::scene::{Scene, at};
 
 const NONE: [&str; 0] = [];
@@ -164,6 +166,44 @@ fn aws_node_that_dialled_the_service_address_in_vain_started_too_early() {
     assert_eq!(names, ["early-restart"]);
 }
 
+/// aws-node as it comes, with these further init containers and this environment.
+fn aws_node(inits: &Value, env: &Value) -> Value {
+    let image = "602401143452.dkr.ecr.us-west-2.amazonaws.com/amazon-k8s-cni:v1.7.10-eksbuild.1";
+    json!({ "initContainers": inits, "containers": [{ "name": "aws-node", "image": image, "env": env }] })
+}
+
+#[test]
+fn a_waiter_that_is_there_already_is_no_fix_and_one_that_is_not_is_said_with_the_image() {
+    let scene = || Scene::new().restarted("aws-node").log("aws-node", Previous, &[(37.0, DIAL)]);
+    let init = json!({ "name": "aws-vpc-cni-init", "image": "amazon-k8s-cni-init:v1.7.10" });
+    let finding = scene().spec("aws-node", &aws_node(&json!([init]), &json!([]))).finding();
+    assert_eq!((finding.confidence, finding.fix.as_deref()), (Confidence::Certain, Some("aws-node-wait")));
+    let said = finding.evidence.last().unwrap();
+    assert_eq!(&*said.text, "no init container waits; image amazon-k8s-cni:v1.7.10-eksbuild.1");
+    for waiter in [
+        json!({ "name": "fastnode-wait-service", "image": "x" }),
+        json!({ "name": "hold-on", "image": "x", "args": ["await", "tcp", "172.20.0.1:443"] }),
+    ] {
+        let finding = scene().spec("aws-node", &aws_node(&json!([init, waiter]), &json!([]))).finding();
+        assert_eq!((finding.confidence, finding.fix), (Confidence::Likely, None), "{waiter}");
+        // No log is left: the restart alone is weighed the same way.
+        let restart = Scene::new().restarted("aws-node").spec("aws-node", &aws_node(&json!([waiter]), &json!([])));
+        let restart = restart.finding();
+        assert_eq!((&*restart.signature, restart.fix), ("early-restart", None));
+    }
+}
+
+#[test]
+fn a_connection_that_was_never_made_is_a_dial_in_vain_however_the_client_words_it() {
+    let line = r#"E1123 12:02:37.0       1 main.go:41] Get "https://172.20.0.1:443/api/v1/nodes?limit=500": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)"#;
+    let finding = Scene::new().restarted("kiam-agent").log("kiam-agent", Previous, &[(37.0, line)]).finding();
+    assert_eq!(&*finding.signature, "dependent-before-service-rules");
+    // A server that answers slowly is another matter.
+    let slow = line.replace("request canceled while waiting for connection", "request canceled");
+    let names = Scene::new().restarted("kiam-agent").log("kiam-agent", Previous, &[(37.0, &slow)]).names();
+    assert_eq!(names, ["early-restart"]);
+}
+
 #[test]
 fn without_the_services_address_the_first_of_a_range_counts_as_one() {
     let mut scene = Scene::new().restarted("aws-node").log("aws-node", Previous, &[(37.0, DIAL)]);
@@ -238,6 +278,12 @@ fn an_address_manager_that_waits_for_the_api_server_gets_the_clusters_endpoint()
     let line = "{\"level\":\"info\",\"msg\":\"Waiting for API server connectivity to start IPAMD since security groups for pods are on\"}";
     let found = Scene::new().unready("aws-node").log("aws-node", Current, &[(26.0, line)]).finding();
     assert_eq!((&*found.signature, found.fix.as_deref()), ("ipamd-waits-for-api", Some("cluster-endpoint")));
+    let endpoint = json!([{ "name": "CLUSTER_ENDPOINT", "value": "https://x.gr7.us-west-2.eks.amazonaws.com" }]);
+    let scene = || Scene::new().unready("aws-node").log("aws-node", Current, &[(26.0, line)]);
+    let found = scene().spec("aws-node", &aws_node(&json!([]), &endpoint)).finding();
+    assert_eq!((found.confidence, found.fix), (Confidence::Possible, None), "it has one already, and is not ready");
+    let empty = json!([{ "name": "CLUSTER_ENDPOINT", "value": "" }]);
+    assert!(scene().spec("aws-node", &aws_node(&json!([]), &empty)).finding().fix.is_some());
     let line = "{\"level\":\"info\",\"msg\":\"waiting for IMDS to start IPAMD\"}";
     assert_eq!(Scene::new().unready("aws-node").log("aws-node", Current, &[(26.0, line)]).names(), ["not-functional"]);
 }

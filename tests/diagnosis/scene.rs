@@ -37,7 +37,7 @@ impl Scene {
         }
         snapshot.daemonsets.insert(kiam.uid.clone(), kiam);
         let evidence = Evidence { service: Some(SERVICE.into()), ..Evidence::default() };
-        Self { snapshot, evidence, scope: Scope::All, now: now() }
+        Self { snapshot, evidence, scope: Scope::Policy, now: now() }
     }
 
     /// The pod of `set` on `new-0`.
@@ -75,10 +75,15 @@ impl Scene {
     }
 
     /// The spec of kube-proxy, with this command.
-    pub fn proxy_command(mut self, command: &[&str]) -> Self {
+    pub fn proxy_command(self, command: &[&str]) -> Self {
         let containers = serde_json::json!([{ "name": "kube-proxy", "command": command }]);
-        let spec = serde_json::json!({ "spec": { "template": { "spec": { "containers": containers } } } });
-        self.evidence.specs.insert(ObjectKey::new("kube-system", "kube-proxy"), spec);
+        self.spec("kube-proxy", &serde_json::json!({ "containers": containers }))
+    }
+
+    /// The spec of a DaemonSet's pods.
+    pub fn spec(mut self, set: &str, pod: &serde_json::Value) -> Self {
+        let spec = serde_json::json!({ "spec": { "template": { "spec": pod } } });
+        self.evidence.specs.insert(ObjectKey::new("kube-system", set), spec);
         self
     }
 

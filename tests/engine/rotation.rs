@@ -11,6 +11,7 @@ use fastnode::event::{Event, EventKind, Report};
 use fastnode::model::{InstanceId, LaunchSource, NodeMark, NodeName, ObjectKey, Text};
 use fastnode::plan::Verdict;
 use fastnode::policy::{Amount, Policy, Surge};
+use fastnode::readiness::stages::Stage;
 use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -82,6 +83,14 @@ fn the_small_cluster_is_rotated_end_to_end_and_a_second_time_nothing_is_written(
         assert_eq!(played.count(|e| matches!(e, EventKind::NodeGone { .. })), 6);
         let shown = |e: &EventKind| matches!(e, EventKind::ReplacementFunctional { start: Some(_), .. });
         assert_eq!(played.count(shown), 6, "each with how it started");
+        // The gate is passed ten seconds later: the soak is no part of a start.
+        let whole = |e: &EventKind| match e {
+            EventKind::ReplacementFunctional { seconds, start: Some(start), .. } => {
+                start.moments.seconds(Stage::Start).is_some_and(|start| (start - seconds).abs() < 1e-6)
+            }
+            _ => false,
+        };
+        assert_eq!(played.count(whole), 6);
         let report = played.result.unwrap();
         for stage in ["joined", "ready", "functional", "start", "total"] {
             assert!(report.stages.contains_key(stage), "{stage}: {:?}", report.stages);

@@ -1,15 +1,32 @@
 //! Autopsies of nodes that started badly on the simulated world, from what its ports tell and nothing else.
 
 use fastnode::cloud::Cloud;
+use fastnode::cluster::Cluster;
+use fastnode::cluster::evidence::{Evidence, LOG_LINES};
 use fastnode::controller::{self, Ports};
-use fastnode::model::InstanceId;
+use fastnode::model::{InstanceId, Text};
 use fastnode::observe::Snapshot;
 use fastnode::policy::Policy;
-use fastnode::readiness::diagnosis::{Finding, autopsy};
-use fastnode::sim::{Scenario, World};
+use fastnode::readiness::diagnosis::{Ask, Finding, Scope, autopsy, gather};
+use fastnode::readiness::stages::{Boots, Measurement};
+use fastnode::sim::{Scenario, Simulation, World};
 use std::rc::Rc;
 
 use crate::harness::{group, on_virtual_time, seconds};
+
+async fn observed(sim: &Simulation) -> Snapshot {
+    let ports = Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
+    let settings = controller::Settings {
+        cluster: "test".into(),
+        policy: Policy::default(),
+        namespace: "kube-system".to_owned(),
+        identity: "test".to_owned(),
+        own_node: None,
+        own_pod: None,
+        seed: 1,
+    };
+    controller::observe(&ports, &settings).await.unwrap()
+}
 
 /// What an autopsy finds on a node that joined the scenario's world so many seconds ago.
 fn findings(scenario: &Scenario, age: u64) -> Vec<Finding> {
@@ -21,18 +38,7 @@ fn findings(scenario: &Scenario, age: u64) -> Vec<Finding> {
         };
         sim.cloud.set_desired(&name, desired + 1).await.unwrap();
         seconds(age).await;
-        let ports =
-            Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
-        let settings = controller::Settings {
-            cluster: "test".into(),
-            policy: Policy::default(),
-            namespace: "kube-system".to_owned(),
-            identity: "test".to_owned(),
-            own_node: None,
-            own_pod: None,
-            seed: 1,
-        };
-        let snapshot: Snapshot = controller::observe(&ports, &settings).await.unwrap();
+        let snapshot = observed(&sim).await;
         let newest = snapshot.instances.values().max_by_key(|i| i.launched_at).unwrap();
         let id: InstanceId = newest.id.clone();
         let policy = Policy::default();
@@ -84,4 +90,44 @@ fn with_both_mended_nothing_is_found() {
         set.waits = true;
     }
     assert_eq!(told(&findings(&scenario, 600)), []);
+}
+
+#[test]
+fn a_diagnosis_of_a_hundred_nodes_reads_twenty_pods_logs_and_lists_each_kind_once() {
+    on_virtual_time(async || {
+        let scenario = Scenario::load("article").unwrap();
+        let sim = World::start(&scenario, 1);
+        let snapshot = observed(&sim).await;
+        let policy = Policy::default();
+        let limit = std::time::Duration::from_secs(60);
+        let ask = Ask { cluster: "article", policy: &policy, scope: Scope::Policy, pods: 20, limit };
+        let gathered = gather((&sim.cloud, &sim.cluster, sim.clock), &ask, &snapshot).await;
+        assert_eq!((gathered.suspects.pods.len(), gathered.pods_read), (500, 20));
+        let requests = sim.cluster.requests();
+        let lists: Vec<_> = requests.iter().filter(|(verb, _)| verb.starts_with("list ")).collect();
+        assert!(lists.iter().any(|(verb, _)| &***verb == "list events") && lists.len() > 4, "{requests:?}");
+        assert!(lists.iter().all(|(_, times)| **times == 1), "{requests:?}");
+        // Two runs of those that were restarted, one of the others; init containers that did their work aside.
+        let logs = requests[&Text::from("get pods/log")];
+        assert!((20..=40).contains(&logs), "{logs}");
+        assert!(gathered.evidence.logs.values().all(|lines| lines.len() <= LOG_LINES as usize));
+        // A spec each of kube-proxy and aws-node, the Service, kube-proxy's ConfigMap; nothing else for each node.
+        assert!(requests.iter().all(|(verb, times)| *times <= 2 || &**verb == "get pods/log"), "{requests:?}");
+        assert_eq!(sim.cloud.calls().get("autoscaling:DescribeScalingActivities"), None);
+    });
+}
+
+#[test]
+fn a_measurement_asks_once_for_all_nodes_whatever_their_number() {
+    on_virtual_time(async || {
+        let mut scenario = Scenario::load("demo").unwrap();
+        scenario.workloads.clear();
+        let sim = World::start(&scenario, 1);
+        let snapshot = observed(&sim).await;
+        let measured = Measurement::of(&Policy::default(), &snapshot, &Boots::new(), sim.clock.now());
+        assert_eq!((measured.nodes, measured.usable), (500, 500));
+        sim.cloud.instances(&snapshot.instances.keys().cloned().collect::<Vec<_>>()).await.unwrap();
+        sim.cluster.starts().await.unwrap();
+        assert!(sim.cluster.requests().values().all(|times| *times == 1), "{:?}", sim.cluster.requests());
+    });
 }

@@ -3,7 +3,7 @@
 use fastnode::model::*;
 use fastnode::observe::Snapshot;
 use fastnode::policy::{Amount, Policy, Surge};
-use fastnode::readiness::stages::{Measurement, ReadError, Stage, worth};
+use fastnode::readiness::stages::{Boots, Measurement, ReadError, Stage, worth};
 use jiff::SignedDuration;
 
 use crate::worlds::*;
@@ -14,7 +14,7 @@ fn measured(slower: i64) -> (Snapshot, Measurement) {
     let ready = minute(2) + SignedDuration::from_secs(30 + slower);
     pod_mut(&mut snapshot, "pod-aws-node-new-0").ready_since = Some(ready);
     snapshot.reindex();
-    let measured = Measurement::of(&Policy::default(), &snapshot, now());
+    let measured = Measurement::of(&Policy::default(), &snapshot, &Boots::new(), now());
     (snapshot, measured)
 }
 
@@ -40,17 +40,17 @@ fn the_scope_narrows_what_is_measured() {
     let (snapshot, _) = measured(0);
     let mut policy = Policy::default();
     policy.scope.nodes.insert("new-0".into());
-    assert_eq!(Measurement::of(&policy, &snapshot, now()).nodes, 1);
+    assert_eq!(Measurement::of(&policy, &snapshot, &Boots::new(), now()).nodes, 1);
     policy.scope.nodes.clear();
     policy.scope.groups.insert("batch".into());
-    assert_eq!(Measurement::of(&policy, &snapshot, now()).nodes, 0);
+    assert_eq!(Measurement::of(&policy, &snapshot, &Boots::new(), now()).nodes, 0);
     policy.scope.groups.clear();
     policy.scope.selector = vec![Requirement {
         key: "topology.kubernetes.io/zone".into(),
         operator: Operator::In,
         values: vec!["b".into()],
     }];
-    assert_eq!(Measurement::of(&policy, &snapshot, now()).nodes, 2);
+    assert_eq!(Measurement::of(&policy, &snapshot, &Boots::new(), now()).nodes, 2);
 }
 
 #[test]
@@ -75,9 +75,9 @@ fn a_comparison_tells_before_and_now_and_what_it_is_worth() {
             pod.ready_since = Some(pod.ready_since.unwrap() + SignedDuration::from_secs(100));
         }
         snapshot.reindex();
-        Measurement::of(&policy, &snapshot, minute(5))
+        Measurement::of(&policy, &snapshot, &Boots::new(), minute(5))
     };
-    let mut now = Measurement::of(&policy, &snapshot, now());
+    let mut now = Measurement::of(&policy, &snapshot, &Boots::new(), now());
     now.compare(&before, &policy, &snapshot);
     let compared = now.compared.as_ref().unwrap();
     assert_eq!(compared.stages[&Stage::Start], (130.0, 30.0));

@@ -2,11 +2,11 @@
 
 use fastnode::model::*;
 use fastnode::policy::Policy;
-use fastnode::readiness::stages::{Measurement, NodeStart};
+use fastnode::readiness::stages::{Boots, Measurement, NodeStart};
 use fastnode::report::text::Paint;
 use fastnode::report::{measure, picture};
 
-use crate::build::{Came, with};
+use crate::build::{Came, at, with};
 use crate::worlds::*;
 
 const PLAIN: Paint = Paint { color: false };
@@ -37,7 +37,9 @@ fn add_second(snapshot: &mut fastnode::observe::Snapshot) {
 }
 
 fn measured() -> Measurement {
-    Measurement::of(&Policy::default(), &snapshot(), now())
+    // Of new-1 no Event is left.
+    let boots = [("new-0".into(), vec![at(-3)])].into();
+    Measurement::of(&Policy::default(), &snapshot(), &boots, now())
 }
 
 #[test]
@@ -67,7 +69,7 @@ fn where_no_node_shows_its_start_that_is_said_with_what_helps() {
         pod_mut(&mut snapshot, uid.as_str()).created = now();
     }
     snapshot.reindex();
-    let measured = Measurement::of(&Policy::default(), &snapshot, now());
+    let measured = Measurement::of(&Policy::default(), &snapshot, &Boots::new(), now());
     insta::assert_snapshot!(measure::text(&measured, 80, PLAIN));
     assert!(picture::svg(&measured).contains("no node shows how it started"));
 }

@@ -4,10 +4,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fastnode::cloud::Cloud;
+use fastnode::cluster::evidence::Evidence;
 use fastnode::controller::{Ports, Settings, observe};
 use fastnode::model::{GroupName, Text};
 use fastnode::policy::Policy;
-use fastnode::readiness::stages::{Measurement, Stage, Step};
+use fastnode::readiness::stages::{Measurement, Stage, Step, boots};
 use fastnode::sim::{self, Scenario, World};
 
 /// The nodes that a group launches beyond its own, measured once they are functional.
@@ -39,7 +40,8 @@ fn launched(scenario: &str, more: u32) -> Measurement {
         snapshot.apply_activities(&name, activities);
         let new = snapshot.nodes.keys().filter(|name| !before.nodes.contains_key(*name));
         settings.policy.scope.nodes = new.cloned().collect();
-        Measurement::of(&settings.policy, &snapshot, ports.clock.now())
+        let boots = boots(&ports.cluster.starts().await.unwrap());
+        Measurement::of(&settings.policy, &snapshot, &boots, ports.clock.now())
     })
 }
 
@@ -73,7 +75,11 @@ fn a_late_proxy_and_the_restarts_it_causes_are_on_the_path_in_this_order() {
     assert!((31.0..40.0).contains(&lookup), "{shares:?}");
     assert!(of("aws-node", Step::Restarted).unwrap() > 1.0, "{shares:?}");
     let at = |name: &str, step| shares.iter().position(|(n, s, _)| n == name && *s == step).unwrap();
-    assert!(at("node", Step::Joined) < at("kube-proxy", Step::Ready));
+    // The kubelet starts 52 s after the launch, and registers 6 s later.
+    assert!((40.0..65.0).contains(&of("node", Step::Booted).unwrap()), "{shares:?}");
+    assert!((3.0..9.0).contains(&of("node", Step::Registered).unwrap()), "{shares:?}");
+    assert_eq!((of("node", Step::Joined), measured.all.stages[&Stage::Booted].nodes), (None, 3));
+    assert!(at("node", Step::Registered) < at("kube-proxy", Step::Ready));
     assert!(at("kube-proxy", Step::Ready) < at("aws-node", Step::Restarted));
     // A path has no gaps: its parts are the whole.
     let whole: f64 = shares.iter().map(|(.., seconds)| seconds).sum();

@@ -1,8 +1,9 @@
 //! What a node no longer shows is unknown, and a node that shows nothing is left out with the reason.
 
+use fastnode::cluster::evidence::EventRecord;
 use fastnode::model::*;
 use fastnode::observe::Snapshot;
-use fastnode::readiness::stages::{LeftOut, Moments, Stage};
+use fastnode::readiness::stages::{LeftOut, Moments, Stage, boots};
 use jiff::SignedDuration;
 
 use crate::build::{Came, at, start, with};
@@ -51,9 +52,10 @@ fn a_node_that_still_shows_its_start_has_every_stage() {
     let mut web = pod("web", ObjectKey::new("shop", "web"), &node);
     (web.scheduled, web.ready_since) = (Some(at(21)), Some(at(30)));
     snapshot.pods.insert(web.uid.clone(), web.into());
-    let start = start(&snapshot).unwrap();
+    let mut start = start(&snapshot).unwrap();
+    start.booted(&[at(-6)]);
     let seconds: Vec<_> = Stage::ALL.iter().map(|s| start.moments.seconds(*s).unwrap()).collect();
-    assert_eq!(seconds, [4.0, 15.0, 20.0, 2.0, 22.0, 37.0, 30.0]);
+    assert_eq!(seconds, [4.0, 9.0, 15.0, 20.0, 2.0, 22.0, 37.0, 30.0]);
     assert_eq!(start.template.as_deref(), Some("lt-1 version 2"));
     assert_eq!((start.restarts(), start.unknown), (0, vec![]));
 }
@@ -164,6 +166,48 @@ fn a_node_that_is_not_ready_yet_shows_what_it_has_behind_it() {
     assert_eq!(moments.seconds(Stage::Joined), Some(15.0));
     assert_eq!((moments.ready, moments.functional), (None, None));
     assert_eq!(why, ["it is not Ready"]);
+}
+
+fn booted(starts: &[i64]) -> Moments {
+    let mut start = start(&good()).unwrap();
+    start.booted(&starts.iter().map(|second| at(*second)).collect::<Vec<_>>());
+    let whole: f64 = start.path.iter().filter(|s| s.to <= at(0)).map(|s| s.seconds()).sum();
+    assert!((whole - 15.0).abs() < 1e-9, "no gap before the Node's creation: {:?}", start.path);
+    start.moments
+}
+
+#[test]
+fn an_instance_has_booted_when_its_kubelet_starts_between_launch_and_registration() {
+    // Launched at -15.
+    let moments = booted(&[-4]);
+    assert_eq!((moments.seconds(Stage::Booted), moments.seconds(Stage::Joined)), (Some(11.0), Some(15.0)));
+    assert_eq!(booted(&[-4, -9]).booted, Some(at(-9)), "it failed and was started again");
+    assert_eq!(booted(&[-60, 40]).booted, None, "another instance's of that name, and a restart");
+    assert_eq!(booted(&[1]).booted, Some(at(0)), "stamps of whole seconds");
+    assert_eq!(booted(&[]).seconds(Stage::Booted), None);
+}
+
+#[test]
+fn only_kubelets_events_tell_when_they_started() {
+    let event = |kind: &str, reason: &str, source: &str| EventRecord {
+        kind: kind.into(),
+        about: ObjectKey::new("", "new-0"),
+        uid: Some("new-0".into()),
+        warning: false,
+        reason: reason.into(),
+        message: "Starting kubelet.".into(),
+        count: 1,
+        first: Some(at(-4)),
+        last: Some(at(50)),
+        source: source.into(),
+    };
+    let events = [
+        event("Node", "Starting", "kubelet"),
+        event("Node", "Starting", "kube-proxy"),
+        event("Pod", "Starting", "kubelet"),
+        event("Node", "NodeReady", "kubelet"),
+    ];
+    assert_eq!(boots(&events), [("new-0".into(), vec![at(-4)])].into());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::call::Probe;
 use super::failure::Failure;
 use super::{AwsCloud, further};
+use crate::cloud::ec2::instances;
 use crate::cloud::evidence::Evidence;
 use crate::cloud::query::{Decoded, Page, Parameters, children, text};
 use crate::cloud::{ErrorKind, Result};
@@ -116,25 +117,7 @@ fn read_console(body: &str) -> Decoded<Page<String>> {
 
 /// `iamInstanceProfile/arn` of each instance that has one.
 fn read_profiles(body: &str) -> Decoded<Page<(InstanceId, String)>> {
-    let mut page = Page { items: Vec::new(), next: None };
-    let mut document = Document::new(body);
-    children(document.root_element()?, |name, tag| match name {
-        "reservationSet" => children(tag, |_, reservation| {
-            children(reservation, |name, tag| match name {
-                "instancesSet" => children(tag, |_, item| {
-                    page.items.extend(read_profile(item)?);
-                    Ok(())
-                }),
-                _ => Ok(()),
-            })
-        }),
-        "nextToken" => {
-            page.next = text(tag)?;
-            Ok(())
-        }
-        _ => Ok(()),
-    })?;
-    Ok(page)
+    instances(body, read_profile)
 }
 
 fn read_profile(item: ScopedDecoder<'_, '_>) -> Decoded<Option<(InstanceId, String)>> {

@@ -34,11 +34,22 @@ impl Evidence for KubeCluster {
     }
 
     async fn warnings(&self) -> Result<Vec<EventRecord>> {
+        self.events("type%3DWarning").await
+    }
+
+    async fn starts(&self) -> Result<Vec<EventRecord>> {
+        self.events("involvedObject.kind%3DNode%2Creason%3DStarting").await
+    }
+}
+
+impl KubeCluster {
+    /// The Events that a field selector (percent-encoded) leaves.
+    async fn events(&self, selector: &str) -> Result<Vec<EventRecord>> {
         const VERB: &str = "list events";
         let mut events = Vec::new();
         let mut next = String::new();
         for _ in 0..PAGES {
-            let mut path = format!("/api/v1/events?fieldSelector=type%3DWarning&limit={PAGE}");
+            let mut path = format!("/api/v1/events?fieldSelector={selector}&limit={PAGE}");
             if !next.is_empty() {
                 path.push_str("&continue=");
                 path.push_str(&next);

@@ -168,7 +168,11 @@ impl Pattern {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct SpecRule {
     pub(super) set: Text,
+    /// A flag (`--name`), a variable (`env:NAME`), or an init container (`init:PREFIX` of its name).
     pub(super) lacks: Text,
+    /// Without it the finding is certain.
+    #[serde(default)]
+    pub(super) certain: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -329,6 +333,11 @@ impl Signature {
             self.spec.is_some() || !self.logs.is_empty() || !self.events.is_empty() || !self.condition.is_empty();
         let states = self.restart.is_some() || self.taint.is_some() || self.unmet.is_some() || self.warmed.is_some();
         lists || states || self.activity.is_some() || self.unjoined.is_some() || self.eviction.is_some()
+    }
+
+    /// Whether it is found by a spec, and not only weighed by it.
+    pub(super) fn is_of_spec(&self) -> bool {
+        self.spec.is_some() && self.logs.is_empty() && self.restart.is_none()
     }
 
     fn patterns(&mut self) -> impl Iterator<Item = &mut Pattern> {

@@ -32,7 +32,7 @@ pub(super) fn find<'a>(signature: &'a Signature, case: Case<'a>, matches: &mut V
         if signature.cost == Some(Cost::Delay) && pod_of(suspect, case).is_some_and(|(_, pod)| !pod.flags.ready) {
             found.confidence = found.confidence.lower();
         }
-        weigh_by_spec(signature, suspect, case, &mut found);
+        weigh_by_spec(signature, &suspect.set, case, &mut found);
         matches.push(found);
     }
 }
@@ -78,40 +78,105 @@ fn pod_of<'a>(suspect: &SuspectPod, case: Case<'a>) -> Option<(&'a crate::model:
     case.snapshot.pods_on(&suspect.node).find(|pod| pod.key == suspect.pod).map(|pod| (node, pod))
 }
 
-fn weigh_by_spec(signature: &Signature, suspect: &SuspectPod, case: Case<'_>, found: &mut Match<'_>) {
-    let Some(rule) = signature.spec.as_ref().filter(|rule| rule.set == suspect.set.name) else { return };
-    let Some(spec) = case.evidence.specs.get(&suspect.set) else { return };
-    let text = if lacks(case.evidence, &suspect.set, spec, &rule.lacks) {
-        found.confidence = super::Confidence::Certain;
-        format!("no container has {}", rule.lacks)
+/// Weighs what was found in a DaemonSet by whether its spec has what would help.
+pub(super) fn weigh_by_spec(signature: &Signature, set: &ObjectKey, case: Case<'_>, found: &mut Match<'_>) {
+    let Some(rule) = signature.spec.as_ref().filter(|rule| rule.set == set.name) else { return };
+    let Some(spec) = case.evidence.specs.get(set) else { return };
+    let text = if lacks(case.evidence, set, spec, &rule.lacks) {
+        if rule.certain {
+            found.confidence = super::Confidence::Certain;
+        }
+        lacking(spec, &rule.lacks)
     } else {
-        // It is there, and gives another name: adding it cannot help.
+        // It is there, and gives another name, or waits for something else: adding it cannot help.
         found.confidence = found.confidence.lower();
         found.fixable = false;
-        format!("it has {} already: look at what that gives", rule.lacks)
+        let (_, name) = kind(&rule.lacks);
+        format!("it has {name} already: look at what that gives")
     };
-    found.clues.push(Clue { time: None, source: format!("spec of {}", suspect.set).into(), text: text.into() });
+    found.clues.push(Clue { time: None, source: format!("spec of {set}").into(), text: text.into() });
 }
 
-/// Whether a DaemonSet lacks a flag, its configuration file included.
-pub(super) fn lacks(evidence: &Evidence, set: &ObjectKey, spec: &Value, flag: &str) -> bool {
-    let by_file = flag == "--hostname-override" && &*set.name == "kube-proxy" && evidence.proxy_name;
-    !by_file && lacks_flag(spec, flag)
+/// What a rule looks for in a template.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Flag,
+    Variable,
+    Init,
 }
 
-/// Whether no container of a DaemonSet's template is given `flag`.
-fn lacks_flag(spec: &Value, flag: &str) -> bool {
-    let containers = spec.pointer("/spec/template/spec/containers").and_then(Value::as_array);
-    let words = containers.into_iter().flatten().flat_map(|container| {
+fn kind(lacks: &str) -> (Kind, &str) {
+    match (lacks.strip_prefix("env:"), lacks.strip_prefix("init:")) {
+        (Some(name), _) => (Kind::Variable, name),
+        (_, Some(prefix)) => (Kind::Init, prefix),
+        _ => (Kind::Flag, lacks),
+    }
+}
+
+/// A sentence on what a DaemonSet's spec lacks, with its images.
+pub(super) fn lacking(spec: &Value, lacks: &str) -> String {
+    match kind(lacks) {
+        (Kind::Flag, flag) => format!("no container has {flag}"),
+        (Kind::Variable, name) => format!("no container has {name} set; {}", images(spec)),
+        (Kind::Init, _) => format!("no init container waits; {}", images(spec)),
+    }
+}
+
+fn images(spec: &Value) -> String {
+    let images = listed(spec, "containers").filter_map(|c| c.get("image")?.as_str());
+    let short = images.map(|image| image.rsplit('/').next().unwrap_or(image)).collect::<Vec<_>>();
+    format!("image {}", short.join(", "))
+}
+
+/// Whether a DaemonSet lacks a flag, its configuration file included, a variable or a waiting init container.
+pub(super) fn lacks(evidence: &Evidence, set: &ObjectKey, spec: &Value, what: &str) -> bool {
+    let by_file = what == "--hostname-override" && &*set.name == "kube-proxy" && evidence.proxy_name;
+    let there = match kind(what) {
+        (Kind::Flag, flag) => by_file || words(spec, "containers").any(|word| names(word, flag)),
+        (Kind::Variable, name) => listed(spec, "containers").any(|container| has_variable(container, name)),
+        // One that runs fastnode's waiter under another name waits all the same.
+        (Kind::Init, prefix) => {
+            let named = |c: &Value| c.get("name").and_then(Value::as_str).is_some_and(|n| n.starts_with(prefix));
+            listed(spec, "initContainers").any(named) || words(spec, "initContainers").any(|word| word == "await")
+        }
+    };
+    !there
+}
+
+/// The containers of a DaemonSet's template.
+fn listed<'a>(spec: &'a Value, kind: &str) -> impl Iterator<Item = &'a Value> {
+    let containers = spec.pointer("/spec/template/spec").and_then(|pod| pod.get(kind)?.as_array());
+    containers.into_iter().flatten()
+}
+
+fn words<'a>(spec: &'a Value, kind: &str) -> impl Iterator<Item = &'a str> {
+    let lists = |container: &'a Value| {
         ["command", "args"].into_iter().filter_map(|list| container.get(list)?.as_array()).flatten()
-    });
-    let names = |word: &str| {
-        word.match_indices(flag).any(|(at, _)| {
-            let after = word.as_bytes().get(at + flag.len());
-            after.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-')
-        })
     };
-    !words.filter_map(Value::as_str).any(names)
+    listed(spec, kind).flat_map(lists).filter_map(Value::as_str)
+}
+
+/// Whether a word, which may be a shell's whole line, holds a flag.
+fn names(word: &str, flag: &str) -> bool {
+    word.match_indices(flag).any(|(at, _)| {
+        let after = word.as_bytes().get(at + flag.len());
+        after.is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-')
+    })
+}
+
+fn has_variable(container: &Value, name: &str) -> bool {
+    let variables = container.get("env").and_then(Value::as_array);
+    let set = |e: &Value| {
+        let value = e.get("value").and_then(Value::as_str).is_some_and(|value| !value.is_empty());
+        value || e.get("valueFrom").is_some()
+    };
+    variables.into_iter().flatten().any(|e| e.get("name").and_then(Value::as_str) == Some(name) && set(e))
+}
+
+/// A line of a container's run before this one, as evidence.
+pub(super) fn quote(suspect: &SuspectPod, container: &Container, line: &LogLine) -> Clue {
+    let log = LogOf { pod: suspect.pod.clone(), container: container.name.clone(), run: LogRun::Previous };
+    clue(&log, line)
 }
 
 /// What a container's log says of why it ended: the last line of its run before this one that names an error.

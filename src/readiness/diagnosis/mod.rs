@@ -114,6 +114,9 @@ pub struct Finding {
     /// The nodes it was seen on.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub nodes: BTreeSet<NodeName>,
+    /// Further nodes on which the same DaemonSet was late or restarted, and whose logs of it were not read.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub alike: BTreeSet<NodeName>,
     /// The instances without a Node it was seen on.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub instances: BTreeSet<InstanceId>,
@@ -189,7 +192,7 @@ pub fn diagnose(catalogue: &Catalogue, case: Case<'_>) -> Vec<Finding> {
         states::find(signature, case, &mut matches);
         instances::find(signature, case, &mut matches);
     }
-    fold::fold(catalogue, matches)
+    fold::fold(catalogue, case, matches)
 }
 
 /// Seconds from one time to another; `None` where they are the wrong way round.

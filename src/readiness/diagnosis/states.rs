@@ -22,7 +22,7 @@ pub(super) fn find<'a>(signature: &'a Signature, case: Case<'a>, matches: &mut V
     if let Some(rule) = &signature.restart {
         nodes().for_each(|node| by_restart(signature, rule, node, case, matches));
     }
-    if let Some(rule) = signature.spec.as_ref().filter(|_| signature.logs.is_empty()) {
+    if let Some(rule) = signature.spec.as_ref().filter(|_| signature.is_of_spec()) {
         by_spec(signature, rule, case, matches);
     }
     if let Some(rule) = &signature.taint {
@@ -97,17 +97,20 @@ fn by_restart<'a>(
             let text = restart_words(container, words.map(|line| &*line.text), proxy);
             let time = container.last.as_ref().and_then(|run| run.finished);
             clues.push(Clue { time, source: format!("pod {}", pod.key.name).into(), text: text.into() });
+            clues.extend(words.map(|line| logs::quote(&suspect, container, line)));
         }
         let confidence = if first.restarts > 1 { signature.confidence.lower() } else { signature.confidence };
         let cost_s = delay(node, pod);
-        matches.push(Match { set: Some(set.key.clone()), confidence, cost_s, ..at_node(signature, node, clues) });
+        let mut found = Match { set: Some(set.key.clone()), confidence, cost_s, ..at_node(signature, node, clues) };
+        logs::weigh_by_spec(signature, &set.key, case, &mut found);
+        matches.push(found);
     }
 }
 
 /// Where a DaemonSet lacks a flag, the nodes on which something beside it was restarted at the start.
 fn by_spec<'a>(signature: &'a Signature, rule: &SpecRule, case: Case<'a>, matches: &mut Vec<Match<'a>>) {
     let named = case.evidence.specs.iter().filter(|(set, _)| set.name == rule.set);
-    for (set, _) in named.filter(|(set, spec)| logs::lacks(case.evidence, set, spec, &rule.lacks)) {
+    for (set, spec) in named.filter(|(set, spec)| logs::lacks(case.evidence, set, spec, &rule.lacks)) {
         for node in case.suspects.judged.iter().filter_map(|name| case.snapshot.nodes.get(name)) {
             // What its log shows, or does not, is known better.
             let read = |s: &&SuspectPod| s.set == *set && s.node == node.name;
@@ -121,7 +124,7 @@ fn by_spec<'a>(signature: &'a Signature, rule: &SpecRule, case: Case<'a>, matche
                 Some((pod, container))
             });
             let Some((pod, container)) = early else { continue };
-            let spec = format!("no container has {}", rule.lacks).into();
+            let spec = logs::lacking(spec, &rule.lacks).into();
             let clues = vec![
                 Clue { time: None, source: format!("spec of {set}").into(), text: spec },
                 Clue {
@@ -184,9 +187,10 @@ fn subject(event: &EventRecord, case: Case<'_>) -> Option<(NodeName, Option<Obje
 }
 
 fn by_evictions<'a>(signature: &'a Signature, kind: Eviction, case: Case<'a>, matches: &mut Vec<Match<'a>>) {
+    let asked = |pod: &Pod| pod.node.as_ref().is_some_and(|node| case.suspects.judged.contains(node));
     let refused = |kind: ErrorKind| {
         let refusals = case.snapshot.refusals.iter().filter(move |(_, refusal)| refusal.kind == kind);
-        refusals.filter_map(|(uid, refusal)| Some((case.snapshot.pods.get(uid)?, refusal)))
+        refusals.filter_map(|(uid, refusal)| Some((case.snapshot.pods.get(uid)?, refusal))).filter(|(p, _)| asked(p))
     };
     let mut clues: BTreeMap<&ObjectKey, (Option<Timestamp>, Text)> = BTreeMap::new();
     match kind {
@@ -195,7 +199,7 @@ fn by_evictions<'a>(signature: &'a Signature, kind: Eviction, case: Case<'a>, ma
             clues.extend(found.map(|(pod, refusal)| (&pod.key, (Some(refusal.at), refusal.message.as_str().into()))));
         }
         Eviction::Overlap => {
-            for pod in case.snapshot.pods.values().filter(|pod| !pod.is_daemon() && pod.node.is_some()) {
+            for pod in case.snapshot.pods.values().filter(|pod| !pod.is_daemon() && asked(pod)) {
                 let over: Vec<String> = case.snapshot.budgets_over(pod).map(|b| b.key.to_string()).collect();
                 if over.len() > 1 {
                     clues.insert(&pod.key, (None, format!("covered by {}", over.join(" and ")).into()));

@@ -7,11 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::Evidence;
 use super::logs::lacks;
 use crate::model::{
-    ConditionStatus, Container, ContainerState, DaemonSet, GroupName, InstanceId, Lifecycle, Node, NodeName, ObjectKey,
-    Pod, Text, Uid,
+    ConditionStatus, Container, ContainerState, DaemonSet, GroupName, Instance, InstanceId, Lifecycle, Node, NodeName,
+    ObjectKey, Pod, Text, Uid,
 };
 use crate::observe::Snapshot;
 use crate::policy::Policy;
+use crate::readiness::stages::in_scope;
 use crate::readiness::{gated, is_startup_taint, restarted, should_run, standing_pod};
 
 /// A restart within so long after the Node's creation belongs to its start.
@@ -32,8 +33,8 @@ const COMPUTE_TYPE: &str = "eks.amazonaws.com/compute-type";
 /// What is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The whole cluster.
-    All,
+    /// What the policy's scope names: the whole cluster, where it is not narrowed.
+    Policy,
     /// One instance, all of it: a canary that failed.
     Instance(InstanceId),
 }
@@ -98,7 +99,7 @@ pub fn suspects(policy: &Policy, snapshot: &Snapshot, scope: &Scope, evidence: &
     let mut found = Suspects { has_proxy: !proxies.is_empty(), ..Suspects::default() };
     let mut by_set: BTreeMap<&ObjectKey, Vec<(Why, &Node, &Pod)>> = BTreeMap::new();
     let wanted = |node: &&Node| match scope {
-        Scope::All => true,
+        Scope::Policy => in_scope(&policy.scope, snapshot, node),
         Scope::Instance(id) => node.instance.as_ref() == Some(id),
     };
     for node in snapshot.nodes.values().filter(wanted) {
@@ -121,7 +122,7 @@ pub fn suspects(policy: &Policy, snapshot: &Snapshot, scope: &Scope, evidence: &
                 () if standing.is_err() => Some(Why::NotStanding),
                 () if restarted(pod).any(|c| restarted_early(node, pod, c)) => Some(Why::RestartedEarly),
                 () if is_late(node, pod) => Some(Why::Late),
-                () if *scope != Scope::All => Some(Why::Asked),
+                () if *scope != Scope::Policy => Some(Why::Asked),
                 () => None,
             };
             suspected.extend(own.filter_map(|pod| Some((why(pod)?, *set, pod))));
@@ -142,11 +143,11 @@ pub fn suspects(policy: &Policy, snapshot: &Snapshot, scope: &Scope, evidence: &
             found.sick.push(Sick { node: node.name.clone(), lacks });
         }
     }
-    if *scope == Scope::All {
-        suspect_by_spec(snapshot, &proxies, evidence, &mut by_set);
+    if *scope == Scope::Policy {
+        suspect_by_spec(snapshot, &proxies, evidence, &found.judged, &mut by_set);
     }
     found.pods = in_turn(by_set);
-    unjoined(snapshot, scope, now, &mut found);
+    unjoined((policy, scope), snapshot, now, &mut found);
     found
 }
 
@@ -228,6 +229,7 @@ fn suspect_by_spec<'a>(
     snapshot: &'a Snapshot,
     proxies: &[&'a DaemonSet],
     evidence: &Evidence,
+    judged: &BTreeSet<NodeName>,
     by_set: &mut BTreeMap<&'a ObjectKey, Vec<(Why, &'a Node, &'a Pod)>>,
 ) {
     for set in proxies {
@@ -239,7 +241,7 @@ fn suspect_by_spec<'a>(
         let pods = snapshot.pods.values().filter(|p| is_of(p, &set.uid));
         let at_node = |pod: &'a Pod| Some((snapshot.nodes.get(pod.node.as_ref()?)?, pod));
         let mut others: Vec<_> = pods.filter_map(|pod| at_node(pod)).collect();
-        others.retain(|(node, pod)| !is_left_out(node) && !known.iter().any(|(_, _, k)| k.uid == pod.uid));
+        others.retain(|(node, pod)| judged.contains(&node.name) && !known.iter().any(|(_, _, k)| k.uid == pod.uid));
         others.sort_by_key(|(node, _)| std::cmp::Reverse(node.created));
         let further = BY_SPEC.saturating_sub(known.len());
         known.extend(others.into_iter().take(further).map(|(node, pod)| (Why::BySpec, node, pod)));
@@ -281,25 +283,29 @@ fn is_over(container: &Container) -> bool {
     container.init && ended_well && container.restarts == 0
 }
 
-fn unjoined(snapshot: &Snapshot, scope: &Scope, now: Timestamp, found: &mut Suspects) {
-    let wanted = |id: &InstanceId| match scope {
-        Scope::All => true,
-        Scope::Instance(only) => only == id,
+fn unjoined((policy, scope): (&Policy, &Scope), snapshot: &Snapshot, now: Timestamp, found: &mut Suspects) {
+    // What has no Node has neither its name nor its labels.
+    let no_node = policy.scope.nodes.is_empty() && policy.scope.selector.is_empty();
+    let in_group = |group: &GroupName| policy.scope.groups.is_empty() || policy.scope.groups.contains(group);
+    let wanted = |instance: &Instance| match scope {
+        Scope::Policy => no_node && in_group(&instance.group),
+        Scope::Instance(only) => *only == instance.id,
     };
-    for instance in snapshot.instances.values().filter(|i| wanted(&i.id)) {
+    for instance in snapshot.instances.values().filter(|i| wanted(i)) {
         let launched = instance.launched_at.or_else(|| snapshot.first_seen.get(&instance.id).copied());
         // One that is asked about has had its time.
-        let due = *scope != Scope::All || launched.is_some_and(|at| now.duration_since(at) >= JOIN);
+        let due = *scope != Scope::Policy || launched.is_some_and(|at| now.duration_since(at) >= JOIN);
         if instance.lifecycle == Lifecycle::InService && due && snapshot.node_of(&instance.id).is_none() {
             found.unjoined.push(instance.id.clone());
             found.groups.insert(instance.group.clone());
         }
     }
-    if *scope == Scope::All {
+    if *scope == Scope::Policy {
         let counted = |group: &GroupName| {
             snapshot.instances_of(group).filter(|i| i.lifecycle == Lifecycle::InService).count() as u64
         };
-        let short = snapshot.groups.values().filter(|g| counted(&g.name) < u64::from(g.desired));
+        let asked = snapshot.groups.values().filter(|g| no_node && in_group(&g.name));
+        let short = asked.filter(|g| counted(&g.name) < u64::from(g.desired));
         found.groups.extend(short.map(|g| g.name.clone()));
     }
 }

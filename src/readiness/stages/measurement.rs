@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Figures, LeftOut, NodeStart, Stage, Worth, in_scope, requests, start_of, worth};
+use super::{Boots, Figures, LeftOut, NodeStart, Stage, Worth, in_scope, requests, start_of, worth};
 use crate::model::{Node, NodeName, ObjectKey, Text};
 use crate::observe::Snapshot;
 use crate::plan::estimate;
@@ -94,15 +94,19 @@ pub enum ReadError {
 }
 
 impl Measurement {
-    /// Measures the nodes that the policy's scope names. The order of nodes is that in which they joined.
-    pub fn of(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Self {
+    /// Measures the nodes that the policy's scope names; `boots` is when kubelets started, as far as that is known.
+    /// The order of nodes is that in which they joined.
+    pub fn of(policy: &Policy, snapshot: &Snapshot, boots: &Boots, now: Timestamp) -> Self {
         let requests = requests(snapshot);
         let nodes: Vec<&Node> = snapshot.nodes.values().filter(|n| in_scope(&policy.scope, snapshot, n)).collect();
         let mut left_out: BTreeMap<NodeName, LeftOut> = BTreeMap::new();
         let mut starts = Vec::new();
         for node in &nodes {
             match start_of(policy, snapshot, node, &requests) {
-                Ok(start) => starts.push(start),
+                Ok(mut start) => {
+                    start.booted(boots.get(&node.name).map_or(&[], Vec::as_slice));
+                    starts.push(start);
+                }
                 Err(why) => _ = left_out.insert(node.name.clone(), why),
             }
         }

@@ -51,8 +51,12 @@ const PROXY: &str = "kube-proxy";
 pub enum Step {
     /// The instance to be launched.
     Provisioned,
-    /// The instance to boot and register.
+    /// The instance to boot and register, where the moment between is unknown.
     Joined,
+    /// The instance to boot: its kubelet to start.
+    Booted,
+    /// The kubelet to register its Node.
+    Registered,
     /// The DaemonSet's pod to be made.
     Created,
     /// The pod to be bound.
@@ -73,6 +77,8 @@ impl Step {
         match self {
             Self::Provisioned => "launch",
             Self::Joined => "boot and registration",
+            Self::Booted => "boot",
+            Self::Registered => "registration",
             Self::Created => "pod to be made",
             Self::Scheduled => "pod to be bound",
             Self::Initialized => "init containers",
@@ -134,8 +140,13 @@ pub(super) fn before(moments: &Moments) -> Vec<Segment> {
     let node = |step, from, to| Segment { daemonset: None, step, from, to };
     let Some(provisioned) = moments.provisioned else { return Vec::new() };
     let requested = moments.requested.map(|requested| node(Step::Provisioned, requested, provisioned));
-    let path = requested.into_iter().chain([node(Step::Joined, provisioned, moments.joined)]);
-    path.filter(|segment| segment.from < segment.to).collect()
+    let joined = match moments.booted {
+        None => vec![node(Step::Joined, provisioned, moments.joined)],
+        Some(booted) => {
+            vec![node(Step::Booted, provisioned, booted), node(Step::Registered, booted, moments.joined)]
+        }
+    };
+    requested.into_iter().chain(joined).filter(|segment| segment.from < segment.to).collect()
 }
 
 struct Walk<'a> {

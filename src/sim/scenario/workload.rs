@@ -277,9 +277,6 @@ pub struct DaemonSpec {
     /// Replaces its pods only when they are deleted.
     #[serde(default)]
     pub on_delete: bool,
-    /// Restarts its pods have piled up on the nodes the scenario begins with.
-    #[serde(default)]
-    pub old_restarts: u32,
 }
 
 fn kube_system() -> String {
@@ -333,7 +330,6 @@ impl DaemonSpec {
             clears_taint: None,
             csi_driver: None,
             on_delete: false,
-            old_restarts: 0,
         }
     }
 

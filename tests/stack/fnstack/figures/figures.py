@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     folder = settings.folder or Path(tempfile.mkdtemp(prefix="fastnode-figures-"))
     print(f"logs and verdicts: {folder}", flush=True)
     if "memory" in chosen:
-        print("\nmemory: what `fastnode plan` holds of a big cluster", flush=True)
+        print("\nmemory: what `fastnode plan`, `measure` and `doctor` hold and spend on a big cluster", flush=True)
         memory.measure(
             dataclasses.replace(settings, folder=folder / "memory", controllers=False), binary.resolve(), _say
         )

@@ -1,8 +1,9 @@
-"""Peak resident memory of `fastnode plan` against an API server that holds a big cluster."""
+"""What `fastnode plan`, `measure` and `doctor` cost against an API server that holds a big cluster."""
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -16,19 +17,29 @@ from . import crowd
 
 NODES, PODS, SIZE = 500, 15_000, 8_192
 _RUNS = 3
+# By verb: what it may exit with, and the most it may hold, in MiB.
+_VERBS = {"plan": ((10,), 40), "measure": ((0,), 60), "doctor": ((0, 11), 60)}
 _CLUSTER = "crowd"
 
 
 def measure(settings: Settings, binary: Path, say: Callable[[str], None]) -> None:
     with Stack(settings) as stack:
         _fill(stack, say)
-        peaks, times = [], []
-        for number in range(_RUNS):
-            code, peak, seconds = _plan(stack, binary, settings.folder, number)
-            say(f"fastnode plan -> {code} (10 expected) after {seconds:.2f} s, peak {peak / 1024:.1f} MiB resident")
-            peaks.append(peak / 1024)
-            times.append(seconds)
-        say(f"plan, {NODES} nodes, {PODS} pods: peak {max(peaks):.1f} MiB (target 40), {median(times):.2f} s")
+        for verb, (codes, target) in _VERBS.items():
+            peaks, times, spent = [], [], []
+            for number in range(_RUNS):
+                code, peak, seconds, own = _run(stack, binary, settings.folder, verb, number)
+                say(
+                    f"fastnode {verb} -> {code} ({' or '.join(map(str, codes))} expected) after {seconds:.2f} s, "
+                    f"{own:.2f} s of them on a processor, peak {peak / 1024:.1f} MiB resident"
+                )
+                peaks.append(peak / 1024)
+                times.append(seconds)
+                spent.append(own)
+            say(
+                f"{verb}, {NODES} nodes, {PODS} pods: peak {max(peaks):.1f} MiB (target {target}), "
+                f"{median(times):.2f} s, {median(spent):.2f} s of its own"
+            )
 
 
 def _fill(stack: Stack, say: Callable[[str], None]) -> None:
@@ -49,15 +60,15 @@ def _fill(stack: Stack, say: Callable[[str], None]) -> None:
     say(f"{total} pods of {size / 1024:.1f} KiB after {time.monotonic() - began:.0f} s")
 
 
-def _plan(stack: Stack, binary: Path, folder: Path, number: int) -> tuple[int, int, float]:
-    """(exit code, peak in KiB, seconds)."""
+def _run(stack: Stack, binary: Path, folder: Path, verb: str, number: int) -> tuple[int, int, float, float]:
+    """(exit code, peak in KiB, seconds, seconds of its own: user and system)."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(home), **stack.environment(stack.fastnode)}
-    began = time.monotonic()
-    with (folder / f"plan-{number}.out").open("w") as out:
+    began, before = time.monotonic(), _processor()
+    with (folder / f"{verb}-{number}.out").open("w") as out:
         process = subprocess.Popen(
-            [str(binary), "plan", "--cluster", _CLUSTER, "--region", REGION],
+            [str(binary), verb, "--cluster", _CLUSTER, "--region", REGION],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -71,7 +82,13 @@ def _plan(stack: Stack, binary: Path, folder: Path, number: int) -> tuple[int, i
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-    return process.returncode, peak, time.monotonic() - began
+    return process.returncode, peak, time.monotonic() - began, _processor() - before
+
+
+def _processor() -> float:
+    """Seconds that children which have ended spent on a processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _peak(process: subprocess.Popen[bytes], deadline: float) -> int:
@@ -83,7 +100,7 @@ def _peak(process: subprocess.Popen[bytes], deadline: float) -> int:
     peak, status = 0, Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
         if time.monotonic() > deadline:
-            raise TimeoutError("fastnode plan did not end within 120 s")
+            raise TimeoutError(f"{process.args[1]} did not end within 120 s")
         try:
             for line in status.read_text().splitlines():
                 if line.startswith("VmHWM:"):
