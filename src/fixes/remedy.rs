@@ -120,21 +120,42 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
     /// # Errors
     /// If there is no such fix, or AWS or Kubernetes cannot be asked.
     pub async fn propose(&self, name: &str, options: &Options) -> Result<Proposal, Error> {
+        let mut tries = 1;
+        loop {
+            let (proposal, refusal) = self.look(name, options).await?;
+            match refusal {
+                Some(error) if tries < TRIES && self.is_stale(&error, &proposal.remedial, &proposal.base).await? => {
+                    tries += 1;
+                }
+                _ => return Ok(proposal),
+            }
+        }
+    }
+
+    /// A proposal, and what the server has against it.
+    async fn look(&self, name: &str, options: &Options) -> Result<(Proposal, Option<cluster::Error>), Error> {
         let remedial = self.catalogue.find(name)?;
         let Some(base) = self.cluster.daemonset(&remedial.daemonset).await? else {
             let why = format!("there is no DaemonSet {}", remedial.daemonset);
-            return Ok(self.proposal(
-                remedial,
-                Value::Null,
-                Decision { state: State::Unfit(why), way: None, places: Vec::new(), notes: Vec::new() },
-            ));
+            let unfit = Decision { state: State::Unfit(why), way: None, places: Vec::new(), notes: Vec::new() };
+            return Ok((self.proposal(remedial, Value::Null, unfit), None));
         };
         let (context, missing) = self.context(&remedial, &base).await?;
         let mut decision = decide(&remedial, &base, &context, options);
         decision.notes.extend(missing);
         let mut proposal = self.proposal(remedial, base, decision);
-        self.judge(&mut proposal, options).await?;
-        Ok(proposal)
+        let refusal = self.judge(&mut proposal, options).await?;
+        Ok((proposal, refusal))
+    }
+
+    /// Whether a write was refused for standing on a version that is not the newest any more: the DaemonSet's
+    /// controller makes a new one whenever a pod comes or goes. To a JSON patch's `test` the server's answer is 422.
+    async fn is_stale(&self, error: &cluster::Error, remedial: &Remedial, base: &Value) -> Result<bool, Error> {
+        if !matches!(error.kind, ErrorKind::Conflict | ErrorKind::Invalid) {
+            return Ok(false);
+        }
+        let live = self.cluster.daemonset(&remedial.daemonset).await?;
+        Ok(live.is_none_or(|live| live["metadata"]["resourceVersion"] != base["metadata"]["resourceVersion"]))
     }
 
     fn proposal(&self, remedial: Remedial, base: Value, decision: Decision) -> Proposal {
@@ -145,8 +166,8 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         Proposal { remedial, state, way, diff, notes, snippets, pods, at_a_time, base, places, record: None }
     }
 
-    /// Has the server judge the change, and takes the diff from its answer.
-    async fn judge(&self, proposal: &mut Proposal, options: &Options) -> Result<(), Error> {
+    /// Has the server judge the change, and takes the diff from its answer. What it refuses with is returned.
+    async fn judge(&self, proposal: &mut Proposal, options: &Options) -> Result<Option<cluster::Error>, Error> {
         let mut record = Record {
             v: 1,
             means: Means::Apply,
@@ -187,11 +208,12 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
                 head = diff::values(&name, &json!({ "version": from }), &json!({ "version": to }));
             }
             Some(Way::Settle) => {
-                let State::Applied(applied) = &proposal.state else { return Ok(()) };
+                let State::Applied(applied) = &proposal.state else { return Ok(None) };
                 record = Record { strategy: None, ..(**applied).clone() };
             }
-            Some(Way::ByHand { .. } | Way::Conflict { .. }) | None => return Ok(()),
+            Some(Way::ByHand { .. } | Way::Conflict { .. }) | None => return Ok(None),
         }
+        let mut refusal = None;
         let settles = proposal.way == Some(Way::Settle);
         match self.write(proposal, &record, &proposal.base, Sending { dry_run: true, force: false }, settles).await {
             Ok(judged) => {
@@ -209,15 +231,17 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
                     .push("this identity may not patch daemonsets: the diff is not judged by the server".to_owned());
             }
             Err(error) if error.kind == ErrorKind::Conflict => {
-                proposal.way = Some(Way::Conflict { why: error.message });
+                proposal.way = Some(Way::Conflict { why: error.message.clone() });
+                refusal = Some(error);
             }
             Err(error) if error.kind == ErrorKind::Invalid => {
                 proposal.way = Some(Way::Conflict { why: format!("the API server refuses it: {}", error.message) });
+                refusal = Some(error);
             }
             Err(error) => return Err(error.into()),
         }
         proposal.record = Some(record);
-        Ok(())
+        Ok(refusal)
     }
 
     /// Applies what was proposed, if the object is still as it was then. The pods' restart is the caller's to
@@ -268,7 +292,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             let live = self.live(&proposal.remedial, ("apply", Some(record)), &proposal.base).await?;
             let Some(live) = live else { return Ok(()) };
             match self.write(proposal, record, &live, Sending::default(), settles).await {
-                Err(error) if error.kind == ErrorKind::Conflict && tries < TRIES => {}
+                Err(error) if tries < TRIES && self.is_stale(&error, &proposal.remedial, &live).await? => {}
                 // It may have arrived all the same: the next look tells.
                 Err(error) if error.is_passing() && tries < TRIES => tokio::time::sleep(AGAIN).await,
                 answer => return Ok(answer.map(drop)?),
@@ -345,8 +369,14 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
 
     /// Updates an add-on and waits until EKS is done.
     async fn update(&self, addon: &str, change: &AddonChange) -> Result<(), Error> {
+        use cloud::ErrorKind::{Busy, Other, Refused};
         let failed = |why: String| Error::Addon { addon: addon.to_owned(), why };
-        let id = self.cloud.update_addon(&self.name, addon, change).await?;
+        let id = match self.cloud.update_addon(&self.name, addon, change).await {
+            Ok(id) => id,
+            // The values, the version, another update under way: EKS's word on the change, not on who asks for it.
+            Err(error) if matches!(error.kind, Refused | Busy | Other) => return Err(failed(error.message)),
+            Err(error) => return Err(error.into()),
+        };
         let deadline = tokio::time::Instant::now() + ADDON_LIMIT;
         loop {
             match self.cloud.addon_update(&self.name, addon, &id).await? {
@@ -431,6 +461,25 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
     /// # Errors
     /// If it was not applied by us, cannot be taken back, or somebody has changed since what it wrote.
     pub async fn propose_revert(&self, name: &str) -> Result<Undo, Error> {
+        let mut tries = 1;
+        loop {
+            let mut undo = self.way_back(name).await?;
+            match self.write_back(&undo, &undo.base, Sending { dry_run: true, force: false }).await {
+                Ok(mut after) => {
+                    if let Some(annotations) = after["metadata"]["annotations"].as_object_mut() {
+                        annotations.remove(&Record::key(&undo.remedial.fix.fix));
+                    }
+                    undo.diff += &diff::objects(&undo.remedial.daemonset.to_string(), &undo.base, &after);
+                    return Ok(undo);
+                }
+                Err(error) if tries < TRIES && self.is_stale(&error, &undo.remedial, &undo.base).await? => tries += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// What would be taken back, if nobody has changed it since; not judged by the server yet.
+    async fn way_back(&self, name: &str) -> Result<Undo, Error> {
         let remedial = self.catalogue.find(name)?;
         let refused = |why: String| Error::Refused { what: format!("revert {}", remedial.name), why };
         let Some(base) = self.cluster.daemonset(&remedial.daemonset).await? else {
@@ -448,7 +497,6 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         }
         let (pods, _) = rollout_of(&base);
         let mut undo = Undo { remedial: remedial.clone(), record, diff: String::new(), pods, base };
-        let mut head = String::new();
         match undo.record.means {
             Means::Apply | Means::Patch => {
                 if hash(&undo.base, &undo.record.places) != undo.record.hash {
@@ -461,16 +509,10 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
                     let why = "the add-on's configuration values have been changed since: take the value out there";
                     return Err(refused(why.to_owned()));
                 }
-                head = diff::values("configuration of the add-on", &now, &before);
+                undo.diff = diff::values("configuration of the add-on", &now, &before);
             }
             Means::Version => return Err(refused("an add-on's older version is no way back".to_owned())),
         }
-        let judged = self.write_back(&undo, &undo.base, Sending { dry_run: true, force: false }).await?;
-        let mut after = judged;
-        if let Some(annotations) = after["metadata"]["annotations"].as_object_mut() {
-            annotations.remove(&Record::key(&undo.remedial.fix.fix));
-        }
-        undo.diff = head + &diff::objects(&undo.remedial.daemonset.to_string(), &undo.base, &after);
         Ok(undo)
     }
 
@@ -502,7 +544,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             // It always is: nothing is recorded by a way back.
             let Some(live) = live else { return Ok(()) };
             match self.write_back(undo, &live, Sending::default()).await {
-                Err(error) if error.kind == ErrorKind::Conflict && tries < TRIES => tries += 1,
+                Err(error) if tries < TRIES && self.is_stale(&error, &undo.remedial, &live).await? => tries += 1,
                 answer => break answer?,
             }
         };

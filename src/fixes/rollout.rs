@@ -187,7 +187,7 @@ impl Rollout {
         let stale = || pods.iter().find(|pod| self.old.contains(&pod.uid));
         let waits_for =
             match (observed, waiting.map(|pod| (pod, "ready")).or_else(|| stale().map(|pod| (pod, "replaced")))) {
-                (false, _) => "the DaemonSet controller has not seen the change".to_owned(),
+                (false, _) => "the DaemonSet controller to see the change".to_owned(),
                 (true, Some((pod, what))) => format!("{} on {} to be {what}", pod.key, pod.place()),
                 (true, None) => "the last pods to be made".to_owned(),
             };
@@ -197,7 +197,8 @@ impl Rollout {
                 "{updated} of {desired} pods are new and no more in {minutes}: waiting for {waits_for}"
             )));
         }
-        Ok(Going { done: updated.min(available), desired, waits_for })
+        let done = if observed { updated.min(available) } else { 0 };
+        Ok(Going { done, desired, waits_for })
     }
 
     /// What a new pod suffers from.
@@ -308,7 +309,9 @@ mod tests {
         assert_eq!(rollout.look(&object(2, 2), &[], at(9)), Err(Ended::Done(2)));
         let mut unseen = object(2, 2);
         unseen["status"]["observedGeneration"] = json!(1);
-        assert!(rollout.look(&unseen, &[], at(9)).unwrap().waits_for.contains("has not seen"));
+        let going = rollout.look(&unseen, &[], at(9)).unwrap();
+        // What it counts is of the time before the change.
+        assert_eq!((going.done, &*going.waits_for), (0, "the DaemonSet controller to see the change"));
     }
 
     #[test]

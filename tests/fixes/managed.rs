@@ -2,7 +2,7 @@
 //! whole or not at all.
 
 use fastnode::cloud::addons::{AddonChange, AddonUpdate, Addons};
-use fastnode::fixes::{Options, State, Way};
+use fastnode::fixes::{Error, Options, State, Way};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, is_applied, managed, on_virtual_time};
@@ -56,6 +56,22 @@ fn what_goes_through_eks_restarts_every_pod_and_is_refused_for_new_nodes_alone()
         assert!(why.contains("--on-new-nodes-only"), "{why}");
         assert!(bench.remedy.apply(&proposal).await.is_err());
         assert_eq!(configuration(&bench).await, None);
+    });
+}
+
+#[test]
+fn what_eks_refuses_is_told_as_such_and_leaves_nothing_half_applied() {
+    on_virtual_time(async || {
+        let bench = Bench::new(&managed(), &[]);
+        // One update at a time.
+        let change = AddonChange { version: None, configuration: Some("{}".into()) };
+        bench.sim.cloud.update_addon("test", "vpc-cni", &change).await.unwrap();
+        let proposal = bench.propose("cluster-endpoint").await;
+        let error = bench.remedy.apply(&proposal).await.unwrap_err();
+        assert!(matches!(&error, Error::Addon { addon, .. } if addon == "vpc-cni"), "{error:?}");
+        assert!(error.to_string().contains("ResourceInUseException"), "{error}");
+        let annotations = &bench.read("aws-node").await["metadata"]["annotations"];
+        assert_eq!(annotations["fastnode.dev/fix-cluster-endpoint"], Value::Null);
     });
 }
 

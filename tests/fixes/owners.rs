@@ -1,10 +1,80 @@
 //! Whom a field belongs to decides whether a fix may touch it.
 
-use fastnode::cluster::manifests::{Manifests, Sending};
-use fastnode::fixes::{Options, Way};
-use serde_json::json;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use fastnode::cluster::Result;
+use fastnode::cluster::manifests::{Manifests, Sending, ServiceRecord};
+use fastnode::fixes::{Catalogue, Options, Remedy, Way};
+use fastnode::model::ObjectKey;
+use fastnode::sim::SimCluster;
+use serde_json::{Value, json};
 
 use crate::bench::{Bench, FAULTY, key, on_virtual_time};
+
+/// A cluster whose DaemonSets are written by somebody else just before each of the next so many writes, as their
+/// controller does while pods come and go.
+struct Restless(SimCluster, Cell<u32>);
+
+impl Restless {
+    async fn stir(&self, key: &ObjectKey) {
+        if self.1.get() > 0 {
+            self.1.set(self.1.get() - 1);
+            let count = self.1.get().to_string();
+            let patch = json!([{ "op": "add", "path": "/metadata/annotations/example.com~1seen", "value": count }]);
+            self.0.patch_daemonset(key, &patch, Sending::default()).await.unwrap();
+        }
+    }
+}
+
+impl Manifests for Restless {
+    async fn daemonset(&self, key: &ObjectKey) -> Result<Option<Value>> {
+        self.0.daemonset(key).await
+    }
+
+    async fn apply_daemonset(&self, key: &ObjectKey, manifest: &Value, sending: Sending) -> Result<Value> {
+        self.stir(key).await;
+        self.0.apply_daemonset(key, manifest, sending).await
+    }
+
+    async fn patch_daemonset(&self, key: &ObjectKey, patch: &Value, sending: Sending) -> Result<Value> {
+        self.stir(key).await;
+        self.0.patch_daemonset(key, patch, sending).await
+    }
+
+    async fn service(&self, key: &ObjectKey) -> Result<Option<ServiceRecord>> {
+        self.0.service(key).await
+    }
+
+    async fn config_map(&self, key: &ObjectKey) -> Result<Option<BTreeMap<String, String>>> {
+        self.0.config_map(key).await
+    }
+}
+
+#[test]
+fn an_object_that_moves_on_while_it_is_judged_is_looked_at_again() {
+    on_virtual_time(async || {
+        let bench = Bench::new(FAULTY, &[]);
+        let restless = Rc::new(Restless(bench.sim.cluster.clone(), Cell::new(0)));
+        let (cloud, catalogue) = (Rc::new(bench.sim.cloud.clone()), Catalogue::shipped().unwrap());
+        let remedy =
+            Remedy::new(cloud, restless.clone(), bench.sim.clock, "test".into(), catalogue, Some("a:1".into()));
+        // By server-side apply, and by a patch.
+        for fix in ["aws-node-wait", "kube-proxy-hostname-override"] {
+            restless.1.set(2);
+            let proposal = remedy.propose(fix, &Options::default()).await.unwrap();
+            assert!(proposal.is_open(), "{fix}: {:?}", proposal.way);
+            remedy.apply(&proposal).await.unwrap();
+            restless.1.set(2);
+            let undo = remedy.propose_revert(fix).await.unwrap();
+            remedy.revert(&undo).await.unwrap();
+            // One that never rests is nobody's fault, and is said.
+            restless.1.set(u32::MAX);
+            assert!(!remedy.propose(fix, &Options::default()).await.unwrap().is_open());
+        }
+    });
+}
 
 #[test]
 fn a_list_that_was_written_once_is_patched_and_its_owner_named() {

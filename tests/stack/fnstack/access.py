@@ -8,6 +8,8 @@ from .kube import KINDS, Kube, Object, load_documents
 
 # The shipped role, once the repository has one; else the harness's own equal.
 SHIPPED = Path("config/deploy/rbac.yaml")
+# What diagnosing and mending needs beyond it.
+MENDING = (Path("config/deploy/rbac-doctor.yaml"), Path("config/deploy/rbac-fix.yaml"))
 OWN = Path(__file__).resolve().parent.parent / "rbac.yaml"
 
 

@@ -5,14 +5,17 @@ import argparse
 import shlex
 import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from . import selftest
+from . import access, selftest
 from .aws.model import Timings
 from .figures import figures
 from .fleet import FleetSpec
 from .scenarios import runner
-from .stack import Settings, Stack
+from .stack import REPOSITORY, Settings, Stack
+from .starting import flaws
+from .starting.kubelet import Causes
 from .workloads import never_frees, standard
 
 
@@ -53,8 +56,13 @@ def up(arguments: argparse.Namespace) -> int:
     for taint in arguments.startup_taint:
         name, _, daemon = taint.partition("@")
         options.startup_taints[name] = daemon or "ebs-csi-node"
-    with Stack(options) as stack:
+    with Stack(options) as stack, ExitStack() as more:
         print(f"control plane up after {time.monotonic() - began:.1f} s", flush=True)
+        if arguments.faults:
+            for role in access.MENDING:
+                access.grant(stack.plane.admin, REPOSITORY / role, "fnstack:fastnode")
+            flaws.bring(stack)
+            more.enter_context(stack.starts_by_causes(Causes(arguments.pace)))
         spec = FleetSpec(arguments.nodes, arguments.groups, arguments.zones, arguments.headroom)
         loads = standard(arguments.nodes) + ([never_frees()] if arguments.stuck else [])
         fleet = stack.fleet(arguments.cluster, spec, loads, outdated=not arguments.current)
@@ -109,6 +117,8 @@ def main() -> int:
         metavar="KEY:EFFECT[@DAEMONSET]",
         help="new nodes carry it until that DaemonSet's pod is Ready",
     )
+    parse_up.add_argument("--faults", action="store_true", help="kube-proxy and aws-node with both faults of node startup")
+    parse_up.add_argument("--pace", type=float, default=0.2, help="with --faults: a second of a start takes so long")
     parse_up.set_defaults(run=up)
     parse_run = verbs.add_parser("run", help="run the end-to-end scenarios with a fastnode binary")
     add_stack_arguments(parse_run)

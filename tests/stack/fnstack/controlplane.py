@@ -48,7 +48,7 @@ class ControlPlane:
         self.kubelet_port = ports[5]
         self.server = f"https://127.0.0.1:{self.api_port}"
         self._children: dict[str, Child] = {}
-        self._serving = self.authority.server("kube-apiserver")
+        self.serving = self.authority.server("kube-apiserver")
         self._accounts = service_account_keys(self.folder / "pki")
         admin = self.authority.client("fnstack-admin", ("system:masters",))
         self.admin = self._client(admin)
@@ -173,8 +173,8 @@ class ControlPlane:
                 f"--etcd-servers=http://127.0.0.1:{self._etcd}",
                 "--bind-address=127.0.0.1",
                 f"--secure-port={self.api_port}",
-                f"--tls-cert-file={self._serving.cert}",
-                f"--tls-private-key-file={self._serving.key}",
+                f"--tls-cert-file={self.serving.cert}",
+                f"--tls-private-key-file={self.serving.key}",
                 f"--client-ca-file={self.authority.cert_path}",
                 f"--service-account-key-file={self._accounts.cert}",
                 f"--service-account-signing-key-file={self._accounts.key}",
@@ -263,7 +263,7 @@ class ControlPlane:
                 "--node-ip=127.0.0.1",
                 f"--node-port={self.kubelet_port}",
                 f"--server-address=127.0.0.1:{self.kubelet_port}",
-                f"--tls-cert-file={self._serving.cert}",
-                f"--tls-private-key-file={self._serving.key}",
+                f"--tls-cert-file={self.serving.cert}",
+                f"--tls-private-key-file={self.serving.key}",
             ],
         )

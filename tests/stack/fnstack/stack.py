@@ -20,6 +20,7 @@ from .eks_token import AccessEntry, TokenWebhook, canonical_arn
 from .fleet import KUBELETS, Fleet, FleetSpec
 from .injector import Injector
 from .process import wait_until
+from .starting.kubelet import Causes, Kubelet
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 REGION = "us-west-2"
@@ -60,6 +61,7 @@ class Stack:
         )
         self.injector = Injector(self.plane.bridge)
         self.bridge.on_join.append(lambda name, _: self.injector.node_joined(name))
+        self.aws.addons.reach(self.plane.bridge)
         self.rbac = access.role_file(REPOSITORY, settings.rbac)
         self._started: list = []
 
@@ -147,8 +149,22 @@ class Stack:
         finally:
             self.aws.clusters.by_name[name] = right
 
+    @contextmanager
+    def starts_by_causes(self, causes: Causes) -> Iterator[Kubelet]:
+        """Meanwhile marked pods start as `causes` let them, on nodes whose logs can be read."""
+        kubelet = Kubelet(self.plane.bridge, causes, self.plane.serving)
+        usual = self.bridge.options.kubelet_port
+        self.bridge.options.kubelet_port = kubelet.port
+        kubelet.start()
+        try:
+            yield kubelet
+        finally:
+            self.bridge.options.kubelet_port = usual
+            kubelet.stop()
+
     def forget_cluster(self, name: str) -> None:
         self.aws.clusters.by_name.pop(name, None)
+        self.aws.addons.forget(name)
         if name in self.webhook.clusters:
             self.webhook.clusters.remove(name)
 

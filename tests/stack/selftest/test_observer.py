@@ -4,7 +4,7 @@ from __future__ import annotations
 import unittest
 
 from fnstack.observer import checks, logs
-from fnstack.observer.recorder import Capacity, PodRecord
+from fnstack.observer.recorder import Capacity, NodeState, PodRecord, Recorder
 
 
 def pod(uid: str, **more) -> PodRecord:
@@ -31,6 +31,18 @@ def request(verb: str, resource: str, name: str, time: float, status: int = 200)
 
 
 NODES = {"i-1": "node-1", "i-2": "node-2"}
+
+
+class Renewed(unittest.TestCase):
+    def functional(self, *renewed: str) -> bool:
+        recorder = Recorder(None, {"kube-proxy", "aws-node"}, lambda _: "g", frozenset(renewed))
+        recorder.pods = {"n": pod("n", owner_kind="DaemonSet", owner_name="aws-node")}
+        return recorder._functional(NodeState(ready=True, daemons={"n": True}, seen={"kube-proxy"}))
+
+    def test_a_pod_that_is_renewed_in_place_is_no_dip_where_the_run_may_do_so(self):
+        self.assertFalse(self.functional())
+        self.assertFalse(self.functional("aws-node"))
+        self.assertTrue(self.functional("kube-proxy"))
 
 
 class Undrained(unittest.TestCase):

@@ -20,6 +20,7 @@ from moto.ec2.responses import EC2Response
 from moto.sts.responses import TokenResponse
 from moto.core.utils import camelcase_to_underscores
 
+from .addons import Addon, Addons
 from .engine import Engine
 from .errors import AwsError, error_body
 from .identity import Identities
@@ -166,7 +167,7 @@ def _ec2(engine: Engine) -> type[BaseResponse]:
     return _guard_all("ec2", Ec2)
 
 
-def _eks(clusters: Clusters) -> type[BaseResponse]:
+def _eks(clusters: Clusters, addons: Addons) -> type[BaseResponse]:
     class Eks(BaseResponse):
         def __init__(self) -> None:
             super().__init__(service_name="eks")
@@ -192,7 +193,7 @@ def _eks(clusters: Clusters) -> type[BaseResponse]:
             return self._none("nodegroups")
 
         def list_addons(self) -> ActionResult:
-            return self._none("addons")
+            return ActionResult({"addons": addons.names(self._cluster("clusterName")["name"])})
 
         def list_insights(self) -> ActionResult:
             return self._none("insights")
@@ -211,10 +212,32 @@ def _eks(clusters: Clusters) -> type[BaseResponse]:
             self._cluster("clusterName")
             raise AwsError("ResourceNotFoundException", "No node group found", 404)
 
+        def _addon(self, cluster: str) -> Addon:
+            return addons.find(self._cluster(cluster)["name"], self._get_param("addonName"))
+
         def describe_addon(self) -> ActionResult:
-            self._cluster("clusterName")
+            return ActionResult({"addon": self._addon("clusterName").describe()})
+
+        def describe_addon_configuration(self) -> ActionResult:
+            return ActionResult(addons.schema(self._get_param("addonName"), self._get_param("addonVersion")))
+
+        def describe_addon_versions(self) -> ActionResult:
+            versions = addons.versions(self._get_param("addonName"), self._get_param("kubernetesVersion"))
+            return ActionResult({"addons": versions})
+
+        def update_addon(self) -> ActionResult:
+            version, configuration = self._get_param("addonVersion"), self._get_param("configurationValues")
+            conflicts = self._get_param("resolveConflicts") or "NONE"
+            update = addons.update(self._addon("clusterName"), version, configuration, conflicts)
+            return ActionResult({"update": update.describe()})
+
+        def describe_update(self) -> ActionResult:
+            cluster, wanted = self._cluster("name")["name"], self._get_param("updateId")
             name = self._get_param("addonName")
-            raise AwsError("ResourceNotFoundException", f"No addon: {name} found in cluster", 404)
+            found = addons.find(cluster, name).updates.get(wanted) if name else None
+            if found is None:
+                raise AwsError("ResourceNotFoundException", f"No update found for ID: {wanted}", 404)
+            return ActionResult({"update": found.describe()})
 
     return _guard_all("eks", Eks)
 
@@ -232,17 +255,21 @@ def _sts(identities: Identities) -> type[BaseResponse]:
 _EKS_PATHS = ("", "/node-groups", "/addons", "/insights", "/access-entries", "/updates", "/pod-identity-associations")
 
 
-def install(engine: Engine, clusters: Clusters, identities: Identities) -> None:
+def install(engine: Engine, clusters: Clusters, identities: Identities, addons: Addons) -> None:
     """Puts our responses in the place of moto's."""
     moto.autoscaling.urls.url_paths = {"{0}/$": _autoscaling(engine).dispatch}
     moto.ec2.urls.url_paths = {"{0}/": _ec2(engine).dispatch}
     moto.sts.urls.url_paths = {"{0}/$": _sts(identities).dispatch}
-    eks = _eks(clusters)
+    eks = _eks(clusters, addons)
     moto.eks.urls.url_paths = {"{0}/clusters$": eks.dispatch} | {
         "{0}/clusters/(?P<cluster>[^/]+)" + path + end: eks.dispatch
         for path in _EKS_PATHS
         for end in ("$", "/(?P<item>[^/]+)$")
         if not (path == "" and end != "$")
+    }
+    moto.eks.urls.url_paths |= {
+        "{0}/addons/(?P<what>[^/]+)$": eks.dispatch,
+        "{0}/clusters/(?P<cluster>[^/]+)/addons/(?P<item>[^/]+)/update$": eks.dispatch,
     }
 
 

@@ -29,6 +29,7 @@ os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: E402
 
 from . import making, responses  # noqa: E402
+from .addons import Addons  # noqa: E402
 from .engine import Engine  # noqa: E402
 from .errors import error_body  # noqa: E402
 from .faults import WireFaults  # noqa: E402
@@ -101,7 +102,7 @@ def _error_code(service: str, status: int, body: bytes, headers: list[tuple[str,
 
 
 class AwsServer:
-    """Listens on loopback; `engine`, `clusters`, `identities` and `faults` are its knobs."""
+    """Listens on loopback; `engine`, `clusters`, `addons`, `identities` and `faults` are its knobs."""
 
     def __init__(self, folder: Path, timings: Timings, region: str, seed: int = 1) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -111,13 +112,14 @@ class AwsServer:
         self.engine.subnet_zone = self.network.subnet_zones()
         self.clusters = responses.Clusters()
         self.identities = Identities()
+        self.addons = Addons()
         self.faults = WireFaults(seed)
         self.log_path = folder / "aws-calls.jsonl"
         self.engine_log_path = folder / "engine.jsonl"
         self._log = self.log_path.open("a", buffering=1)
         self._engine_log = self.engine_log_path.open("a", buffering=1)
         self.engine.listeners.append(lambda e: self._engine_log.write(json.dumps(e) + "\n"))
-        responses.install(self.engine, self.clusters, self.identities)
+        responses.install(self.engine, self.clusters, self.identities, self.addons)
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._wsgi, threaded=True, request_handler=_Handler)
         self._server.daemon_threads = True

@@ -42,6 +42,7 @@ class NodeState:
     excluded: bool = False  # out of its load balancers
     instance: str = ""
     daemons: dict[str, bool] = field(default_factory=dict)  # pod uid -> Ready
+    seen: set[str] = field(default_factory=set)  # DaemonSets that have had a Ready pod here
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,18 @@ def creation(body: Object) -> float:
 
 
 class Recorder:
-    """Own watches on Nodes and Pods. `groups` maps an instance id to its group."""
+    """Own watches on Nodes and Pods. `group_of` maps an instance id to its group.
 
-    def __init__(self, kube: Kube, daemonsets: set[str], group_of: Any) -> None:
+    Pods of the `renewed` DaemonSets may be replaced in place: what a first one has set up on its node stays.
+    """
+
+    def __init__(
+        self, kube: Kube, daemonsets: set[str], group_of: Any, renewed: frozenset[str] = frozenset()
+    ) -> None:
         self._lock = threading.Lock()
         self._daemonsets = daemonsets
         self._group_of = group_of
+        self._renewed = renewed
         self.pods: dict[str, PodRecord] = {}
         self.nodes: dict[str, NodeState] = {}
         self.names: dict[str, str] = {}  # instance id -> node name, for good
@@ -144,6 +151,8 @@ class Recorder:
             daemons.pop(pod.uid, None)
         else:
             daemons[pod.uid] = pod_ready(body)
+            if daemons[pod.uid]:
+                self.nodes[pod.node].seen.add(pod.owner_name)
         self._count()
 
     # -- capacity ---------------------------------------------------------------------
@@ -151,7 +160,7 @@ class Recorder:
     def _functional(self, state: NodeState) -> bool:
         """Our own definition: Ready, and a Ready pod of every DaemonSet."""
         ready = {self.pods[uid].owner_name for uid, ok in state.daemons.items() if ok}
-        return state.ready and self._daemonsets <= ready
+        return state.ready and self._daemonsets <= ready | (state.seen & self._renewed)
 
     def _count(self) -> None:
         counts: dict[str, list[int]] = {group: [0, 0] for group in self.capacity}

@@ -78,6 +78,7 @@ class Witness:
         subject: Principal,
         folder: Path,
         user: str | None = None,
+        renewed: frozenset[str] = frozenset(),
     ) -> None:
         self._kube = kube
         self._scaling = client(fleet.aws, observer, "autoscaling")
@@ -89,7 +90,7 @@ class Witness:
         self._engine_log = fleet.aws.engine_log_path
         self._groups: dict[str, str] = {}
         daemonsets = {d["metadata"]["name"] for d in kube.list("DaemonSet", "kube-system")}
-        self.recorder = Recorder(kube, daemonsets, self.group_of)
+        self.recorder = Recorder(kube, daemonsets, self.group_of, renewed)
 
     def group_of(self, instance: str) -> str | None:
         group = self._groups.get(instance)

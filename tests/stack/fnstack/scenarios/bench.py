@@ -112,11 +112,20 @@ class Bench:
     # -- being sure ----------------------------------------------------------------
 
     @contextmanager
-    def witnessed(self, fleet: Fleet, who: Principal | None = None, user: str | None = None) -> Iterator[Witness]:
-        """`user` is who the subject is to Kubernetes, where that is not its AWS identity."""
+    def witnessed(
+        self,
+        fleet: Fleet,
+        who: Principal | None = None,
+        user: str | None = None,
+        renewed: frozenset[str] = frozenset(),
+    ) -> Iterator[Witness]:
+        """`user` is who the subject is to Kubernetes, where that is not its AWS identity.
+
+        `renewed` are DaemonSets whose pods it may renew in place.
+        """
         observer = self.stack.aws.identities.add(f"observer-{fleet.cluster}")
         subject = who or self.stack.fastnode
-        witness = Witness(self.stack.plane.observer, observer, fleet, subject, self.stack.folder, user)
+        witness = Witness(self.stack.plane.observer, observer, fleet, subject, self.stack.folder, user, renewed)
         witness.start(set(fleet.instances()))
         try:
             yield witness

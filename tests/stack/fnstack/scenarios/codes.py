@@ -25,7 +25,12 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "own-node next": (0,),
     "fixes": (0,),
     "fixes refused": (3,),
+    "fixes refused by eks": (4,),
     "fixes without rights": (7,),
+    "faults": (0,),
+    "faults doctor": (11,),
+    "faults suggested": (4,),
+    "faults harmful": (4,),
     # Usage, preflight or access: what counts is that the message is clear.
     "unknown-cluster": (2, 3, 7),
     "no-permission": (7,),

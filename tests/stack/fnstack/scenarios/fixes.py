@@ -13,15 +13,16 @@ from ..stack import REGION, REPOSITORY
 from ..workloads import install_daemons
 from .bench import Bench, Result, expect
 from .codes import EXPECTED
+from .managed import managed
 
 _ROLE = REPOSITORY / "config/deploy/rbac-fix.yaml"
 _NAMESPACE = "kube-system"
 _IMAGE = "registry.example.com/fastnode:0.1.0"
-# What the server alone writes.
-_KEPT = ("deprecated.daemonset.template.generation",)
+# What the server alone writes, and kubectl's copy of the rest.
+_KEPT = ("deprecated.daemonset.template.generation", "kubectl.kubernetes.io/last-applied-configuration")
 
 
-def _read(bench: Bench, name: str) -> Object:
+def read(bench: Bench, name: str) -> Object:
     return bench.stack.plane.admin.get("DaemonSet", name, _NAMESPACE)
 
 
@@ -53,7 +54,7 @@ def _net(lines: list[str]) -> Counter[str]:
     return Counter({text: count for text, count in net.items() if count})
 
 
-def _differs_by(before: Object, after: Object, shown: str, what: str) -> None:
+def differs_by(before: Object, after: Object, shown: str, what: str) -> None:
     real = difflib.unified_diff(_essence(before).splitlines(), _essence(after).splitlines(), lineterm="", n=0)
     made, told = _net(list(real)), _net(shown.splitlines())
     expect(made == told, f"{what}: made {made - told}, told {told - made}")
@@ -77,21 +78,21 @@ def _command(command: list[str]) -> Object:
 
 def _there_and_back(bench: Bench, cluster: str, fix: str, name: str, *more: str) -> None:
     """Applied by the diff that was shown, a second time nothing, and back to the same spec."""
-    before = _read(bench, name)
+    before = read(bench, name)
     told = _fix(bench, cluster, fix, "--apply", "--yes", *more)
     expect(told["outcome"] == "applied", f"{fix}: {told}")
-    after = _read(bench, name)
-    _differs_by(before, after, told["diff"], fix)
+    after = read(bench, name)
+    differs_by(before, after, told["diff"], fix)
     again = _fix(bench, cluster, fix, "--apply", "--yes", *more)
     expect(again["outcome"] == "nothing to do", f"{fix} again: {again}")
-    expect(_read(bench, name)["metadata"]["generation"] == after["metadata"]["generation"], f"{fix}: written twice")
+    expect(read(bench, name)["metadata"]["generation"] == after["metadata"]["generation"], f"{fix}: written twice")
     back = _fix(bench, cluster, fix, "--revert", "--yes")
     expect(back["outcome"] == "reverted", f"{fix}: {back}")
-    _differs_by(after, _read(bench, name), back["diff"], f"{fix} back")
-    expect(_read(bench, name)["spec"] == before["spec"], f"{fix}: the spec is not what it was")
-    ours = [k for k in _read(bench, name)["metadata"].get("annotations", {}) if k.startswith("fastnode.dev/")]
+    differs_by(after, read(bench, name), back["diff"], f"{fix} back")
+    expect(read(bench, name)["spec"] == before["spec"], f"{fix}: the spec is not what it was")
+    ours = [k for k in read(bench, name)["metadata"].get("annotations", {}) if k.startswith("fastnode.dev/")]
     expect(not ours, f"{fix}: {ours} left behind")
-    managers = {entry["manager"] for entry in _read(bench, name)["metadata"]["managedFields"]}
+    managers = {entry["manager"] for entry in read(bench, name)["metadata"]["managedFields"]}
     expect("fastnode" not in managers, f"{fix}: fields are still ours: {managers}")
 
 
@@ -102,7 +103,7 @@ def fixes(bench: Bench) -> None:
     denied = _fix(bench, cluster, "aws-node-wait", code="fixes without rights")
     expect("rbac-fix.yaml" in denied["text"], f"not said which rights: {denied['text']}")
     access.grant(admin, _ROLE, "fnstack:fastnode")
-    original = _read(bench, "kube-proxy")["spec"]["template"]["spec"]["containers"][0]["command"]
+    original = read(bench, "kube-proxy")["spec"]["template"]["spec"]["containers"][0]["command"]
 
     # New keys of lists that somebody else owns.
     _there_and_back(bench, cluster, "aws-node-wait", "aws-node")
@@ -121,21 +122,21 @@ def fixes(bench: Bench) -> None:
         "DaemonSet", "kube-proxy", {"spec": {"template": {"spec": {"containers": [{"name": "kube-proxy", "env": [
             {"name": "NODE_NAME", "$patch": "delete"}]}]}}}}, _NAMESPACE, strategic=True
     )
-    before = _read(bench, "kube-proxy")
+    before = read(bench, "kube-proxy")
     refused = _fix(bench, cluster, "kube-proxy-hostname-override", "--apply", "--yes", code="fixes refused")
     for word in ("eks", "--take-ownership", ".command"):
         expect(word in refused["change"]["why"], f"the refusal does not say {word}: {refused}")
-    expect(_read(bench, "kube-proxy")["spec"] == before["spec"], "a refused fix changed something")
+    expect(read(bench, "kube-proxy")["spec"] == before["spec"], "a refused fix changed something")
     _there_and_back(bench, cluster, "kube-proxy-hostname-override", "kube-proxy", "--take-ownership")
     _as_manager(bench, "eks", _command(flawed), force=False)  # its next apply meets nobody
 
     # New nodes alone, and the rest later.
     strategy = before["spec"]["updateStrategy"]
     _fix(bench, cluster, "aws-node-wait", "--apply", "--yes", "--on-new-nodes-only", "--take-ownership")
-    expect(_read(bench, "aws-node")["spec"]["updateStrategy"]["type"] == "OnDelete", "pods were restarted")
+    expect(read(bench, "aws-node")["spec"]["updateStrategy"]["type"] == "OnDelete", "pods were restarted")
     told = _fix(bench, cluster, "aws-node-wait", "--apply", "--yes")
     expect(told["outcome"] == "settled", f"the strategy is not put back: {told}")
-    expect(_read(bench, "aws-node")["spec"]["updateStrategy"] == strategy, "another strategy than before")
+    expect(read(bench, "aws-node")["spec"]["updateStrategy"] == strategy, "another strategy than before")
     # By a patch it came, by a patch it goes.
     _fix(bench, cluster, "aws-node-wait", "--revert", "--yes")
 
@@ -145,10 +146,13 @@ def fixes(bench: Bench) -> None:
         "DaemonSet", "aws-node", {"spec": {"template": {"spec": {"containers": [{"name": "aws-node", "env": [
             {"name": "CLUSTER_ENDPOINT", "value": "https://elsewhere.test"}]}]}}}}, _NAMESPACE, strategic=True
     )
-    changed = _read(bench, "aws-node")["spec"]
+    changed = read(bench, "aws-node")["spec"]
     refused = _fix(bench, cluster, "cluster-endpoint", "--revert", "--yes", code="fixes refused")
     expect("has been changed since" in refused["text"], f"not said why: {refused['text']}")
-    expect(_read(bench, "aws-node")["spec"] == changed, "what somebody changed was written over")
+    expect(read(bench, "aws-node")["spec"] == changed, "what somebody changed was written over")
+
+    # Managed by EKS.
+    managed(bench, cluster, lambda *more, **code: _fix(bench, cluster, *more, **code))
 
     # Back to the cluster that the other scenarios know.
     for name in ("aws-node", "kube-proxy", "node-local-dns"):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..stack import REPOSITORY, Stack
-from . import balancers, expected, fixes, interruptions, job, refusals, rotations, side_by_side, trouble, twins
+from . import balancers, expected, faults, fixes, interruptions, job, refusals, rotations, side_by_side, trouble, twins
 from .bench import Bench, Failed
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -38,6 +38,8 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "aborted": interruptions.aborted,
     "own-node": job.own_node,
     "fixes": fixes.fixes,
+    "faults": faults.faults,
+    "faults-lookalike": faults.faults_lookalike,
     "rotate-20": rotations.rotate_20,
     **twins.SCENARIOS,
 }
@@ -60,6 +62,8 @@ WEIGHTS = {
     "rotate-20": 150,
     "killed-twice": 80,
     "fixes": 90,
+    "faults": 140,
+    "faults-lookalike": 20,
 }
 # What compares durations, or waits for states that pass, has the machine for itself.
 ALONE = frozenset(twins.SCENARIOS)
