@@ -340,6 +340,9 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
             let until = since.checked_add(limit).unwrap_or(Timestamp::MAX);
             self.snapshot.mending.busy = Some(Busy { what, since, until });
         }
+        if before.is_some() && self.snapshot.mending.busy.is_none() {
+            self.snapshot.mending.ended = Some(now);
+        }
         self.again |= before != self.snapshot.mending.busy;
     }
 

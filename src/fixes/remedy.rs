@@ -277,12 +277,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         if updated.as_ref().is_err_and(|error| !unknown(error)) {
             self.forget(&proposal.remedial).await?;
         }
-        updated.map_err(|error| match error {
-            Error::Cloud(e) if matches!(e.kind, cloud::ErrorKind::Refused | cloud::ErrorKind::Busy) => {
-                refused(format!("EKS does not take it: {}", e.message))
-            }
-            error => error,
-        })
+        updated
     }
 
     /// Writes, again where somebody else's write came between and left what we stand on as it was.

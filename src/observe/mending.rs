@@ -27,6 +27,8 @@ pub struct Mending {
     pub settled: BTreeSet<InstanceId>,
     /// What nothing new is begun before.
     pub busy: Option<Busy>,
+    /// When the last of that ended.
+    pub ended: Option<Timestamp>,
 }
 
 /// Something that is done about new nodes now.

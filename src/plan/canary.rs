@@ -178,7 +178,11 @@ fn stage(pass: &mut Pass<'_>, id: &InstanceId, member: &Member, node: Option<&No
     if let Some(unmet) = judgement.unmet.iter().find(|u| u.lasting) {
         return Progress::Failed(unmet.sentence.clone());
     }
-    let deadline = pass.deadline(Some(node.created), pass.policy.gate_timeout);
+    // While the pods it waits for are renewed, that is no fault of its own: its time begins anew.
+    let mending = &pass.snapshot.mending;
+    let from = mending.ended.map_or(node.created, |ended| ended.max(node.created));
+    let deadline = pass.deadline(Some(from), pass.policy.gate_timeout);
+    let deadline = deadline.map(|at| mending.busy.as_ref().map_or(at, |busy| busy.until.max(at)));
     if deadline.is_some_and(|d| d <= pass.now) {
         let mut why = format!("not functional within {}: ", limit(pass.policy.gate_timeout));
         for (n, unmet) in judgement.unmet.iter().take(3).enumerate() {

@@ -133,7 +133,7 @@ fn a_value_that_the_addon_refuses_leaves_nothing_behind() {
         let proposal = bench.propose("mine").await;
         assert!(matches!(proposal.way, Some(Way::Configuration { .. })), "{:?}", proposal.way);
         let error = bench.remedy.apply(&proposal).await.unwrap_err().to_string();
-        assert!(error.starts_with("refused to apply mine: EKS does not take it: InvalidParameterException"), "{error}");
+        assert!(error.starts_with("failed to change the add-on vpc-cni: InvalidParameterException"), "{error}");
         let after = bench.read("aws-node").await;
         assert_eq!(
             (&after["spec"], &after["metadata"]["annotations"]),

@@ -373,8 +373,11 @@ fn with_several_groups_a_node_that_came_up_while_a_fix_was_applied_speaks_for_no
         let both = ["kube-proxy-hostname-override", "aws-node-wait"].map(|fix| (fix, FixState::Verified));
         assert_eq!(states, both);
         assert_eq!(played.sim.left_behind(), [""; 0]);
-        // What the judge says of the nodes promised is left out: a replacement whose pods a fix renews may run into the
-        // gate's time-out, and is taken out while pods of old nodes are renewed too.
+        // A replacement that failed for a restart may be taken out while pods of old nodes are renewed: that it worked
+        // all the same is counted by the judge alone.
+        if restarts == Restarts::Warn {
+            assert_eq!(played.sim.verdict(), [""; 0]);
+        }
     }
 }
 
