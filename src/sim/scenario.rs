@@ -154,6 +154,22 @@ impl Default for Times {
     }
 }
 
+/// Instances of one kind in a group, at most.
+const MOST: u32 = 10_000;
+
+/// What a group can be kept from (Amazon EC2 Auto Scaling, "Suspend and resume processes").
+const PROCESSES: [&str; 9] = [
+    "Launch",
+    "Terminate",
+    "AddToLoadBalancer",
+    "AlarmNotification",
+    "AZRebalance",
+    "HealthCheck",
+    "InstanceRefresh",
+    "ReplaceUnhealthy",
+    "ScheduledActions",
+];
+
 /// An Auto Scaling group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -381,7 +397,8 @@ impl Scenario {
                 return Err(wrong(&format!("workloads[{at}].name"), &workload.name, "a name no other workload has"));
             }
         }
-        self.faults.check(&names, &sets).map_err(|w| w.under("faults"))
+        let zones = self.groups.iter().flat_map(|g| &g.zones).map(String::as_str).collect();
+        self.faults.check(&names, &zones, &sets).map_err(|w| w.under("faults"))
     }
 }
 
@@ -396,7 +413,7 @@ impl GroupSpec {
         if self.name.is_empty() {
             return Err(wrong("name", "empty", "a name"));
         }
-        if !(1..=10_000).contains(&self.nodes) {
+        if !(1..=MOST).contains(&self.nodes) {
             return Err(wrong("nodes", self.nodes, "1 to 10000"));
         }
         if self.min > self.nodes {
@@ -427,8 +444,21 @@ impl GroupSpec {
         if self.cpu_m == 0 || self.memory_mib == 0 || self.pods == 0 {
             return Err(wrong("cpu_m, memory_mib or pods", 0, "above 0"));
         }
+        for (key, count) in [("warm", self.warm), ("standby", self.standby), ("detaching", self.detaching)] {
+            if count > MOST {
+                return Err(wrong(key, count, "0 to 10000"));
+            }
+        }
+        if let Some(process) = self.suspended.iter().find(|p| !PROCESSES.contains(&p.as_str())) {
+            return Err(wrong(
+                "suspended",
+                process,
+                "processes of an Auto Scaling group, such as Launch or AZRebalance",
+            ));
+        }
         for taint in &self.startup_taints {
-            if !taint.ends_with(":NoSchedule") && !taint.ends_with(":NoExecute") {
+            let key = taint.strip_suffix(":NoSchedule").or_else(|| taint.strip_suffix(":NoExecute"));
+            if key.is_none_or(str::is_empty) {
                 return Err(wrong("startup_taints", taint, "key:NoSchedule or key:NoExecute"));
             }
         }
@@ -564,6 +594,24 @@ mod tests {
             (group("[[workloads]]\nname='w'\nreplicas=1\ngroups=['h']\n"), "workloads[0].groups is h, expected"),
             (group("[[faults.restarts]]\ndaemonset='dns'\nnode=1\ntimes=1\n"), "faults.restarts[0].daemonset is dns"),
             (group("[faults]\nthrottle=1.5\n"), "faults.throttle is 1.5, expected a share from 0.0 to 1.0"),
+            (group("warm=4000000000\n"), "groups[0].warm is 4000000000, expected 0 to 10000"),
+            (
+                group("suspended=['Lunch']\n"),
+                "groups[0].suspended is Lunch, expected processes of an Auto Scaling group",
+            ),
+            (group("startup_taints=[':NoSchedule']\n"), "groups[0].startup_taints is :NoSchedule, expected key:"),
+            (
+                group("[[faults.no_capacity]]\nzone='b'\n"),
+                "faults.no_capacity[0].zone is b, expected a zone of a group",
+            ),
+            (
+                group("[[faults.no_capacity]]\nfrom_s=9.0\nuntil_s=3.0\n"),
+                "faults.no_capacity[0].until_s is 3, expected no earlier than from_s",
+            ),
+            (
+                group("[[faults.never_joins]]\nlaunches=[0]\n"),
+                "faults.never_joins[0].launches is 0, expected 1 or more",
+            ),
             (base.to_owned() + "groups=[]\n", "groups is empty, expected at least one group"),
         ];
         for (text, expected) in cases {

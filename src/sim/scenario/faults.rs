@@ -128,7 +128,12 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub(super) fn check(&self, groups: &BTreeSet<&str>, sets: &BTreeSet<&str>) -> Result<(), Wrong> {
+    pub(super) fn check(
+        &self,
+        groups: &BTreeSet<&str>,
+        zones: &BTreeSet<&str>,
+        sets: &BTreeSet<&str>,
+    ) -> Result<(), Wrong> {
         let shares = [
             ("throttle", self.throttle),
             ("lost_replies", self.lost_replies),
@@ -151,8 +156,20 @@ impl Faults {
         for (at, fault) in self.no_capacity.iter().enumerate() {
             known(format!("no_capacity[{at}].group"), fault.group.as_ref())?;
             time(format!("no_capacity[{at}].from_s"), fault.from_s)?;
-            time(format!("no_capacity[{at}].until_s"), fault.until_s.unwrap_or(0.0))?;
+            if let Some(zone) = fault.zone.as_ref().filter(|zone| !zones.contains(zone.as_str())) {
+                return Err(wrong(&format!("no_capacity[{at}].zone"), zone, "a zone of a group of this scenario"));
+            }
+            if let Some(until) = fault.until_s {
+                time(format!("no_capacity[{at}].until_s"), until)?;
+                if until < fault.from_s {
+                    return Err(wrong(&format!("no_capacity[{at}].until_s"), until, "no earlier than from_s"));
+                }
+            }
         }
+        let counted = |key: String, number: u32| match number {
+            0 => Err(wrong(&key, 0, "1 or more: it is counted from 1")),
+            _ => Ok(()),
+        };
         if let Some(slow) = &self.slow_boots {
             check_share("slow_boots.share", slow.share)?;
             if !(1.0..=1000.0).contains(&slow.factor) {
@@ -161,6 +178,7 @@ impl Faults {
         }
         for (at, fault) in self.never_joins.iter().enumerate() {
             known(format!("never_joins[{at}].group"), fault.group.as_ref())?;
+            fault.launches.iter().try_for_each(|launch| counted(format!("never_joins[{at}].launches"), *launch))?;
         }
         for (at, fault) in self.restarts.iter().enumerate() {
             if !sets.contains(fault.daemonset.as_str()) {
@@ -170,9 +188,11 @@ impl Faults {
                     "a DaemonSet of this scenario",
                 ));
             }
+            counted(format!("restarts[{at}].node"), fault.node)?;
             fault.after_s.map_or(Ok(()), |after| check_spread(&format!("restarts[{at}].after_s"), after))?;
         }
         for (at, fault) in self.flapping.iter().enumerate() {
+            counted(format!("flapping[{at}].node"), fault.node)?;
             if !(0.1..=3600.0).contains(&fault.every_s) {
                 return Err(wrong(&format!("flapping[{at}].every_s"), fault.every_s, "0.1 to 3600.0 seconds"));
             }
