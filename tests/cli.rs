@@ -201,6 +201,7 @@ fn a_cluster_has_to_be_named() {
 #[test]
 fn without_a_terminal_nothing_is_changed_unless_everything_was_said() {
     run("rotate --simulate small").code(2).stdout(is_empty()).stderr(contains("no terminal").and(contains("--yes")));
+    run("rotate --simulate small --yes --past-budgets=").code(2).stderr(contains("--past-budgets"));
     run("rotate --simulate small --yes --past-budgets").code(2).stderr(contains("--past-budgets=CLUSTER"));
     run("rotate --cluster a --simulate small --yes --past-budgets=b")
         .code(2)

@@ -498,6 +498,7 @@ pub struct PolicyArgs {
     /// without a terminal it must be given: --past-budgets=CLUSTER. --yes does not answer it.
     #[arg(long, value_name = "CLUSTER", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = config::ASK, help_heading = "What it may do to pods")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub past_budgets: Option<String>,
     /// Rotate nodes in spite of safe-to-evict: "false" and do-not-disrupt annotations.
