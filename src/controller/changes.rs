@@ -33,6 +33,8 @@ pub(super) struct Changes {
     arrived: BTreeSet<InstanceId>,
     waits: Waits,
     evicted: BTreeMap<Uid, (ObjectKey, NodeName)>,
+    /// Pods whose eviction was asked for, and whose answer was lost.
+    unanswered: BTreeMap<Uid, (ObjectKey, NodeName)>,
     blocked: BTreeSet<(NodeName, ObjectKey)>,
     chosen: BTreeMap<NodeName, Vec<Outdated>>,
     decrements: BTreeSet<InstanceId>,
@@ -232,7 +234,21 @@ impl Changes {
 
     /// A pod's eviction was accepted.
     pub(super) fn evicted(&mut self, pod: &Pod, node: &NodeName) {
+        self.unanswered.remove(&pod.uid);
         self.evicted.insert(pod.uid.clone(), (pod.key.clone(), node.clone()));
+    }
+
+    /// Nobody knows whether this pod's eviction was accepted: that it goes will tell.
+    pub(super) fn unanswered(&mut self, uid: &Uid, pod: &ObjectKey, node: &NodeName) {
+        self.unanswered.insert(uid.clone(), (pod.clone(), node.clone()));
+    }
+
+    /// A pod that is on its way out, or gone: whether it was evicted by a request whose answer was lost, as what it is
+    /// told then.
+    pub(super) fn pod_goes(&mut self, uid: &Uid, moved_before: bool) -> Option<EventKind> {
+        let (pod, node) = self.unanswered.remove(uid)?;
+        self.evicted.insert(uid.clone(), (pod.clone(), node.clone()));
+        Some(EventKind::PodEvicted { pod, node, moved_before })
     }
 
     /// A pod is gone.
@@ -242,8 +258,9 @@ impl Changes {
 
     /// After a full list, which names those that are gone by leaving them out.
     pub(super) fn pods_listed(&mut self, snapshot: &Snapshot) -> Vec<EventKind> {
-        let gone: Vec<Uid> = self.evicted.keys().filter(|uid| !snapshot.pods.contains_key(uid)).cloned().collect();
-        gone.iter().filter_map(|uid| self.pod_gone(uid)).collect()
+        let followed = self.evicted.keys().chain(self.unanswered.keys());
+        let gone: Vec<Uid> = followed.filter(|uid| !snapshot.pods.contains_key(uid)).cloned().collect();
+        gone.iter().flat_map(|uid| [self.pod_goes(uid, false), self.pod_gone(uid)]).flatten().collect()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::execute::retry::Jitter;
 use crate::execute::{Executor, Outcome, Record};
 use crate::invariants::{self, Violation};
 use crate::lock::{self, Lock};
-use crate::model::{GroupName, InstanceId, LaunchSource, Lifecycle, Target, Text};
+use crate::model::{GroupName, InstanceId, LaunchSource, Lifecycle, Target, Text, Uid};
 use crate::observe::source::{Answer, Heard, Source};
 use crate::observe::{InFlight, Snapshot};
 use crate::plan::{Action, ActionKey, NodePurpose, Plan, Planned, Preview, Verdict, Wait, WaitReason, plan};
@@ -434,7 +434,15 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                     if arriving { pace.on_leave(Instant::now()) } else { pace.on_node(Instant::now()) }
                 }
             }
-            Fact::PodGone(uid) => events.extend(self.changes.pod_gone(uid)),
+            Fact::Pod(pod) if pod.deleting.is_some() => {
+                let moved_before = self.moved_before(&pod.uid);
+                events.extend(self.changes.pod_goes(&pod.uid, moved_before));
+            }
+            Fact::PodGone(uid) => {
+                let moved_before = self.moved_before(uid);
+                events.extend(self.changes.pod_goes(uid, moved_before));
+                events.extend(self.changes.pod_gone(uid));
+            }
             Fact::WatchFailed(kind, why) => {
                 let message = format!("the watch of {kind:?} broke off: {why}");
                 events.push(EventKind::Error { message, fatal: false });
@@ -455,6 +463,12 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         let before = self.strays.len();
         self.strays.extend(strays.cloned());
         self.strays.len() > before
+    }
+
+    /// Whether a pod has been moved by this rotation already: it was made since the beginning.
+    pub(super) fn moved_before(&self, pod: &Uid) -> bool {
+        let started = self.snapshot.rotation.as_ref().map(|r| r.started);
+        self.snapshot.pods.get(pod).zip(started).is_some_and(|(pod, started)| pod.created > started)
     }
 
     /// Instances that are awaited: their launches, or their Nodes.

@@ -30,9 +30,8 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         self.again = true;
         if let (Action::Evict { pod, uid, node }, Ok(())) = (&action, &result) {
             self.pauses.accepted(&self.snapshot, uid);
-            let started = self.snapshot.rotation.as_ref().map(|r| r.started);
+            let moved_before = self.moved_before(uid);
             let record = self.snapshot.pods.get(uid);
-            let moved_before = record.zip(started).is_some_and(|(p, started)| p.created > started);
             events.push(EventKind::PodEvicted { pod: pod.clone(), node: node.clone(), moved_before });
             match record {
                 Some(pod) => self.changes.evicted(pod, node),
@@ -61,6 +60,22 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
             (Action::Evict { pod, uid, node }, Err(fault)) => {
                 self.snapshot.in_flight.remove(&key);
                 let error = refusal(fault);
+                if error.kind == cluster::ErrorKind::Unavailable {
+                    self.changes.unanswered(uid, pod, node);
+                    let moved_before = self.moved_before(uid);
+                    match self.snapshot.pods.get(uid).map(|pod| pod.deleting.is_some()) {
+                        Some(false) => {}
+                        Some(true) => {
+                            events.extend(self.changes.pod_goes(uid, moved_before));
+                            return None;
+                        }
+                        None => {
+                            events.extend(self.changes.pod_goes(uid, moved_before));
+                            events.extend(self.changes.pod_gone(uid));
+                            return None;
+                        }
+                    }
+                }
                 let told = self.snapshot.refusals.get(uid).map(|r| (r.kind.clone(), r.message.clone()));
                 if told != Some((error.kind.clone(), error.message.clone())) {
                     let by = self.blocked_by(uid, &error);

@@ -220,6 +220,18 @@ pub fn crashes(seed: u64) -> [u64; 2] {
 }
 
 #[test]
+fn evictions_whose_answers_are_lost_are_told_by_what_became_of_the_pods() {
+    let text = "name='lost'\nabout='x'\ncluster='x'\n[[groups]]\nname='g'\nnodes=3\nzones=['a']\n\
+                [[workloads]]\nname='web'\nreplicas=12\n[faults]\nlost_answers=0.5\n";
+    for seed in 0..8 {
+        let run = rotate(&Scenario::parse(text, "lost.toml").unwrap(), seed, &[]);
+        assert_eq!(run.untold(), None, "seed {seed}");
+        let report = run.result.unwrap();
+        assert_eq!((report.evictions, report.pods_moved), (run.counts.evictions, run.counts.evictions), "seed {seed}");
+    }
+}
+
+#[test]
 fn seeds_0_to_99() {
     check_seeds(0..100, false);
 }
