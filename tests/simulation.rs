@@ -17,6 +17,8 @@ mod liveness;
 mod objects;
 #[path = "simulation/ports.rs"]
 mod ports;
+#[path = "simulation/retargets.rs"]
+mod retargets;
 #[path = "simulation/rotations.rs"]
 mod rotations;
 #[path = "simulation/starts.rs"]
