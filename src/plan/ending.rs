@@ -38,11 +38,11 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     drain::failed(pass, group);
     if stays {
         let surge = group.surge();
-        let why = format!(
-            "{surge} of the surge cannot be given back: {} serve, {} are promised",
-            group.serving(),
-            group.promised()
-        );
+        let why = match canary::works(pass, group) {
+            true => format!("{} serve, {} are promised", group.serving(), group.promised()),
+            false => "nothing that its recorded target launches works".to_owned(),
+        };
+        let why = format!("{surge} of the surge cannot be given back: {why}");
         pass.incomplete = true;
         pass.block(group.subject(), BlockReason::Ledger { why: why.into() });
     }

@@ -53,3 +53,41 @@ fn another_number_is_another_target() {
         }
     }
 }
+
+/// The template changes between the start and the first launch.
+const EARLY: &str = r#"
+name = "retarget-canary"
+about = "the template changes before the canary is launched"
+cluster = "x"
+[[groups]]
+name = "g"
+nodes = 3
+zones = ["us-west-2a", "us-west-2b"]
+[[workloads]]
+name = "web"
+replicas = 3
+[[faults.retarget]]
+at_s = 1.9
+group = "g"
+"#;
+
+#[test]
+fn a_canary_that_another_target_launched_costs_no_old_node() {
+    let mut scenario = scenario(EARLY);
+    for (seed, at_s) in [(1, 0.5), (2, 1.9), (3, 4.0)] {
+        scenario.faults.retarget[0].at_s = at_s;
+        let policy = scenario.policy();
+        let stopped = run(&scenario, &policy, seed);
+        let report = stopped.result.as_ref().unwrap();
+        assert_eq!((report.outcome, report.nodes_rotated, report.evictions), (Verdict::TargetChanged, 0, 0));
+        assert_eq!(stopped.verdict, Vec::<String>::new());
+        // Nothing has proved itself: its surge stays, which the next run takes for its own.
+        let why = "1 of the surge cannot be given back: nothing that its recorded target launches works";
+        assert!(report.left_behind.iter().any(|left| left.contains(why)), "{:?}", report.left_behind);
+        let policy = Policy { on_target_change: OnTargetChange::Recanary, ..policy };
+        let done = run(&scenario, &policy, seed);
+        assert_eq!(done.result.as_ref().map(|r| r.outcome), Ok(Verdict::Done), "seed {seed}");
+        assert!(done.verdict.is_empty() && done.outdated.is_empty(), "seed {seed}: {:?}", done.verdict);
+        assert_eq!(done.left_behind, Vec::<String>::new());
+    }
+}
