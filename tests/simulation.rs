@@ -11,6 +11,8 @@
 mod diagnosis;
 #[path = "simulation/harness.rs"]
 mod harness;
+#[path = "simulation/held.rs"]
+mod held;
 #[path = "simulation/liveness.rs"]
 mod liveness;
 #[path = "simulation/objects.rs"]

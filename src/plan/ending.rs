@@ -7,8 +7,7 @@ use super::group::{self, Group};
 use super::pass::Pass;
 use super::zones;
 use super::{
-    Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, candidates, changes, deregister,
-    terminate,
+    Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, changes, deregister, terminate,
 };
 use crate::model::{InstanceId, Process, marks};
 use crate::observe::Role;
@@ -161,10 +160,7 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     }
     let Some(member) = derived.members.get(&id) else { return };
     if member.pending {
-        // Its node works before its group has put it into service: a lifecycle hook holds it.
-        let deadline = pass.deadline(member.born, pass.policy.join_timeout);
-        let reason = WaitReason::AwsBusy { what: "an instance is being put into service".into() };
-        return pass.wait_until(candidates::subject(&id, member), reason, member.born, deadline);
+        return drain::await_service(pass, &id, member);
     }
     if let Some(node) = drain::node_of(pass, member)
         && group::has_cluster_slot(pass, group)

@@ -1,0 +1,26 @@
+//! What is held from the start, and what its group has not put into service yet.
+
+use fastnode::plan::Verdict;
+use fastnode::sim::Scenario;
+
+use crate::rotations::{Run, rotate_by};
+
+/// A rotation of three nodes of group g, with these lines about it.
+fn rotate(lines: &str, seed: u64) -> Run {
+    let text = format!(
+        "name = \"held\"\nabout = \"held\"\ncluster = \"x\"\n[[groups]]\nname = \"g\"\nnodes = 3\n\
+         zones = [\"us-west-2a\", \"us-west-2b\"]\n{lines}"
+    );
+    let scenario = Scenario::parse(&text, "held.toml").unwrap();
+    rotate_by(&scenario, &scenario.policy(), seed, &[])
+}
+
+#[test]
+fn a_failed_replacement_goes_only_once_its_group_has_it_in_service() {
+    let faults = "[[faults.restarts]]\ndaemonset = \"aws-node\"\nnode = 1\ntimes = 1\n[faults]\nstale_reads = ";
+    for (share, seed) in [("0.4", 9), ("0.2", 18)] {
+        let run = rotate(&format!("{faults}{share}\n"), seed);
+        assert_eq!(run.result.map(|report| report.outcome), Ok(Verdict::CanaryFailed), "seed {seed}");
+        assert_eq!((run.verdict, run.outdated.len()), (vec![], 3), "seed {seed}");
+    }
+}
