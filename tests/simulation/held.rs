@@ -15,6 +15,18 @@ fn rotate(lines: &str, seed: u64) -> Run {
     rotate_by(&scenario, &scenario.policy(), seed, &[])
 }
 
+fn refused(lines: &str, why: &str) {
+    let run = rotate(lines, 1);
+    let refusal = run.result.map(|report| report.outcome).unwrap_err();
+    assert!(refusal.starts_with("refused before anything") && refusal.contains(why), "{refusal}");
+}
+
+#[test]
+fn a_managed_node_group_that_nobody_looks_into_is_refused_with_its_command() {
+    let current = "[[groups]]\nname = \"own\"\nnodes = 2\noutdated = 0\nzones = [\"us-west-2a\"]\n";
+    refused(&format!("managed_by = \"ng\"\n{current}"), "aws eks update-nodegroup-version");
+}
+
 #[test]
 fn a_failed_replacement_goes_only_once_its_group_has_it_in_service() {
     let faults = "[[faults.restarts]]\ndaemonset = \"aws-node\"\nnode = 1\ntimes = 1\n[faults]\nstale_reads = ";
