@@ -40,10 +40,15 @@ pub(crate) fn group_hold(cluster: &str, group: &NodeGroup) -> Option<BlockReason
     if group.weighted {
         return Some(BlockReason::Weighted);
     }
+    suspended(group).map(|why| BlockReason::NotOurs { what: why.into() })
+}
+
+/// What somebody has suspended that a rotation of the group cannot do without.
+pub(crate) fn suspended(group: &NodeGroup) -> Option<String> {
     // In hand already, it is seen through: what cannot be done then is named where it comes up.
     let process = [Process::LAUNCH, Process::TERMINATE].into_iter().find(|p| group.is_suspended(p));
     let process = process.filter(|_| !group.tags.contains_key(marks::TAG_ROTATION))?;
-    Some(BlockReason::NotOurs { what: format!("somebody has suspended its process {process}: resume it first").into() })
+    Some(format!("somebody has suspended its process {process}: resume it first"))
 }
 
 /// Whether `now` would launch something else than `fixed`. What is not resolved yet is not called different, unless

@@ -28,6 +28,23 @@ fn a_managed_node_group_that_nobody_looks_into_is_refused_with_its_command() {
 }
 
 #[test]
+fn groups_with_a_suspended_process_are_refused_with_its_name() {
+    refused("suspended = [\"Launch\"]\n", "Launch");
+    refused("suspended = [\"Terminate\"]\n", "Terminate");
+    let pods = "[[workloads]]\nname = \"w\"\nreplicas = 3\nempty_dir = true\n";
+    refused(&format!("suspended = [\"Terminate\"]\n{pods}"), "Terminate");
+}
+
+#[test]
+fn held_nodes_of_a_held_group_are_named_beside_one_that_is_rotated() {
+    let pods = "[[workloads]]\nname = \"w\"\nreplicas = 3\nempty_dir = true\ngroups = [\"g\"]\n";
+    let other = "[[groups]]\nname = \"own\"\nnodes = 2\nzones = [\"us-west-2a\"]\n";
+    let run = rotate(&format!("suspended = [\"Terminate\"]\n{other}{pods}"), 1);
+    let report = run.result.unwrap();
+    assert_eq!((report.outcome, report.nodes_rotated, report.nodes_skipped.len()), (Verdict::Incomplete, 2, 3));
+}
+
+#[test]
 fn a_failed_replacement_goes_only_once_its_group_has_it_in_service() {
     let faults = "[[faults.restarts]]\ndaemonset = \"aws-node\"\nnode = 1\ntimes = 1\n[faults]\nstale_reads = ";
     for (share, seed) in [("0.4", 9), ("0.2", 18)] {
