@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::observe::{Role, Snapshot};
 use crate::plan::BlockReason;
-use crate::plan::candidates::REUSES;
+use crate::plan::candidates::{REUSES, suspended};
 use crate::policy::{Gate, OnStuck, Policy, Restarts, Surge};
 use crate::readiness::{gated, restarted, should_run, standing_pod};
 
@@ -388,6 +388,9 @@ fn why_held(cluster: &str, group: &NodeGroup) -> Option<String> {
     }
     if group.weighted {
         return Some("it counts capacity in instance weights, not in nodes".to_owned());
+    }
+    if let Some(why) = suspended(group) {
+        return Some(why);
     }
     (group.target == Target::None).then(|| "it has neither a launch template nor a launch configuration".to_owned())
 }

@@ -11,12 +11,16 @@
 mod diagnosis;
 #[path = "simulation/harness.rs"]
 mod harness;
+#[path = "simulation/held.rs"]
+mod held;
 #[path = "simulation/liveness.rs"]
 mod liveness;
 #[path = "simulation/objects.rs"]
 mod objects;
 #[path = "simulation/ports.rs"]
 mod ports;
+#[path = "simulation/retargets.rs"]
+mod retargets;
 #[path = "simulation/rotations.rs"]
 mod rotations;
 #[path = "simulation/starts.rs"]

@@ -167,7 +167,8 @@ pub(super) fn with_group(snapshot: &Snapshot, blocks: &[Block]) -> Vec<(NodeName
     let mut nodes = Vec::new();
     for (group, why) in groups {
         let members = snapshot.instances_of(group).filter_map(|i| snapshot.derived().member(&i.id));
-        let stays = members.filter(|m| m.role == Role::Candidate).filter_map(|m| m.node.clone());
+        let stays =
+            members.filter(|m| matches!(m.role, Role::Candidate | Role::Held(_))).filter_map(|m| m.node.clone());
         nodes.extend(stays.map(|node| (node, format!("its group is held: {why}").into())));
     }
     nodes

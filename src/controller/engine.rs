@@ -488,7 +488,7 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
     fn answered(&mut self, answer: Answer, now: Timestamp, events: &mut Vec<EventKind>) -> Option<Ending> {
         match answer {
             Answer::Groups { states, began } => {
-                if states.iter().any(|s| launched_another(&self.snapshot, s)) {
+                if states.iter().any(|s| launched_another(&self.snapshot, s) || is_renamed(&self.snapshot, s)) {
                     self.targets.forget();
                     self.resolve = Instant::now();
                 }
@@ -508,6 +508,12 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
             Answer::Targets(targets) => {
                 for (group, target) in targets {
                     self.targets.answered(&group);
+                    if self.snapshot.groups.get(&group).is_some_and(|g| names_another(&g.target, &target)) {
+                        // The question is older than the group's change.
+                        self.targets.forget();
+                        self.resolve = Instant::now();
+                        continue;
+                    }
                     self.snapshot.apply_target(&group, target);
                 }
                 self.again |= std::mem::take(&mut self.held);
@@ -676,6 +682,15 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         });
         self.executor.begin(planned.action.clone());
     }
+}
+
+/// Whether a group names another template or version than when it was read last.
+fn is_renamed(snapshot: &Snapshot, state: &GroupState) -> bool {
+    snapshot.groups.get(&state.group.name).is_some_and(|known| names_another(&known.target, &state.group.target))
+}
+
+fn names_another(known: &Target, now: &Target) -> bool {
+    prepare::unresolved(known) != prepare::unresolved(now)
 }
 
 /// Whether a group has launched, since the last reading, from another version than its target was resolved to:

@@ -216,21 +216,22 @@ pub(super) fn planned(cluster: &Text, preview: &Preview) -> EventKind {
 }
 
 /// Whether a fault is one of what was asked for: it refuses also where nothing would be done. The nodes that were
-/// asked for may be gone where a rotation was `begun`: it rotated them.
+/// asked for may be gone where a rotation was `begun`: it rotated them. What somebody else's group launches from is not
+/// looked at, so that nothing may seem outdated where only such groups are left.
 pub(super) fn is_of_the_request(fault: &Fault, begun: bool) -> bool {
     match fault {
         Fault::NoGroup | Fault::UnknownGroup { .. } | Fault::UnknownDaemonSet { .. } => true,
         Fault::UnknownNode { .. }
         | Fault::NodeOfNoGroup { .. }
         | Fault::NodeOfOthers { .. }
-        | Fault::NothingSelected { .. } => !begun,
+        | Fault::NothingSelected { .. }
+        | Fault::AllHeld { .. }
+        | Fault::NamedHeld { .. } => !begun,
         Fault::DaemonSetDown { .. }
         | Fault::Maximum { .. }
         | Fault::NoRoom { .. }
         | Fault::NodesHeld { .. }
-        | Fault::NeverFrees { .. }
-        | Fault::AllHeld { .. }
-        | Fault::NamedHeld { .. } => false,
+        | Fault::NeverFrees { .. } => false,
     }
 }
 

@@ -59,6 +59,18 @@ impl TemplateRef {
 }
 
 impl Target {
+    /// Whether EC2 was asked what every template of it resolves to.
+    pub fn is_resolved(&self) -> bool {
+        match self {
+            Self::Template(template) => template.resolved.is_some(),
+            Self::Mixed { base, overrides } => {
+                let mut templates = std::iter::once(base).chain(overrides.iter().filter_map(|o| o.template.as_ref()));
+                templates.all(|template| template.resolved.is_some())
+            }
+            Self::Configuration(_) | Self::None => true,
+        }
+    }
+
     /// This target with what `old` had resolved, wherever both name the same template and version.
     pub fn keeping_resolution(self, old: &Self) -> Self {
         match (self, old) {

@@ -41,7 +41,9 @@ pub(super) fn is_cut_short(group: &Group<'_>) -> bool {
 pub(super) fn works(pass: &Pass<'_>, group: &Group<'_>) -> bool {
     let on_target = |id: &&InstanceId| pass.derived.members.get(*id).is_some_and(|m| m.stray == Stray::No);
     let functional = if group.begun { group.fresh.iter().filter(on_target).count() as u32 } else { group.functional };
-    pass.policy.canary == 0 || group.view.serving_current + functional > 0
+    let adopted = group.view.adopted.iter().filter_map(|(_, id)| pass.derived.members.get(id));
+    let astray = adopted.filter(|m| m.serves && m.stray != Stray::No).count() as u32;
+    pass.policy.canary == 0 || group.view.serving_current.saturating_sub(astray) + functional > 0
 }
 
 /// Why no old node may be drained before the canary has passed. Where the surge does not reach the canary,

@@ -40,17 +40,24 @@ pub(crate) fn group_hold(cluster: &str, group: &NodeGroup) -> Option<BlockReason
     if group.weighted {
         return Some(BlockReason::Weighted);
     }
+    suspended(group).map(|why| BlockReason::NotOurs { what: why.into() })
+}
+
+/// What somebody has suspended that a rotation of the group cannot do without.
+pub(crate) fn suspended(group: &NodeGroup) -> Option<String> {
     // In hand already, it is seen through: what cannot be done then is named where it comes up.
     let process = [Process::LAUNCH, Process::TERMINATE].into_iter().find(|p| group.is_suspended(p));
     let process = process.filter(|_| !group.tags.contains_key(marks::TAG_ROTATION))?;
-    Some(BlockReason::NotOurs { what: format!("somebody has suspended its process {process}: resume it first").into() })
+    Some(format!("somebody has suspended its process {process}: resume it first"))
 }
 
-/// Whether `now` would launch something else than `fixed`; what is not resolved yet is not called different.
+/// Whether `now` would launch something else than `fixed`. What is not resolved yet is not called different, unless
+/// it names another version: a number needs no resolution.
 pub(crate) fn has_moved(fixed: &Target, now: &Target) -> bool {
     let known = |a: &Option<Text>, b: &Option<Text>| a.is_some() && b.is_some() && a != b;
-    let moved =
-        |a: &TemplateRef, b: &TemplateRef| a.id != b.id || known(&a.resolved, &b.resolved) || known(&a.image, &b.image);
+    let moved = |a: &TemplateRef, b: &TemplateRef| {
+        a.id != b.id || a.version != b.version || known(&a.resolved, &b.resolved) || known(&a.image, &b.image)
+    };
     match (fixed, now) {
         (Target::Template(a), Target::Template(b)) => moved(a, b),
         (Target::Mixed { base: a, overrides: x }, Target::Mixed { base: b, overrides: y }) => {

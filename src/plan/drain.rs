@@ -78,7 +78,11 @@ pub(super) fn returns_failed(pass: &Pass<'_>, group: &Group<'_>) -> BTreeSet<Ins
         return BTreeSet::new();
     }
     let failed = pass.derived.select(&group.view.failed);
-    let in_time = |m: &Member| node_of(pass, m).is_none_or(|node| !has_run_out(pass, node));
+    let in_time = |m: &Member| {
+        let awaited = |until: Timestamp| until > pass.now;
+        node_of(pass, m)
+            .is_none_or(|node| !has_run_out(pass, node) && (!m.pending || in_service_by(pass, m).is_none_or(awaited)))
+    };
     failed.filter(|(_, m)| in_time(m)).map(|(id, _)| id.clone()).collect()
 }
 
@@ -104,10 +108,27 @@ pub(super) fn failed<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             continue;
         }
         if node.is_none_or(|node| work(pass, node, member) == Standing::Drained) {
+            if node.is_some() && member.pending {
+                await_service(pass, id, member);
+                continue;
+            }
             let diagnosis = ActionReason::ReplacementFailed { diagnosis: why };
             terminate::shrink(pass, group, id, node, diagnosis);
         }
     }
+}
+
+/// Until when an instance that has a Node is waited for to be put into service by its group.
+fn in_service_by(pass: &Pass<'_>, member: &Member) -> Option<Timestamp> {
+    pass.deadline(member.born, pass.policy.join_timeout)
+}
+
+/// Its node is there before its group has put it into service, held by a lifecycle hook: until then it is not
+/// terminated.
+pub(super) fn await_service(pass: &mut Pass<'_>, id: &InstanceId, member: &Member) {
+    let reason = WaitReason::AwsBusy { what: "an instance is being put into service".into() };
+    let until = in_service_by(pass, member);
+    pass.wait_until(super::candidates::subject(id, member), reason, member.born, until);
 }
 
 /// Plans what one drain does now.

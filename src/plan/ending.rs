@@ -7,8 +7,7 @@ use super::group::{self, Group};
 use super::pass::Pass;
 use super::zones;
 use super::{
-    Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, candidates, changes, deregister,
-    terminate,
+    Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, changes, deregister, terminate,
 };
 use crate::model::{InstanceId, Process, marks};
 use crate::observe::Role;
@@ -38,11 +37,11 @@ pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     drain::failed(pass, group);
     if stays {
         let surge = group.surge();
-        let why = format!(
-            "{surge} of the surge cannot be given back: {} serve, {} are promised",
-            group.serving(),
-            group.promised()
-        );
+        let why = match canary::works(pass, group) {
+            true => format!("{} serve, {} are promised", group.serving(), group.promised()),
+            false => "nothing that its recorded target launches works".to_owned(),
+        };
+        let why = format!("{surge} of the surge cannot be given back: {why}");
         pass.incomplete = true;
         pass.block(group.subject(), BlockReason::Ledger { why: why.into() });
     }
@@ -161,10 +160,7 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     }
     let Some(member) = derived.members.get(&id) else { return };
     if member.pending {
-        // Its node works before its group has put it into service: a lifecycle hook holds it.
-        let deadline = pass.deadline(member.born, pass.policy.join_timeout);
-        let reason = WaitReason::AwsBusy { what: "an instance is being put into service".into() };
-        return pass.wait_until(candidates::subject(&id, member), reason, member.born, deadline);
+        return drain::await_service(pass, &id, member);
     }
     if let Some(node) = drain::node_of(pass, member)
         && group::has_cluster_slot(pass, group)

@@ -298,7 +298,7 @@ fn show_held(pass: &mut Pass<'_>, group: &Group<'_>) {
             Role::Aside(state) => state.clone(),
             _ => "Warmed".into(),
         };
-        pass.incomplete |= &*state == "Standby";
+        pass.incomplete |= &*state == "Standby" && !member.outdated.is_empty();
         pass.block(candidates::subject(id, member), BlockReason::Lifecycle { state });
     }
     for (id, member) in derived.select(&group.view.skipped) {

@@ -18,6 +18,8 @@ use crate::policy::OnTargetChange;
 
 /// How long a launch of something newer may go without the group's target being found changed.
 const SHOWS: SignedDuration = SignedDuration::from_mins(15);
+/// What is waited for until then.
+const NOT_KNOWN: &str = "its group's new target is not known yet";
 
 /// Whether the group's target has changed, and what follows from it.
 pub(super) fn look(pass: &mut Pass<'_>, group: &mut Group<'_>) {
@@ -50,11 +52,15 @@ pub(super) fn wind_down<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     if busy || surge || changing || arriving || !group.picked.is_empty() {
         return;
     }
-    if group.view.target_moved {
+    if group.view.target_moved && !group.record.target.is_resolved() {
+        // Recorded as it is, it would have moved again as soon as it is resolved.
+        let reason = super::WaitReason::Standstill { why: NOT_KNOWN.into() };
+        pass.wait(group.subject(), reason);
+    } else if group.view.target_moved {
         pass.entries.targets.insert(group.name.clone(), group.record.target.clone());
     } else if let Some((id, at)) = group.view.newer.iter().find_map(|(id, member)| Some((id, member.born?))) {
         let subject = super::Subject::Instance(id.clone());
-        let reason = super::WaitReason::Standstill { why: "its group's new target is not known yet".into() };
+        let reason = super::WaitReason::Standstill { why: NOT_KNOWN.into() };
         pass.wait_until(subject, reason, Some(at), after(at, SHOWS));
     }
 }

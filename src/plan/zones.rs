@@ -7,10 +7,11 @@
 
 use std::collections::BTreeMap;
 
+use super::canary;
 use super::group::Group;
 use super::pass::Pass;
 use crate::model::{InstanceId, Zone};
-use crate::observe::Member;
+use crate::observe::{Member, Stray};
 
 /// A zone as the choice sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +81,9 @@ pub(super) fn surplus(pass: &Pass<'_>, group: &Group<'_>) -> Option<InstanceId> 
     let rank = |(id, m): &(&InstanceId, &std::sync::Arc<Member>)| {
         (without(&m.zone), !m.tainted, pods(m), std::cmp::Reverse(m.born), std::cmp::Reverse((*id).clone()))
     };
-    replacements.filter(|(_, m)| !skipped(m)).min_by_key(rank).map(|(id, _)| id.clone())
+    // What another target launched may be the first of its canary; it stays until something else has proved itself.
+    let stays = |m: &Member| m.stray != Stray::No && !canary::works(pass, group);
+    replacements.filter(|(_, m)| !skipped(m) && !stays(m)).min_by_key(rank).map(|(id, _)| id.clone())
 }
 
 /// The replacement that will be given back once `id`, one of the last old nodes, has been replaced for its zone's

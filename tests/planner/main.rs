@@ -376,6 +376,21 @@ fn instances_in_other_hands_are_left_alone_and_named() {
 }
 
 #[test]
+fn only_an_outdated_instance_in_standby_is_unfinished_business() {
+    for (version, verdict) in [("4", Verdict::Done), ("3", Verdict::Incomplete)] {
+        let mut world = World::new(policy(1)).with_group("workers", &[("a", 3)], 1);
+        world.promise = false;
+        world.change_instance("i-workers-a2", |i| {
+            i.lifecycle = Lifecycle::Standby;
+            i.source = LaunchSource::Template { id: "lt-1".into(), version: version.into() };
+        });
+        world.change_group("workers", |g| g.desired -= 1);
+        world.begin();
+        assert_eq!(world.play(), Some(verdict), "version {version}");
+    }
+}
+
+#[test]
 fn a_crash_between_step_and_fold_is_settled_by_what_the_world_shows() {
     let mut world = World::new(policy(1)).with_group("workers", &[("a", 2), ("b", 2)], 1);
     world.begin();
