@@ -180,3 +180,15 @@ fn nodes_that_are_not_ready_go_first_and_their_wait_is_bounded() {
         world,
     );
 }
+
+#[test]
+fn a_rotation_that_ends_does_not_wait_for_a_budget_that_never_frees() {
+    let mut world = World::new(Policy { on_stuck: OnStuck::Wait, ..policy(1) });
+    world = world.with_group("workers", &[("a", 2), ("b", 2)], 1);
+    world.add_pod("single", Some(&"workers-a1".into()), |_| {});
+    world.budget("single", 1);
+    world.fates.insert(1, Fate::NeverJoins);
+    world.begin();
+    assert_eq!(world.play(), Some(Verdict::CanaryFailed));
+    assert!(world.touched.is_empty());
+}
