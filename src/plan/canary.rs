@@ -155,11 +155,17 @@ fn functional_at(policy: &Policy, member: &Member) -> Option<Timestamp> {
 fn stage(pass: &mut Pass<'_>, id: &InstanceId, member: &Member, node: Option<&Node>) -> Progress {
     let subject = candidates::subject(id, member);
     let Some(node) = node else {
-        let since = member.born.or_else(|| pass.snapshot.first_seen.get(id).copied());
+        // One that had joined is on its way out, before AWS shows it; or it joins anew, and has as much time for it.
+        let left = pass.snapshot.unregistered.get(id).copied();
+        let since = left.or(member.born).or_else(|| pass.snapshot.first_seen.get(id).copied());
         let deadline = pass.deadline(since, pass.policy.join_timeout);
         if deadline.is_some_and(|d| d <= pass.now) {
             let limit = limit(pass.policy.join_timeout);
-            return Progress::Failed(format!("its Node did not register within {limit} of its launch").into());
+            let why = match left {
+                Some(_) => format!("its Node went, and did not register again within {limit}"),
+                None => format!("its Node did not register within {limit} of its launch"),
+            };
+            return Progress::Failed(why.into());
         }
         let stage = if member.pending { Stage::Launching } else { Stage::Running };
         pass.show(id, member, stage, since);
