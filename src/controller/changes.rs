@@ -383,6 +383,7 @@ fn culprit(reason: &WaitReason) -> (&'static str, Option<&Text>, Option<&ObjectK
         WaitReason::Capacity { .. } => alone("capacity"),
         WaitReason::Standstill { why } => text("standstill", why),
         WaitReason::DrainSlot { .. } => alone("drain slot"),
+        WaitReason::ServerBusy { .. } => alone("server"),
         WaitReason::PodTermination { .. } => alone("pods"),
         WaitReason::VolumeDetach { .. } => alone("volumes"),
         WaitReason::Successor => alone("successor"),

@@ -30,7 +30,7 @@ use crate::fixes::verify::middle;
 use crate::fixes::{self, Came, Effect, Options, PodView, Start, compare, judge};
 use crate::model::{InstanceId, Text};
 use crate::observe::Snapshot;
-use crate::observe::mending::Busy;
+use crate::observe::mending::{Busy, Failure};
 use crate::plan::{Action, Plan};
 use crate::readiness::diagnosis::Finding;
 use crate::readiness::restarts_on;
@@ -211,7 +211,11 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         let record = self.record.current();
         let Some(care) = &mut self.care else { return };
         let failed = record.failed.keys().filter(|id| !record.mended.excused.contains(*id));
-        care.waiting.extend(failed.filter(|id| self.snapshot.instances.contains_key(*id)).cloned());
+        for instance in failed.filter_map(|id| self.snapshot.instances.get(id)) {
+            care.waiting.push(instance.id.clone());
+            let failure = Failure { group: instance.group.clone(), until: within_limit(now) };
+            self.snapshot.mending.failures.insert(instance.id.clone(), failure);
+        }
         let unproved = care.surgeon.standing(&self.snapshot).into_iter().filter(|s| s.mark.effect.is_none());
         care.left = unproved.collect();
         care.tried.extend(care.left.iter().map(|standing| standing.fix.clone()));
@@ -267,6 +271,10 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
                 _ => continue,
             };
             let Some(id) = about.instance.clone() else { continue };
+            if let Some(group) = about.group.clone().filter(|_| failed) {
+                let failure = Failure { group, until: within_limit(now) };
+                self.snapshot.mending.failures.entry(id.clone()).or_insert(failure);
+            }
             let node = about.node.as_ref().and_then(|name| self.snapshot.nodes.get(name));
             let restarts = node.map_or(0, |node| restarts_on(self.policy, &self.snapshot, node));
             let start = seconds.map(|seconds| Start { seconds, restarts });
@@ -336,9 +344,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
                 (None, None) => "what its new nodes waited for to be found".into(),
             };
             let since = before.as_ref().map_or(now, |busy| busy.since);
-            let limit = SignedDuration::try_from(LIMIT + EXAMINATION).unwrap_or(SignedDuration::MAX);
-            let until = since.checked_add(limit).unwrap_or(Timestamp::MAX);
-            self.snapshot.mending.busy = Some(Busy { what, since, until });
+            self.snapshot.mending.busy = Some(Busy { what, since, until: within_limit(since) });
         }
         if before.is_some() && self.snapshot.mending.busy.is_none() {
             self.snapshot.mending.ended = Some(now);
@@ -402,7 +408,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
                 let daemonset = finding.daemonset.as_ref().map(|set| set.to_string().into()).unwrap_or_default();
                 events.push(EventKind::FixProposed { fix, daemonset, way: command, diff: String::new() });
             }
-            self.give_verdict(&id);
+            self.snapshot.mending.examined.insert(id);
             self.go_on(now);
         }
     }
@@ -421,7 +427,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         care.patient = None;
         // With a fix whose effect is not seen yet, the next new node may still show something else.
         care.stage = if care.pending.is_empty() { Stage::Done } else { Stage::Watching };
-        self.give_verdict(&patient);
+        self.snapshot.mending.examined.insert(patient);
         self.go_on(now);
     }
 
@@ -497,23 +503,18 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
 
     /// The record says that a fix is in place. What failed before it was says nothing of how it is now.
     async fn write_down(&mut self, fix: &Text, events: &mut Vec<EventKind>) {
+        // Some may have failed so lately that the record does not name them yet.
+        let failed: Vec<InstanceId> = self.snapshot.mending.failures.keys().cloned().collect();
         let written = self.record.update(|record| {
             if !record.mended.fixes.contains(fix) {
                 record.mended.fixes.push(fix.clone());
             }
-            record.mended.excused.extend(record.failed.keys().cloned());
+            record.mended.excused.extend(record.failed.keys().chain(&failed).cloned());
         });
         if let Err(fault) = written.await {
             events.push(EventKind::Error { message: format!("failed to write down {fix}: {fault}"), fatal: false });
         }
         self.snapshot.rotation = Some(self.record.current().into());
-    }
-
-    /// What failed ends the rotation, if the policy says so.
-    fn give_verdict(&mut self, id: &InstanceId) {
-        if self.snapshot.rotation.as_ref().is_some_and(|r| r.failed.contains_key(id)) {
-            self.snapshot.mending.examined.insert(id.clone());
-        }
     }
 
     /// With free hands: takes back what has no effect, goes on with what an earlier run has left, and looks into what
@@ -547,16 +548,24 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         self.hold(now);
     }
 
-    /// Verdicts that a plan has been made with, and that did not end the rotation, are not given again.
+    /// Verdicts that a plan has been made with, and that did not end the rotation, are not given again. Those on what
+    /// is not in the record yet are still due.
     pub(super) fn settle(&mut self, plan: &Plan) {
         let records = |action: &Action| matches!(action, Action::Record { .. });
         let ends = plan.actions.iter().any(|planned| records(&planned.action));
         let writing = self.snapshot.in_flight.contains_key(&crate::plan::ActionKey::Record);
         if !ends && !writing {
-            let examined = std::mem::take(&mut self.snapshot.mending.examined);
-            self.snapshot.mending.settled.extend(examined);
+            let Some(rotation) = &self.snapshot.rotation else { return };
+            let mending = &mut self.snapshot.mending;
+            mending.settled.extend(mending.examined.extract_if(.., |id| rotation.failed.contains_key(id)));
         }
     }
+}
+
+/// By when what begins at `since` is looked into and mended.
+fn within_limit(since: Timestamp) -> Timestamp {
+    let limit = SignedDuration::try_from(LIMIT + EXAMINATION).unwrap_or(SignedDuration::MAX);
+    since.checked_add(limit).unwrap_or(Timestamp::MAX)
 }
 
 /// The DaemonSet of a fix that is in place; `None` where it did harm and was taken back. Tells of either.

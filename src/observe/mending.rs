@@ -1,11 +1,11 @@
 //! What is being done about slow or failing new nodes, as far as a plan has to know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{InstanceId, Text};
+use crate::model::{GroupName, InstanceId, Text};
 
 /// What a rotation has mended so far; part of its record, so that it holds after a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct Mended {
 pub struct Mending {
     /// A failed replacement is looked into before it may end the rotation.
     pub awaited: bool,
+    /// Failed ones that are to be looked into, or have been. Kept when their instance is gone: a failure stays one.
+    pub failures: BTreeMap<InstanceId, Failure>,
     /// Failed ones that have been looked into, and whose verdict is due.
     pub examined: BTreeSet<InstanceId>,
     /// Failed ones whose verdict was not to end the rotation.
@@ -29,6 +31,15 @@ pub struct Mending {
     pub busy: Option<Busy>,
     /// When the last of that ended.
     pub ended: Option<Timestamp>,
+}
+
+/// A failed replacement whose verdict waits until it has been looked into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its group.
+    pub group: GroupName,
+    /// It is waited for so long at most, unless something that is being done about new nodes takes longer.
+    pub until: Timestamp,
 }
 
 /// Something that is done about new nodes now.

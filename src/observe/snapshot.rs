@@ -127,6 +127,9 @@ pub struct Snapshot {
     /// When a reading first showed an instance on its way out.
     #[serde(default)]
     pub leaving_since: BTreeMap<InstanceId, Timestamp>,
+    /// Instances whose Node has gone, and when the reading before that was: they have joined once.
+    #[serde(default)]
+    pub unregistered: BTreeMap<InstanceId, Timestamp>,
     /// What is being done about slow or failing new nodes.
     #[serde(skip)]
     pub mending: Mending,
@@ -162,6 +165,9 @@ impl Snapshot {
                     self.dirty.instances.extend(old.instance.clone());
                 }
                 self.index.join(&node);
+                if let Some(id) = &node.instance {
+                    self.unregistered.remove(id);
+                }
                 self.dirty.nodes.insert(node.name.clone());
                 self.nodes.insert(node.name.clone(), node);
             }
@@ -302,6 +308,7 @@ impl Snapshot {
         }
         self.first_seen.remove(id);
         self.leaving_since.remove(id);
+        self.unregistered.remove(id);
         self.dirty.instances.insert(id.clone());
     }
 
@@ -531,6 +538,9 @@ impl Snapshot {
     fn drop_node(&mut self, name: &NodeName) {
         let Some(node) = self.nodes.remove(name) else { return };
         self.index.part(&node);
+        if let (Some(id), Some(read)) = (&node.instance, self.groups_read) {
+            self.unregistered.insert(id.clone(), read);
+        }
         self.dirty.instances.extend(node.instance);
     }
 

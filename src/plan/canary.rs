@@ -157,11 +157,17 @@ fn functional_at(policy: &Policy, member: &Member) -> Option<Timestamp> {
 fn stage(pass: &mut Pass<'_>, id: &InstanceId, member: &Member, node: Option<&Node>) -> Progress {
     let subject = candidates::subject(id, member);
     let Some(node) = node else {
-        let since = member.born.or_else(|| pass.snapshot.first_seen.get(id).copied());
+        // One that had joined is on its way out, before AWS shows it; or it joins anew, and has as much time for it.
+        let left = pass.snapshot.unregistered.get(id).copied();
+        let since = left.or(member.born).or_else(|| pass.snapshot.first_seen.get(id).copied());
         let deadline = pass.deadline(since, pass.policy.join_timeout);
         if deadline.is_some_and(|d| d <= pass.now) {
             let limit = limit(pass.policy.join_timeout);
-            return Progress::Failed(format!("its Node did not register within {limit} of its launch").into());
+            let why = match left {
+                Some(_) => format!("its Node went, and did not register again within {limit}"),
+                None => format!("its Node did not register within {limit} of its launch"),
+            };
+            return Progress::Failed(why.into());
         }
         let stage = if member.pending { Stage::Launching } else { Stage::Running };
         pass.show(id, member, stage, since);
@@ -227,20 +233,41 @@ fn end(pass: &mut Pass<'_>, group: &Group<'_>) {
 /// Where failures are looked into first: waits until each has been, then gives the verdict on it.
 fn await_examination(pass: &mut Pass<'_>, group: &Group<'_>) {
     let snapshot = pass.snapshot;
-    if !snapshot.mending.awaited {
-        return;
-    }
-    let here = |id: &&InstanceId| snapshot.instances.get(*id).is_some_and(|i| i.group == *group.name);
-    let rotation = pass.rotation;
-    let open = |id: &&InstanceId| !rotation.mended.excused.contains(*id) && !snapshot.mending.settled.contains(*id);
-    for id in rotation.failed.keys().filter(here).filter(open) {
-        if snapshot.mending.examined.contains(id) {
+    let open: Vec<_> = unsettled(pass, group).map(|id| (id.clone(), examined_by(pass, id))).collect();
+    for (id, until) in open {
+        let is_due = snapshot.mending.examined.contains(&id) || until.is_none_or(|until| until <= pass.now);
+        if is_due {
             end(pass, group);
         } else if pass.ending.is_none() {
             let what = format!("what made {id} fail to be found").into();
-            pass.wait(Subject::Instance(id.clone()), WaitReason::Mending { what });
+            pass.wait_until(Subject::Instance(id), WaitReason::Mending { what }, None, until);
         }
     }
+}
+
+/// Whether a failed replacement of the group is to be looked into, and its verdict is still to come.
+pub(super) fn is_examined(pass: &Pass<'_>, group: &Group<'_>) -> bool {
+    let writes = pass.snapshot.mending.awaited && !pass.entries.failed.is_empty();
+    writes || unsettled(pass, group).next().is_some()
+}
+
+/// The group's failed replacements on which no verdict has been given, where they are looked into first.
+fn unsettled<'a>(pass: &Pass<'a>, group: &Group<'a>) -> impl Iterator<Item = &'a InstanceId> + use<'a> {
+    let (snapshot, rotation, name) = (pass.snapshot, pass.rotation, group.name);
+    let mending = &snapshot.mending;
+    let here = move |id: &&InstanceId| {
+        let known = mending.failures.get(*id).map(|failure| &failure.group);
+        known.or_else(|| snapshot.instances.get(*id).map(|i| &i.group)) == Some(name)
+    };
+    let open = move |id: &&InstanceId| !rotation.mended.excused.contains(*id) && !mending.settled.contains(*id);
+    rotation.failed.keys().filter(|_| mending.awaited).filter(here).filter(open)
+}
+
+/// By when a failed replacement has been looked into at the latest; `None` where nobody does.
+fn examined_by(pass: &Pass<'_>, id: &InstanceId) -> Option<Timestamp> {
+    let mending = &pass.snapshot.mending;
+    let until = mending.failures.get(id)?.until;
+    Some(mending.busy.as_ref().map_or(until, |busy| busy.until.max(until)))
 }
 
 /// Marks functional replacements: from then on a flapping node is no failed replacement, after a crash neither.

@@ -26,7 +26,7 @@ pub(super) fn drain(pass: &mut Pass<'_>, group: &mut Group<'_>, node: &Node, cul
 }
 
 /// Nodes whose pods no budget will ever let go, under a policy that does not skip them: they end the rotation, or
-/// it waits for them. Whether it does.
+/// it waits for them. Whether it does; one that ends waits for none of them.
 pub(super) fn never_freed(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
     let mut waits = false;
     for (id, member) in pass.derived.select(&group.view.held) {
@@ -42,6 +42,7 @@ pub(super) fn never_freed(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
             // While pods move, a budget may count fewer than there will be, and seem never to free.
             OnStuck::Stop if !pass.moving => pass.end(Verdict::Stuck),
             OnStuck::Stop => {}
+            OnStuck::Wait if pass.ending.is_some() => {}
             OnStuck::Wait => {
                 waits = true;
                 let reason = WaitReason::Budget { pod: pod.clone(), budget: budget.into() };

@@ -202,6 +202,12 @@ fn evict(pass: &mut Pass<'_>, node: &Node, pod: &DrainPod, past: bool) -> Option
         let by_budget = matches!(refusal.kind, ErrorKind::BudgetExhausted | ErrorKind::BudgetUnobserved);
         if !by_budget || refusing.is_some() || pod.budgets.is_empty() {
             pass.wake(refusal.retry_at);
+            // No budget is to blame for what the server would have refused of any request.
+            if refusing.is_none() && matches!(refusal.kind, ErrorKind::Throttled | ErrorKind::Unavailable) {
+                let message: Text = refusal.message.as_str().into();
+                let why = format!("the eviction of pod {} is put off by the API server: {message}", pod.key).into();
+                return Some((why, WaitReason::ServerBusy { pod: pod.key.clone(), message }));
+            }
             return blocked(refusing.map_or_else(|| refusal.message.as_str().into(), |b| b.to_string().into()));
         }
     }

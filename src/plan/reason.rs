@@ -264,6 +264,13 @@ pub enum WaitReason {
         /// The budget.
         budget: Text,
     },
+    /// The API server, which sheds load or does not answer, to take an eviction.
+    ServerBusy {
+        /// The pod to be evicted.
+        pod: ObjectKey,
+        /// What the server said.
+        message: Text,
+    },
     /// A pod to end.
     PodTermination {
         /// The pod.

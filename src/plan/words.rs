@@ -99,6 +99,9 @@ impl fmt::Display for WaitReason {
             Self::DrainSlot { draining, allowed } => write!(f, "a drain slot: {draining} of {allowed} taken"),
             Self::ZoneBalance { zone } => write!(f, "the end: the last old nodes of {zone} keep the zones balanced"),
             Self::Budget { pod, budget } => write!(f, "budget {budget} to let pod {pod} go"),
+            Self::ServerBusy { pod, message } => {
+                write!(f, "the API server to take the eviction of pod {pod}: {message}")
+            }
             Self::PodTermination { pod, left } => write!(f, "pod {pod} to end, {left} left"),
             Self::VolumeDetach { left } => write!(f, "{} to be detached", count(left, "volume")),
             Self::Successor => f.write_str("a functional replacement to serve behind its load balancers"),

@@ -8,6 +8,7 @@
 )]
 
 mod crashes;
+mod verdicts;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -75,6 +76,16 @@ fn play(policy: Policy, surgeon: impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Sur
     play_after(&article(), policy, async |_: &SimPorts| {}, surgeon)
 }
 
+/// The same on any cluster, with any seed.
+fn play_seed(
+    scenario: &Scenario,
+    seed: u64,
+    policy: Policy,
+    surgeon: impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon>,
+) -> Played {
+    play_on((scenario, seed), policy, async |_: &SimPorts| {}, surgeon)
+}
+
 /// The same on a cluster with which something was done before.
 fn play_after(
     scenario: &Scenario,
@@ -82,8 +93,17 @@ fn play_after(
     prepare: impl AsyncFnOnce(&SimPorts),
     surgeon: impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon>,
 ) -> Played {
+    play_on((scenario, 5), policy, prepare, surgeon)
+}
+
+fn play_on(
+    (scenario, seed): (&Scenario, u64),
+    policy: Policy,
+    prepare: impl AsyncFnOnce(&SimPorts),
+    surgeon: impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon>,
+) -> Played {
     tokio::task::LocalSet::new().block_on(&sim::runtime().unwrap(), async {
-        let sim = World::start(scenario, 5);
+        let sim = World::start(scenario, seed);
         let ports =
             Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
         prepare(&ports).await;
@@ -95,7 +115,7 @@ fn play_after(
             identity: "me".into(),
             own_node: None,
             own_pod: None,
-            seed: 5,
+            seed,
         };
         let (sink, mut told) = mpsc::channel::<Event>(4096);
         let (_keep, interrupt) = watch::channel(None);

@@ -180,3 +180,41 @@ fn nodes_that_are_not_ready_go_first_and_their_wait_is_bounded() {
         world,
     );
 }
+
+#[test]
+fn a_rotation_that_ends_does_not_wait_for_a_budget_that_never_frees() {
+    let mut world = World::new(Policy { on_stuck: OnStuck::Wait, ..policy(1) });
+    world = world.with_group("workers", &[("a", 2), ("b", 2)], 1);
+    world.add_pod("single", Some(&"workers-a1".into()), |_| {});
+    world.budget("single", 1);
+    world.fates.insert(1, Fate::NeverJoins);
+    world.begin();
+    assert_eq!(world.play(), Some(Verdict::CanaryFailed));
+    assert!(world.touched.is_empty());
+}
+
+#[test]
+fn a_server_that_sheds_load_is_told_apart_from_a_budget() {
+    let mut world = World::new(policy(1)).with_group("workers", &[("a", 1), ("b", 1)], 1);
+    let at = world.now;
+    let refusal = fastnode::observe::Refusal {
+        kind: fastnode::cluster::ErrorKind::Throttled,
+        message: "the server has received too many requests".to_owned(),
+        at,
+        attempts: 1,
+        retry_at: at + SignedDuration::from_secs(200),
+    };
+    let pods: Vec<Uid> = world.snapshot.pods.keys().cloned().collect();
+    world.snapshot.refusals.extend(pods.into_iter().map(|uid| (uid, refusal.clone())));
+    world.at(100, |world| {
+        let policy = policy(1);
+        let mut snapshot = world.snapshot.clone();
+        snapshot.refresh(&policy);
+        let plan = fastnode::plan::plan(&policy, &snapshot, world.now);
+        let told: Vec<String> = plan.waits.iter().map(|wait| wait.reason.to_string()).collect();
+        let named = |why: &String| why.starts_with("the API server to take the eviction of pod default/");
+        assert!(told.iter().any(named) && !told.iter().any(|why| why.contains("budget")), "{told:?}");
+    });
+    world.begin();
+    assert_eq!(world.play(), Some(Verdict::Done));
+}

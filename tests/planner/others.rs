@@ -139,3 +139,23 @@ fn somebody_lowers_desired_below_the_minimum_and_our_surge() {
         world,
     );
 }
+
+#[test]
+fn a_functional_replacement_whose_node_goes_before_its_instance_has_not_failed_to_join() {
+    let join_timeout = fastnode::policy::Timeout::After(jiff::SignedDuration::from_secs(100));
+    let policy = Policy { join_timeout, ..policy(1) };
+    let mut world = World::new(policy).with_group("workers", &[("a", 2), ("b", 2)], 1);
+    world.at(150, |world| {
+        world.tell("somebody takes i-new-a1: its Node goes first, long after its launch");
+        let node = world.snapshot.node_of(&"i-new-a1".into()).unwrap().name.clone();
+        let pods: Vec<Uid> = world.snapshot.pods_on(&node).map(|p| p.uid.clone()).collect();
+        pods.into_iter().for_each(|uid| world.snapshot.apply(fastnode::cluster::Fact::PodGone(uid)));
+        world.snapshot.apply(fastnode::cluster::Fact::NodeGone(node));
+    });
+    world.at(170, |world| world.gone(&"i-new-a1".into()));
+    world.promise = false;
+    world.begin();
+    let verdict = world.play();
+    assert!(world.snapshot.rotation.as_ref().unwrap().failed.is_empty(), "{}", world.story());
+    assert_eq!(verdict, Some(Verdict::Done));
+}
