@@ -17,7 +17,7 @@ use super::render::{START_OVER, is_waiter};
 use crate::clock::Clock;
 use crate::cluster::Result;
 use crate::cluster::manifests::Manifests;
-use crate::model::{ContainerState, Node, NodeName, ObjectKey, Pod, Uid};
+use crate::model::{Container, ContainerState, Node, NodeName, ObjectKey, Pod, Uid};
 use crate::observe::Snapshot;
 
 /// Between two looks.
@@ -38,6 +38,31 @@ const HOPELESS: [&str; 8] = [
     "RunContainerError",
 ];
 
+/// Of these, what no node could mend: what was asked of the container is wrong.
+const UNFIT: [&str; 5] = [
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
+/// The same of a run that never began: the image does not hold the program.
+const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
+
+/// Why a container starts on no node.
+fn unfit(container: &Container) -> Option<String> {
+    let why = match (&container.state, &container.last) {
+        (ContainerState::Waiting(why), _) if UNFIT.contains(&&**why) => why,
+        (ContainerState::Terminated(run), _) | (ContainerState::Waiting(_), Some(run))
+            if NEVER_RAN.contains(&&*run.reason) =>
+        {
+            &run.reason
+        }
+        _ => return None,
+    };
+    Some(format!("container {}: {why}", container.name))
+}
+
 /// A pod of the DaemonSet, as far as its rollout is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodView {
@@ -57,6 +82,8 @@ pub struct PodView {
     pub restarts: u32,
     /// The container that cannot start, and what it waits with.
     pub trouble: Option<String>,
+    /// The container that could start on no node, and why.
+    pub unfit: Option<String>,
 }
 
 impl PodView {
@@ -72,9 +99,8 @@ impl PodView {
 
     /// Of a pod and its Node.
     fn of(pod: &Pod, node: Option<&Node>) -> Self {
-        let started_over = |c: &&crate::model::Container| {
-            is_waiter(&c.name) && c.last.as_ref().is_some_and(|last| last.exit_code == START_OVER)
-        };
+        let started_over =
+            |c: &&Container| is_waiter(&c.name) && c.last.as_ref().is_some_and(|last| last.exit_code == START_OVER);
         let trouble = pod.containers.iter().find_map(|c| match &c.state {
             ContainerState::Waiting(why) if HOPELESS.contains(&&**why) && !started_over(&c) => {
                 Some(format!("container {}: {why}", c.name))
@@ -90,6 +116,7 @@ impl PodView {
             ready: pod.flags.ready,
             restarts: pod.containers.iter().filter(|c| !started_over(c)).map(|c| c.restarts).sum(),
             trouble,
+            unfit: pod.containers.iter().find_map(unfit),
         }
     }
 
@@ -203,6 +230,9 @@ impl Rollout {
 
     /// What a new pod suffers from.
     fn harm(&mut self, pod: &PodView, now: Timestamp) -> Option<String> {
+        if let Some(why) = &pod.unfit {
+            return Some(why.clone());
+        }
         // On a node that is still starting pods fail for what it lacks, with the change or without.
         let starting = pod.node_since.is_some_and(|made| since(self.since, made) < STARTING);
         if pod.restarts > 0 && !starting {
@@ -287,6 +317,7 @@ mod tests {
             ready: true,
             restarts: 0,
             trouble: None,
+            unfit: None,
         }
     }
 
@@ -369,6 +400,10 @@ mod tests {
         let starting = PodView { node_since: Some(at(-60)), restarts: 2, ready: false, ..pod("new-1", 1) };
         let mut rollout = begun();
         assert!(rollout.look(&object(1, 1), std::slice::from_ref(&starting), at(5)).is_ok());
+        let unfit = PodView { unfit: Some("container wait: StartError".into()), ..starting.clone() };
+        assert!(
+            matches!(begun().look(&object(1, 1), &[unfit], at(5)), Err(Ended::Bad(why)) if why.contains("StartError"))
+        );
         assert!(
             matches!(rollout.look(&object(1, 1), &[starting], at(302)), Err(Ended::Bad(why)) if why.contains("not ready"))
         );
