@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from typing import Any
 
@@ -50,6 +51,8 @@ def _net(lines: list[str]) -> Counter[str]:
     for line in lines:
         if line[:1] in "+-" and line[:3] not in ("+++", "---"):
             text = line[1:].replace('"', "").replace("'", "").replace("\\", "").strip()
+            # What a fix came to is added to its record once it is known.
+            text = re.sub(r"effect:\{[^}]*\},", "", text)
             net[text] += 1 if line[0] == "+" else -1
     return Counter({text: count for text, count in net.items() if count})
 
