@@ -100,7 +100,8 @@ fn not_running(pod: &Pod) -> String {
     }
 }
 
-fn not_ready(container: &Container) -> String {
+/// `container aws-node ended with exit code 1`, or what else it is while it does not run as it should.
+pub(super) fn not_ready(container: &Container) -> String {
     let kind = if container.init { "init container" } else { "container" };
     let restarts = match container.restarts {
         0 => String::new(),

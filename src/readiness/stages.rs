@@ -357,6 +357,13 @@ fn template(instance: &Instance) -> Option<Text> {
     }
 }
 
+/// By how many seconds a node's clock is before (negative: behind) the API server's, where its own stamps tell it.
+pub(super) fn clock_differs(snapshot: &Snapshot, node: &Node) -> Option<i64> {
+    let daemons = snapshot.pods_on(&node.name).filter(|p| p.is_daemon());
+    let first: Vec<&Pod> = daemons.filter(|p| chain::is_first_generation(node, p)).collect();
+    skew(node, &first)
+}
+
 /// By how many seconds the node's clock differs, where that can be told and matters.
 ///
 /// A kubelet stamps its first conditions right before it registers

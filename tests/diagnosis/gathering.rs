@@ -24,6 +24,8 @@ struct Fake {
     asked: RefCell<Vec<String>>,
     log: Vec<LogLine>,
     log_error: Option<ErrorKind>,
+    /// Pods whose name begins so are refused with that error.
+    refused: &'static str,
     log_takes: Duration,
 }
 
@@ -46,8 +48,8 @@ impl cluster::evidence::Evidence for Fake {
         self.note(format!("log {}/{container} {run:?}", pod.name));
         tokio::time::sleep(self.log_takes).await;
         match &self.log_error {
-            Some(kind) => Err(refuse(kind.clone(), "get pods/log")),
-            None => Ok(self.log.clone()),
+            Some(kind) if pod.name.starts_with(self.refused) => Err(refuse(kind.clone(), "get pods/log")),
+            _ => Ok(self.log.clone()),
         }
     }
 
@@ -218,13 +220,25 @@ async fn no_more_pods_are_read_than_were_asked_for_and_that_is_said() {
 #[tokio::test(start_paused = true)]
 async fn without_the_permission_for_logs_it_goes_on_with_less() {
     let fake = Fake { log_error: Some(ErrorKind::Forbidden), ..Fake::default() };
-    let found = gathered(&fake, &troubled(), 20).await;
+    let found = gathered(&fake, &troubled(), 2).await;
     assert!(fake.asked("log ") <= 4, "it asks no further");
-    assert_eq!(
-        &*found.evidence.missing[0],
-        "no logs were read: failed to get pods/log: no; config/deploy/rbac-doctor.yaml allows it"
-    );
+    let missing: Vec<&str> = found.evidence.missing.iter().map(|m| &**m).collect();
+    let expected = "no logs were read: failed to get pods/log: no; config/deploy/rbac-doctor.yaml allows it";
+    assert_eq!(missing, [expected], "and not that some were");
+    assert_eq!(found.pods_read, 0);
     assert_eq!(fake.asked("warnings"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_permission_for_some_logs_only_it_says_how_many_were_read() {
+    let log = vec![LogLine { time: at(1.0), text: "x".into() }];
+    let fake = Fake { log, log_error: Some(ErrorKind::Forbidden), refused: "kiam-agent", ..Fake::default() };
+    let found = gathered(&fake, &troubled(), 20).await;
+    assert_eq!((found.pods_read, found.evidence.logs.len()), (1, 2), "{:?}", found.evidence.logs.keys());
+    let missing: Vec<&str> = found.evidence.missing.iter().map(|m| &**m).collect();
+    let expected = "the logs of 1 of 4 suspected pods were read: failed to get pods/log: no; \
+                    config/deploy/rbac-doctor.yaml allows it";
+    assert_eq!(missing, [expected]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Signatures in logs.
 
 use fastnode::cluster::evidence::LogRun::{Current, Previous};
-use fastnode::model::NodeName;
+use fastnode::model::{ContainerState, LastRun, NodeName};
 use fastnode::readiness::diagnosis::Confidence;
 
 use serde_json::{Value, json};
@@ -96,6 +96,56 @@ fn todays_wordings_are_the_wrong_name_too() {
     }
 }
 
+/// kube-proxy ended after five minutes, and its second run was ready at 336 s.
+fn ended_after_five_minutes(line: &str) -> Scene {
+    let mut scene = Scene::new().restarted("kube-proxy").log("kube-proxy", Previous, &[(301.0, line)]);
+    let pod = scene.pod("kube-proxy");
+    let last = LastRun { exit_code: 1, reason: "Error".into(), started: Some(at(1.0)), finished: Some(at(302.0)) };
+    pod.containers[1].last = Some(last);
+    pod.containers[1].state = ContainerState::Running(Some(at(330.0)));
+    pod.initialized = Some(at(1.0));
+    pod.ready_since = Some(at(336.0));
+    scene
+}
+
+#[test]
+fn a_kube_proxy_that_ends_after_five_minutes_of_looking_has_the_wrong_name() {
+    for line in [
+        r#"E1123 12:07:01.1       1 server.go:135] "Error running ProxyServer" err="node \"ip-10-0-3-17.corp.example\" not found""#,
+        r#"E1123 12:07:01.1       1 run.go:72] "command failed" err="node \"ip-10-0-3-17.corp.example\" not found""#,
+    ] {
+        let finding = ended_after_five_minutes(line).proxy_command(&["kube-proxy", "--v=2"]).finding();
+        assert_eq!((&*finding.signature, finding.confidence), ("kube-proxy-node-name", Confidence::Certain));
+        assert_eq!(finding.cost_s, Some(300.0), "from the run's start: nothing is logged while it looks");
+        let own = line.replace("ip-10-0-3-17.corp.example", "new-0");
+        assert_eq!(ended_after_five_minutes(&own).finding().signature, "kube-proxy-before-node".into());
+    }
+    let other = r#"E1123 12:07:01.1       1 topology.go:33] "Failed to read topology" err="node \"ip-10-0-3-17\" not found""#;
+    assert!(!ended_after_five_minutes(other).names().contains(&"kube-proxy-node-name".to_owned()));
+    let cidr = r#"E1123 12:07:01.1       1 run.go:72] "command failed" err="node \"ip-10-0-3-17\" does not have any PodCIDR allocated""#;
+    assert!(!ended_after_five_minutes(cidr).names().contains(&"kube-proxy-node-name".to_owned()));
+}
+
+#[test]
+fn a_lookup_under_the_nodes_own_name_came_too_early_and_has_no_wrong_name() {
+    let own: Vec<_> = lookups("nodes \"new-0\" not found");
+    for lines in [&own[..2], &own[..]] {
+        let finding = with_proxy_log(lines).proxy_command(&["kube-proxy", "--v=2"]).finding();
+        assert_eq!((&*finding.signature, finding.fix), ("kube-proxy-before-node", None), "{lines:?}");
+    }
+    for line in [
+        r#"E1123 12:02:34.2       1 node.go:118] "Timed out waiting for node to exist" node="new-0""#,
+        "E1123 12:02:34.2       1 node.go:118] Timed out waiting for node new-0 to exist: context deadline exceeded",
+        r#"E1123 12:02:34.2       1 server.go:210] "Failed" err="timed out waiting for node \"new-0\" to exist: context deadline exceeded""#,
+    ] {
+        let finding = Scene::new().unready("kube-proxy").log("kube-proxy", Current, &[(34.1, line)]).finding();
+        assert_eq!(&*finding.signature, "kube-proxy-before-node", "{line}");
+        let other = line.replace("new-0", "new-0.corp.example");
+        let finding = Scene::new().unready("kube-proxy").log("kube-proxy", Current, &[(34.1, &other)]).finding();
+        assert_eq!(&*finding.signature, "kube-proxy-node-name", "{other}");
+    }
+}
+
 #[test]
 fn a_lookup_that_fails_for_another_reason_is_not_the_name() {
     for why in [
@@ -156,6 +206,9 @@ fn aws_node_that_dialled_the_service_address_in_vain_started_too_early() {
     assert_eq!(finding.fix.as_deref(), Some("aws-node-wait"));
     assert_eq!(finding.cost_s, Some(43.0), "from its first start to its readiness");
     assert_eq!(&*finding.evidence[0].source, "log of aws-node-new-0/aws-node, previous run");
+    let restart = &finding.evidence[1];
+    assert_eq!((&*restart.source, restart.time), ("pod aws-node-new-0", Some(at(37.0))));
+    assert_eq!(&*restart.text, "container aws-node restarted 1x, 12 s after start, last exit code 1");
 
     // The control plane's own address is not the service's: no rule of kube-proxy's leads there.
     let endpoint = DIAL.replace("172.20.0.1", "10.0.37.12");
@@ -164,6 +217,45 @@ fn aws_node_that_dialled_the_service_address_in_vain_started_too_early() {
     let refused = DIAL.replace("i/o timeout", "connect: connection refused");
     let names = Scene::new().restarted("aws-node").log("aws-node", Previous, &[(37.0, &refused)]).names();
     assert_eq!(names, ["early-restart"]);
+}
+
+/// What aws-node writes since 1.11 where it tries again: a request of 5 s, a pause of 2 s.
+const RETRY: &str = r#"{"level":"error","ts":"2026-11-23T12:02:06.118Z","caller":"k8sapi/k8sutils.go:130","msg":"Unable to reach API Server, Get \"https://172.20.0.1:443/version?timeout=5s\": dial tcp 172.20.0.1:443: i/o timeout"}"#;
+const REACHED: &str = r#"{"level":"info","msg":"Successful communication with the Cluster! Cluster Version is: v1.31"}"#;
+const COPIED: &str = r#"{"level":"info","msg":"Successfully copied CNI plugin binary and config file."}"#;
+
+#[test]
+fn one_that_tried_again_and_was_not_restarted_is_a_note_with_what_it_waited_and_no_finding() {
+    let lines = [(6.0, RETRY), (8.0, REACHED), (34.0, COPIED)];
+    let scene = || Scene::new().late("aws-node", 36.0).log("aws-node", Current, &lines);
+    assert_eq!(scene().names(), NONE);
+    let said = scene().remarks();
+    let expected = "aws-node waited 7.0s for the service rules on new-0 without a restart: it needs no fix";
+    assert!(said.iter().any(|note| note == expected), "{said:#?}");
+    // Another client that tries again.
+    let line = "E1123 12:02:06.1       1 main.go:41] dial tcp 172.20.0.1:443: i/o timeout, will retry";
+    let kiam = Scene::new().late("kiam-agent", 36.0).log("kiam-agent", Current, &[(6.0, line)]);
+    assert_eq!(kiam.names(), NONE);
+    // One that still tries waits for kube-proxy, and nothing has ended.
+    let still = Scene::new().unready("aws-node").log("aws-node", Current, &lines[..1]);
+    let mut found = still.finding();
+    assert_eq!((&*found.signature, found.fix.take()), ("api-awaited", None));
+}
+
+#[test]
+fn a_run_that_reached_the_api_server_and_ended_later_ended_for_something_else() {
+    let lines = [(6.0, RETRY), (8.0, REACHED), (36.0, r#"{"level":"fatal","msg":"no ENI could be attached"}"#)];
+    let scene = Scene::new().restarted("aws-node").log("aws-node", Previous, &lines);
+    assert!(!scene.names().contains(&"aws-node-before-service-rules".to_owned()));
+}
+
+#[test]
+fn one_that_has_ended_and_is_not_started_again_yet_counts_as_one_that_was() {
+    let mut scene = Scene::new().unready("aws-node").log("aws-node", Current, &[(37.0, DIAL)]);
+    let ended = LastRun { exit_code: 1, reason: "Error".into(), started: Some(at(25.0)), finished: Some(at(37.0)) };
+    scene.pod("aws-node").containers[1].state = ContainerState::Terminated(ended);
+    let finding = scene.finding();
+    assert_eq!((&*finding.signature, finding.confidence), ("aws-node-before-service-rules", Confidence::Likely));
 }
 
 /// aws-node as it comes, with these further init containers and this environment.

@@ -58,6 +58,15 @@ impl Scene {
         self
     }
 
+    /// `set`'s container on `new-0` has run since 1 s and became ready only after so many.
+    pub fn late(mut self, set: &str, ready: f64) -> Self {
+        let pod = self.pod(set);
+        pod.containers[1].state = ContainerState::Running(Some(at(1.0)));
+        pod.initialized = Some(at(1.0));
+        pod.ready_since = Some(at(ready));
+        self
+    }
+
     /// `set`'s container on `new-0` runs and is not ready.
     pub fn unready(mut self, set: &str) -> Self {
         let pod = self.pod(set);
@@ -156,6 +165,14 @@ impl Scene {
         let catalogue = Catalogue::built_in(self.evidence.service.as_deref()).unwrap();
         let case = Case { snapshot: &self.snapshot, suspects: &suspects, evidence: &self.evidence, now: self.now };
         diagnose(&catalogue, case)
+    }
+
+    /// What is said beside the findings.
+    pub fn remarks(mut self) -> Vec<String> {
+        self.snapshot.reindex();
+        let suspects = suspects(&Policy::default(), &self.snapshot, &self.scope, &self.evidence, self.now);
+        let case = Case { snapshot: &self.snapshot, suspects: &suspects, evidence: &self.evidence, now: self.now };
+        remarks(case).iter().map(ToString::to_string).collect()
     }
 
     /// The names of the signatures found.

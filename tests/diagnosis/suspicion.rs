@@ -114,3 +114,22 @@ fn groups_short_of_instances_are_asked_for_their_activities() {
     scene.now += SignedDuration::from_mins(1);
     assert_eq!(suspected(&mut scene).unjoined.len(), 1);
 }
+
+#[test]
+fn a_clock_that_is_off_is_named_without_any_log() {
+    let pressures = |by: i64| {
+        move |s: &mut fastnode::observe::Snapshot| {
+            for kind in ["MemoryPressure", "DiskPressure", "PIDPressure"] {
+                let since = Some(node_mut(s, "new-0").created + SignedDuration::from_secs(by));
+                let status = ConditionStatus::False;
+                let condition = Condition { status, reason: "Kubelet".into(), message: None, since };
+                node_mut(s, "new-0").conditions.insert(kind.into(), condition);
+            }
+        }
+    };
+    for by in [300, -300] {
+        let said = Scene::new().change(pressures(by)).remarks();
+        assert_eq!(said, ["the clock of new-0 is off by more than 30 s: its times may mislead"], "{by}");
+    }
+    assert!(Scene::new().change(pressures(5)).remarks().is_empty());
+}

@@ -159,8 +159,19 @@ impl Pattern {
         Ok(())
     }
 
+    /// Whether it is in a text of no node's.
     pub(super) fn finds(&self, text: &str) -> bool {
         self.regex.as_ref().is_some_and(|regex| regex.is_match(text))
+    }
+
+    /// Whether it is in a text of this node's: what it captures as `own` is the Node's name, what it captures as
+    /// `other` is not.
+    pub(super) fn finds_at(&self, node: &str, text: &str) -> bool {
+        let captures = self.regex.as_ref().filter(|regex| regex.is_match(text)).and_then(|regex| regex.captures(text));
+        captures.is_some_and(|found| {
+            let captured = |name| found.name(name).map(|part| part.as_str());
+            captured("own").is_none_or(|name| name == node) && captured("other").is_none_or(|name| name != node)
+        })
     }
 }
 
@@ -189,6 +200,12 @@ pub(super) struct LogRule {
     pub(super) with: Vec<Pattern>,
     #[serde(default)]
     pub(super) without: Vec<Pattern>,
+    #[serde(default)]
+    pub(super) overcome: Vec<Pattern>,
+    #[serde(default)]
+    pub(super) ended: bool,
+    #[serde(default)]
+    pub(super) unwell: bool,
     #[serde(default)]
     pub(super) for_s: u32,
 }
@@ -342,7 +359,8 @@ impl Signature {
 
     fn patterns(&mut self) -> impl Iterator<Item = &mut Pattern> {
         let logs = self.logs.iter_mut().flat_map(|rule| {
-            rule.lines.iter_mut().chain(&mut rule.unless).chain(&mut rule.with).chain(&mut rule.without)
+            let (lines, overcome) = (rule.lines.iter_mut(), &mut rule.overcome);
+            lines.chain(&mut rule.unless).chain(&mut rule.with).chain(&mut rule.without).chain(overcome)
         });
         let events = self.events.iter_mut().flat_map(|rule| &mut rule.messages);
         let conditions = self.condition.iter_mut().flat_map(|rule| &mut rule.messages);

@@ -53,7 +53,7 @@ pub struct Gathered {
     pub suspects: Suspects,
     /// What was read of them.
     pub evidence: Evidence,
-    /// Pods whose logs were asked for.
+    /// Pods whose logs were asked for, and not refused.
     pub pods_read: usize,
 }
 
@@ -97,20 +97,11 @@ where
     if !suspects.sick.is_empty() || !read.is_empty() {
         reader.warnings(cluster).await;
     }
-    reader.logs(cluster, read).await;
-    if read.len() < suspects.pods.len() {
-        let missing = format!(
-            "the logs of {} of {} suspected pods were read; --log-pods N reads more",
-            read.len(),
-            suspects.pods.len()
-        );
-        reader.evidence.missing.push(missing.into());
-    }
+    let pods_read = reader.logs(cluster, read, suspects.pods.len()).await;
     reader.activities(cloud, &suspects.groups, clock).await;
     if !suspects.unjoined.is_empty() {
         reader.unjoined(cloud, cluster, ask.cluster, snapshot, &suspects.unjoined).await;
     }
-    let pods_read = read.len();
     Gathered { suspects, evidence: reader.evidence, pods_read }
 }
 
@@ -173,7 +164,8 @@ impl Reader {
         }
     }
 
-    async fn logs<K: ClusterEvidence>(&mut self, cluster: &K, pods: &[SuspectPod]) {
+    /// The number of pods whose logs were asked for and not refused; `all` are suspected.
+    async fn logs<K: ClusterEvidence>(&mut self, cluster: &K, pods: &[SuspectPod], all: usize) -> usize {
         let wanted: Vec<LogOf> = pods.iter().flat_map(logs_of).collect();
         let mut unread = wanted.len();
         let mut reads = stream::iter(wanted)
@@ -187,11 +179,17 @@ impl Reader {
             match found {
                 Ok(lines) if lines.is_empty() => {}
                 Ok(lines) => drop(self.evidence.logs.insert(log, lines)),
+                // Whoever may not read one may mostly read none: it asks no further.
                 Err(error) if error.kind == cluster::ErrorKind::Forbidden => {
-                    let sentence = format!("no logs were read: {error}; config/deploy/rbac-doctor.yaml allows it");
                     drop(reads);
-                    self.miss(sentence);
-                    return;
+                    let read: BTreeSet<&ObjectKey> = self.evidence.logs.keys().map(|log| &log.pod).collect();
+                    let read = read.len();
+                    let what = match read {
+                        0 => "no logs were read".to_owned(),
+                        some => format!("the logs of {some} of {all} suspected pods were read"),
+                    };
+                    self.miss(format!("{what}: {error}; config/deploy/rbac-doctor.yaml allows it"));
+                    return read;
                 }
                 Err(error) => {
                     let sentence = format!("the log of {}/{} could not be read: {error}", log.pod, log.container);
@@ -203,6 +201,11 @@ impl Reader {
         if unread > 0 {
             self.miss(format!("{} could not be read in time", crate::units::count(unread as u64, "log")));
         }
+        let read = pods.len();
+        if read < all {
+            self.miss(format!("the logs of {read} of {all} suspected pods were read; --log-pods N reads more"));
+        }
+        read
     }
 
     async fn activities<C: Cloud>(&mut self, cloud: &C, groups: &BTreeSet<GroupName>, clock: Clock) {

@@ -1,13 +1,15 @@
 //! Signatures in logs.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::catalogue::{Cost, LogRule, Signature};
 use super::suspects::{SuspectPod, delay};
 use super::{Case, Clue, Evidence, LogOf, Match, seconds_between};
 use crate::cluster::evidence::{LogLine, LogRun};
-use crate::model::{Container, ObjectKey, Pod, Text};
+use crate::model::{Container, ContainerState, ObjectKey, Pod, Text};
 use crate::readiness::gate::has_word;
+use crate::readiness::pods::{not_ready, restart_words};
 
 /// Adds a match for each suspected pod whose logs the signature is found in.
 pub(super) fn find<'a>(signature: &'a Signature, case: Case<'a>, matches: &mut Vec<Match<'a>>) {
@@ -15,8 +17,10 @@ pub(super) fn find<'a>(signature: &'a Signature, case: Case<'a>, matches: &mut V
         return;
     }
     for suspect in &case.suspects.pods {
-        let found = signature.logs.iter().find_map(|rule| in_pod(rule, suspect, case));
-        let Some((log, lines)) = found else { continue };
+        let found = signature.logs.iter().find_map(|rule| Some((rule, in_pod(rule, suspect, case)?)));
+        let Some((rule, (log, lines))) = found else { continue };
+        let place = pod_of(suspect, case);
+        let container = place.and_then(|(_, pod)| pod.containers.iter().find(|c| c.name == log.container));
         let mut found = Match {
             set: Some(suspect.set.clone()),
             node: Some(suspect.node.clone()),
@@ -24,25 +28,82 @@ pub(super) fn find<'a>(signature: &'a Signature, case: Case<'a>, matches: &mut V
             ..Match::of(signature)
         };
         found.cost_s = match signature.cost {
-            Some(Cost::Span) => span(&lines, case.evidence.logs.get(log).and_then(|all| all.first())),
-            Some(Cost::Delay) => pod_of(suspect, case).and_then(|(node, pod)| delay(node, pod)),
+            Some(Cost::Span) => span(&lines, begin(log, container, case)),
+            Some(Cost::Delay) => place.and_then(|(node, pod)| delay(node, pod)),
             None => None,
         };
         // A start that did not come to its end may have failed for more than this.
-        if signature.cost == Some(Cost::Delay) && pod_of(suspect, case).is_some_and(|(_, pod)| !pod.flags.ready) {
+        if signature.cost == Some(Cost::Delay) && place.is_some_and(|(_, pod)| !pod.flags.ready) {
             found.confidence = found.confidence.lower();
         }
+        found.clues.extend(container.filter(|_| rule.ended).map(|container| end(suspect, container)));
         weigh_by_spec(signature, &suspect.set, case, &mut found);
         matches.push(found);
     }
 }
 
-/// Seconds from the first to the last line found. A program that tells only of the end of its tries began them with
-/// its log.
-fn span(lines: &[&LogLine], begin: Option<&LogLine>) -> Option<f64> {
+/// Seconds from the first to the last line found. A program that tells only of the end of its tries began them when it
+/// began.
+fn span(lines: &[&LogLine], begin: Option<Timestamp>) -> Option<f64> {
     let (first, last) = (lines.first()?, lines.last()?);
     let told = seconds_between(first.time, last.time).filter(|seconds| *seconds > 0.0);
-    told.or_else(|| seconds_between(begin?.time, last.time)).filter(|seconds| *seconds > 0.0)
+    told.or_else(|| seconds_between(begin?, last.time)).filter(|seconds| *seconds > 0.0)
+}
+
+/// When a run began, by its log and, of the run before this one, by what its container tells.
+fn begin(log: &LogOf, container: Option<&Container>, case: Case<'_>) -> Option<Timestamp> {
+    let logged = case.evidence.logs.get(log)?.first()?.time;
+    let last = container.filter(|_| log.run == LogRun::Previous).and_then(|c| c.last.as_ref()?.started);
+    Some(last.map_or(logged, |started| started.min(logged)))
+}
+
+/// That a container ended, as evidence.
+fn end(suspect: &SuspectPod, container: &Container) -> Clue {
+    let (time, text) = match &container.state {
+        ContainerState::Terminated(run) if container.restarts == 0 => (run.finished, not_ready(container)),
+        _ => (container.last.as_ref().and_then(|run| run.finished), restart_words(container, None, None)),
+    };
+    Clue { time, source: format!("pod {}", suspect.pod.name).into(), text: text.into() }
+}
+
+/// Whether this run of a container is over: one before another always is.
+fn has_ended(log: &LogOf, pod: &Pod) -> bool {
+    let stopped = |c: &Container| c.name == log.container && !matches!(c.state, ContainerState::Running(_));
+    log.run == LogRun::Previous || pod.containers.iter().any(stopped)
+}
+
+/// Whether a pod is ready, and nothing in it was ever restarted.
+fn is_well(pod: &Pod) -> bool {
+    pod.flags.ready && pod.containers.iter().all(|container| container.restarts == 0)
+}
+
+/// Pods that are well, and how many seconds they tried in vain to reach the API server before they were ready.
+pub(super) fn waits<'a>(case: Case<'a>) -> impl Iterator<Item = (&'a SuspectPod, f64)> {
+    case.suspects.pods.iter().filter_map(move |suspect| {
+        let (_, pod) = pod_of(suspect, case).filter(|(_, pod)| is_well(pod))?;
+        let waits = pod.containers.iter().filter_map(|container| {
+            let ContainerState::Running(since) = container.state else { return None };
+            let name = container.name.clone();
+            let log = LogOf { pod: suspect.pod.clone(), container: name, run: LogRun::Current };
+            let lines = case.evidence.logs.get(&log)?;
+            let early = |line: &LogLine| pod.ready_since.is_some_and(|ready| line.time <= ready);
+            let last = lines.iter().rposition(|line| early(line) && is_in_vain(case.evidence, &line.text))?;
+            // What it writes next it writes because it has got through.
+            let until = lines.get(last + 1).or(lines.get(last))?.time;
+            let from = since.into_iter().chain(lines.first().map(|line| line.time)).min()?;
+            seconds_between(from, until)
+        });
+        Some((suspect, waits.reduce(f64::max)?))
+    })
+}
+
+/// Whether a line tells of a vain try to reach the API server by its Service.
+fn is_in_vain(evidence: &Evidence, text: &str) -> bool {
+    let dialled = |service: &str| {
+        let address = if service.contains(':') { format!("[{service}]") } else { service.to_owned() };
+        text.contains(&format!("dial tcp {address}:443: i/o timeout"))
+    };
+    text.contains("Unable to reach API Server") || evidence.service.as_deref().is_some_and(dialled)
 }
 
 /// The run of a container in which the rule is found, and the lines it found. The earliest run tells of the start.
@@ -54,15 +115,23 @@ fn in_pod<'a>(rule: &LogRule, suspect: &SuspectPod, case: Case<'a>) -> Option<(&
     }
     let mut logs: Vec<_> = case.evidence.logs.iter().filter(|(log, _)| log.pod == suspect.pod).collect();
     logs.sort_by_key(|(log, _)| log.run == LogRun::Current);
-    let any = |patterns: &[super::catalogue::Pattern], text: &str| patterns.iter().any(|p| p.finds(text));
+    let pod = pod_of(suspect, case).map(|(_, pod)| pod);
+    if rule.unwell && pod.is_some_and(is_well) {
+        return None;
+    }
+    let node = suspect.node.as_str();
+    let any = |patterns: &[super::catalogue::Pattern], text: &str| patterns.iter().any(|p| p.finds_at(node, text));
     if logs.iter().flat_map(|(_, lines)| *lines).any(|line| any(&rule.without, &line.text)) {
         return None;
     }
+    logs.retain(|(log, _)| !rule.ended || pod.is_some_and(|pod| has_ended(log, pod)));
     logs.into_iter().find_map(|(log, lines)| {
-        let found: Vec<&LogLine> =
-            lines.iter().filter(|l| any(&rule.lines, &l.text) && !any(&rule.unless, &l.text)).collect();
+        // What it has got over it did not end for.
+        let over = lines.iter().rposition(|line| any(&rule.overcome, &line.text)).map_or(0, |at| at + 1);
+        let left = lines.get(over..).unwrap_or_default().iter();
+        let found: Vec<&LogLine> = left.filter(|l| any(&rule.lines, &l.text) && !any(&rule.unless, &l.text)).collect();
         let age = case.now.duration_since(found.first()?.time).as_secs();
-        let complete = rule.with.iter().all(|pattern| lines.iter().any(|line| pattern.finds(&line.text)));
+        let complete = rule.with.iter().all(|pattern| lines.iter().any(|line| pattern.finds_at(node, &line.text)));
         (complete && age >= i64::from(rule.for_s)).then_some((log, found))
     })
 }

@@ -1,12 +1,13 @@
 //! What a diagnosis cannot see, or does not look for here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
-use super::Case;
-use crate::model::{NodeName, Text};
-use crate::units::count;
+use super::{Case, logs};
+use crate::model::{Node, NodeName, ObjectKey, Text};
+use crate::readiness::stages;
+use crate::units::{count, seconds};
 
 /// A node's clock may be so far off before its times are not to be trusted.
 const SKEW: SignedDuration = SignedDuration::from_secs(30);
@@ -38,7 +39,8 @@ pub fn remarks(case: Case<'_>) -> Vec<Text> {
     if !starting.is_empty() {
         said.push(format!("{} still starting: {}", count(starting.len() as u64, "node"), names(&starting)));
     }
-    let skewed: BTreeSet<&NodeName> = skewed(case).collect();
+    said.extend(waits(case));
+    let skewed: BTreeSet<&NodeName> = skewed(case).chain(off(case)).collect();
     if !skewed.is_empty() {
         let skewed: Vec<&NodeName> = skewed.into_iter().collect();
         let whose = names(&skewed);
@@ -55,6 +57,29 @@ fn names(nodes: &[&NodeName]) -> String {
         named.push(&rest);
     }
     named.join(", ")
+}
+
+/// A sentence on each DaemonSet that came to be ready by trying again, where others are restarted.
+fn waits(case: Case<'_>) -> impl Iterator<Item = String> {
+    let mut by_set: BTreeMap<&ObjectKey, Vec<(&NodeName, f64)>> = BTreeMap::new();
+    for (suspect, waited) in logs::waits(case) {
+        by_set.entry(&suspect.set).or_default().push((&suspect.node, waited));
+    }
+    by_set.into_iter().map(|(set, waits)| {
+        let nodes: Vec<&NodeName> = waits.iter().map(|(node, _)| *node).collect();
+        let longest = waits.iter().map(|(_, waited)| *waited).fold(0.0, f64::max);
+        let up_to = if nodes.len() > 1 { "up to " } else { "" };
+        let (name, longest, nodes) = (&set.name, seconds(longest), names(&nodes));
+        format!("{name} waited {up_to}{longest} for the service rules on {nodes} without a restart: it needs no fix")
+    })
+}
+
+/// Nodes whose own stamps are of another clock than the API server's.
+fn off<'a>(case: Case<'a>) -> impl Iterator<Item = &'a NodeName> {
+    let node = move |name: &'a NodeName| Some((name, case.snapshot.nodes.get(name)?));
+    let by = move |node: &'a Node| stages::clock_differs(case.snapshot, node);
+    let nodes = case.suspects.judged.iter().filter_map(node);
+    nodes.filter(move |(_, node)| by(node).is_some_and(|by| by.abs() > SKEW.as_secs())).map(|(name, _)| name)
 }
 
 /// Nodes whose logs tell of a time before their pod was made, or of one that has not come.
