@@ -77,7 +77,17 @@ fn an_empty_variable_means_start_me_over() {
         waiting(&["tcp", address]).assert().code(75).stderr(contains("start me over"));
     }
     waiting(&["tcp", "10.100.0.1:443"]).env("KUBERNETES_SERVICE_HOST", "").assert().code(75);
-    waiting(&["condition", "Ready", "--node", ""]).assert().code(75);
+}
+
+#[test]
+fn any_other_variable_that_is_not_expanded_is_a_mistake_that_is_named() {
+    let why = |name: &'static str| contains(name).and(contains("is not there yet").not());
+    waiting(&["tcp", "$(TYPO_HOST):443"]).assert().code(2).stderr(why("$(TYPO_HOST)"));
+    waiting(&["condition", "Ready", "--node", "$(NODE_NAME)"]).assert().code(2).stderr(why("$(NODE_NAME)"));
+    waiting(&["condition", "Ready", "--node", ""]).assert().code(2).stderr(why("--node"));
+    let mut typo = waiting(&["tcp", ":443"]);
+    typo.env("KUBERNETES_SERVICE_HOST", "10.100.0.1").env("KUBERNETES_SERVICE_PORT", "443");
+    typo.env("KUBERNETES_SERVICE_PORT_HTTPS", "443").assert().code(2).stderr(why("expected HOST:PORT"));
 }
 
 #[test]

@@ -100,7 +100,8 @@ pub enum AwaitFor {
     /// Until something accepts connections at an address.
     Tcp {
         /// HOST:PORT, as Kubernetes expands $(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT). Empty or not
-        /// expanded, or with KUBERNETES_SERVICE_HOST set to nothing: exit 75.
+        /// expanded while these are not there, or with KUBERNETES_SERVICE_HOST set to nothing: exit 75. Any other
+        /// variable that is not expanded is a mistake.
         #[arg(value_name = "HOST:PORT", allow_hyphen_values = true)]
         address: String,
         /// The address is fixed: KUBERNETES_SERVICE_HOST is not looked at.
@@ -123,7 +124,7 @@ pub enum AwaitFor {
         /// TYPE, or TYPE=True, TYPE=False, TYPE=Unknown.
         #[arg(value_name = "TYPE[=STATUS]")]
         condition: String,
-        /// The node, as $(NODE_NAME) from spec.nodeName gives it; empty: exit 75.
+        /// The node, as $(NODE_NAME) from spec.nodeName gives it.
         #[arg(long, value_name = "NAME", env = "NODE_NAME")]
         node: String,
     },

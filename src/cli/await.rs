@@ -1,7 +1,7 @@
 //! `fastnode await`: what an init container runs until something that its pod depends on is there.
 //!
 //! ```text
-//!            the address is empty or not filled in --> exit 75: start me over
+//!        the Service's variables are not there yet --> exit 75: start me over
 //!  look at it --> there ----------------------------> exit 0
 //!      ^   |----> cannot be looked at here ---------> exit 1
 //!      |   not yet
@@ -30,7 +30,7 @@ use crate::cluster::access::{Access, Connection};
 use crate::units::seconds;
 
 /// Set in every container once the kubelet knows the Service `default/kubernetes`.
-const SERVICE_HOST: &str = "KUBERNETES_SERVICE_HOST";
+const SERVICE: [&str; 3] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBERNETES_SERVICE_PORT_HTTPS"];
 /// How long one look may take.
 const LOOK: Duration = Duration::from_secs(3);
 /// How often it says that it still waits.
@@ -42,6 +42,13 @@ enum Goal {
     File(PathBuf),
     Iptables(String),
     Condition { node: String, kind: String, status: String },
+}
+
+/// What is asked for.
+enum Asked {
+    For(Goal),
+    /// The kubelet has not filled this variable in.
+    NotYet(&'static str),
 }
 
 impl std::fmt::Display for Goal {
@@ -68,9 +75,13 @@ enum Sight {
 /// # Errors
 /// If what is asked for is not something to wait for, cannot be looked at, or does not come in time.
 pub fn wait(args: &Await) -> Result<Exit, Failure> {
-    let Some(goal) = goal(&args.what, std::env::var(SERVICE_HOST).ok().as_deref())? else {
-        complain(&format!("{SERVICE_HOST} is not there yet: exit 75, start me over\n"));
-        return Ok(Exit::StartOver);
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let goal = match goal(&args.what, variable)? {
+        Asked::For(goal) => goal,
+        Asked::NotYet(name) => {
+            complain(&format!("{name} is not there yet: exit 75, start me over\n"));
+            return Ok(Exit::StartOver);
+        }
     };
     let limit = duration("--timeout", &args.timeout)?;
     let interval = duration("--interval", &args.interval)?;
@@ -88,22 +99,43 @@ pub fn wait(args: &Await) -> Result<Exit, Failure> {
     outcome
 }
 
-/// What is waited for; `None` where Kubernetes has not filled the address in.
-fn goal(what: &AwaitFor, service_host: Option<&str>) -> Result<Option<Goal>, Failure> {
+/// What is waited for, or that it is not filled in yet. `variable` is the environment.
+fn goal(what: &AwaitFor, variable: impl Fn(&str) -> Option<String>) -> Result<Asked, Failure> {
     let wrong = |message: String| Failure::new(Exit::Usage, message);
-    Ok(Some(match what {
+    // Those of the Service are there together, once the kubelet has read it.
+    let is_missing = |name: &str| variable(name).is_none_or(|value| value.is_empty());
+    let text = match what {
+        AwaitFor::Tcp { address, .. } => address,
+        AwaitFor::File { path } => &path.to_string_lossy().into_owned(),
+        AwaitFor::Iptables { rule } => rule,
+        AwaitFor::Condition { node, .. } => node,
+    };
+    for name in unexpanded(text) {
+        match SERVICE.into_iter().find(|service| *service == name) {
+            Some(service) if is_missing(service) => return Ok(Asked::NotYet(service)),
+            _ => {
+                let why = "Kubernetes expands a variable in command or args only where the container has it: expected \
+                           it in the container's env";
+                return Err(wrong(format!("failed to read {text:?}: $({name}) is not expanded; {why}")));
+            }
+        }
+    }
+    Ok(Asked::For(match what {
         AwaitFor::Tcp { address, fixed } => {
-            let service_empty = !fixed && service_host.is_some_and(str::is_empty);
-            // A variable that is not set stays as it was written: $(NAME).
-            if address.trim().is_empty() || address.contains("$(") || service_empty {
-                return Ok(None);
+            let [host_variable, ..] = SERVICE;
+            let set_to_nothing = variable(host_variable).is_some_and(|value| value.is_empty());
+            if !fixed && set_to_nothing {
+                return Ok(Asked::NotYet(host_variable));
             }
-            let (host, port) = address
-                .rsplit_once(':')
+            let parts = address.trim().rsplit_once(':');
+            let is_empty = address.trim().is_empty() || parts.is_some_and(|(host, port)| host.is_empty() || port.is_empty());
+            let missing = SERVICE.into_iter().take(2).find(|name| is_missing(name));
+            if let (true, false, Some(name)) = (is_empty, *fixed, missing) {
+                return Ok(Asked::NotYet(name));
+            }
+            let (host, port) = parts
+                .filter(|_| !is_empty)
                 .ok_or_else(|| wrong(format!("failed to read the address {address:?}: expected HOST:PORT")))?;
-            if host.is_empty() || port.is_empty() {
-                return Ok(None);
-            }
             if !port.parse::<u16>().is_ok_and(|port| port > 0) {
                 return Err(wrong(format!("failed to read the address {address:?}: {port:?} is no port (1 to 65535)")));
             }
@@ -125,12 +157,18 @@ fn goal(what: &AwaitFor, service_host: Option<&str>) -> Result<Option<Goal>, Fai
                 let why = "expected TYPE or TYPE=True, TYPE=False, TYPE=Unknown";
                 return Err(wrong(format!("failed to read the condition {condition:?}: {why}")));
             }
-            if node.is_empty() || node.contains("$(") {
-                return Ok(None);
+            if node.trim().is_empty() {
+                let why = "expected a Node's name, as the field spec.nodeName gives it";
+                return Err(wrong(format!("failed to read --node: it is empty; {why}")));
             }
             Goal::Condition { node: node.clone(), kind: kind.to_owned(), status: status.to_owned() }
         }
     }))
+}
+
+/// The variables that Kubernetes left as they were written: `$(NAME)`.
+fn unexpanded(text: &str) -> impl Iterator<Item = &str> {
+    text.split("$(").skip(1).filter_map(|rest| rest.split_once(')')).map(|(name, _)| name)
 }
 
 fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
@@ -266,9 +304,51 @@ async fn condition(connection: &Connection, node: &str, kind: &str, status: &str
 mod tests {
     use super::*;
 
+    /// What is waited for, or `None` where the variables of the Service, host and port, are yet to be filled in.
+    fn asked(what: &AwaitFor, service: [Option<&str>; 2]) -> Result<Option<String>, String> {
+        let variable = |name: &str| {
+            let [host, port] = service.map(|value| value.map(str::to_owned));
+            if name == "KUBERNETES_SERVICE_HOST" { host } else { port.filter(|_| SERVICE.contains(&name)) }
+        };
+        match goal(what, variable).map_err(|failure| failure.message)? {
+            Asked::For(goal) => Ok(Some(goal.to_string())),
+            Asked::NotYet(_) => Ok(None),
+        }
+    }
+
     fn tcp(address: &str, fixed: bool, host: Option<&str>) -> Result<Option<String>, String> {
-        let what = AwaitFor::Tcp { address: address.to_owned(), fixed };
-        goal(&what, host).map(|goal| goal.map(|goal| goal.to_string())).map_err(|failure| failure.message)
+        asked(&AwaitFor::Tcp { address: address.to_owned(), fixed }, [host, host.map(|_| "443")])
+    }
+
+    #[test]
+    fn only_the_services_own_variables_start_over_and_only_while_they_are_not_there() {
+        let there = [Some("172.20.0.1"), Some("443")];
+        let tcp = |address: &str| AwaitFor::Tcp { address: address.to_owned(), fixed: false };
+        let service = "$(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT)";
+        for missing in [[None, None], [Some(""), Some("")]] {
+            assert_eq!(asked(&tcp(service), missing), Ok(None));
+            let rule = AwaitFor::Iptables { rule: "-d $(KUBERNETES_SERVICE_HOST)/32".to_owned() };
+            assert_eq!(asked(&rule, missing), Ok(None));
+        }
+        assert_eq!(asked(&tcp("172.20.0.1:"), [Some("172.20.0.1"), None]), Ok(None), "the port is not there");
+        for service in [there, [None, None]] {
+            for (what, name) in [
+                (tcp("$(TYPO_HOST):443"), "$(TYPO_HOST)"),
+                (tcp("172.20.0.1:$(PORT)"), "$(PORT)"),
+                (AwaitFor::File { path: "/run/$(NODE)/x".into() }, "$(NODE)"),
+                (AwaitFor::Iptables { rule: "-d $(KIAM_HOST)/32".to_owned() }, "$(KIAM_HOST)"),
+                (AwaitFor::Condition { condition: "Ready".to_owned(), node: "$(NODE_NAME)".to_owned() }, "$(NODE_NAME)"),
+            ] {
+                let why = asked(&what, service).unwrap_err();
+                assert!(why.contains(name) && why.contains("the container's env"), "{why}");
+            }
+        }
+        // It would start over for ever.
+        for address in [service, ":443", "172.20.0.1:", ""] {
+            assert!(asked(&tcp(address), there).is_err(), "{address:?}");
+        }
+        let nobody = AwaitFor::Condition { condition: "Ready".to_owned(), node: String::new() };
+        assert!(asked(&nobody, [None, None]).unwrap_err().contains("--node"));
     }
 
     #[test]

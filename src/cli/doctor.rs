@@ -12,6 +12,7 @@ use crate::cluster::manifests::Manifests;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::controller;
+use crate::fixes::{self, aim::aimed};
 use crate::readiness::diagnosis::{Ask, Case, Catalogue, Gathered, Scope, diagnose, gather, remarks};
 use crate::report::doctor::{Diagnosis, json, text};
 
@@ -59,10 +60,15 @@ impl Task for Doctor {
         let catalogue = Catalogue::built_in(evidence.service.as_deref())
             .map_err(|error| Failure::new(Exit::Unexpected, chain(&error)))?;
         let case = Case { snapshot: &snapshot, suspects: &suspects, evidence: &evidence, now: ports.clock.now() };
+        let fixes = fixes::Catalogue::shipped().map_err(|error| Failure::new(Exit::Unexpected, chain(&error)))?;
+        let mut findings = diagnose(&catalogue, case);
+        for finding in &mut findings {
+            finding.fix = aimed(&fixes, finding);
+        }
         let diagnosis = Diagnosis {
             cluster: settings.cluster.clone(),
             time: case.now,
-            findings: diagnose(&catalogue, case),
+            findings,
             sick: suspects.sick.clone(),
             nodes: suspects.judged.len(),
             pods_read,

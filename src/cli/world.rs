@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::rc::Rc;
 
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use toml::{Table, Value};
@@ -66,7 +67,7 @@ fn real<T: Task>(config: &Config, task: T) -> Result<T::Outcome, Failure> {
     // The only error is that a provider is installed already: then one is there.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = LocalSet::new().block_on(&runtime, async {
+    drive(runtime, async {
         let interrupt = signals::listen()?;
         let clock = Clock::wall();
         let settings = settings(config, cluster, clock.now().as_nanosecond() as u64)?;
@@ -78,7 +79,17 @@ fn real<T: Task>(config: &Config, task: T) -> Result<T::Outcome, Failure> {
             ports = connect(config, cluster, clock, settings.seed) => ports?,
         };
         task.run(World { ports, settings, interrupt, pace: Box::new(|_| {}) }).await
-    });
+    })
+}
+
+/// Runs `work` and what it spawns to the end of `work`.
+fn drive<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let tasks = LocalSet::new();
+    let outcome = tasks.block_on(&runtime, work);
+    // The tasks that are left hold connections, which ask for the runtime as they are dropped.
+    let inside = runtime.enter();
+    drop(tasks);
+    drop(inside);
     // A question nobody answers must not hold the end up.
     runtime.shutdown_background();
     outcome
@@ -148,7 +159,7 @@ fn simulated<T: Task>(
     let speed = config.speed()?;
     let task = task(&config);
     let runtime = sim::runtime()?;
-    let outcome = LocalSet::new().block_on(&runtime, async {
+    drive(runtime, async {
         let interrupt = signals::listen()?;
         let simulation = Rc::new(sim::World::start(&scenario, seed));
         let settings = Settings {
@@ -168,9 +179,7 @@ fn simulated<T: Task>(
             Speed::Auto | Speed::Max => paced.pace(sim::Speed::Max),
         };
         task.run(World { ports, settings, interrupt, pace: Box::new(pace) }).await
-    });
-    runtime.shutdown_background();
-    outcome
+    })
 }
 
 fn settings(config: &Config, cluster: &str, seed: u64) -> Result<Settings, Failure> {
@@ -203,4 +212,36 @@ fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|h| h.trim().to_owned());
     let host = host.or_else(|| variable("HOSTNAME")).unwrap_or_else(|| "localhost".to_owned());
     format!("{user}@{host}/{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::runtime::{Builder, Handle};
+
+    use super::*;
+
+    /// Notes whether there is a runtime as it is dropped: hyper's connections begin a task then.
+    struct Connection(Rc<Cell<Option<bool>>>);
+
+    impl Drop for Connection {
+        fn drop(&mut self) {
+            self.0.set(Some(Handle::try_current().is_ok()));
+        }
+    }
+
+    #[test]
+    fn what_tasks_hold_is_dropped_while_the_runtime_is_there() {
+        let seen = Rc::new(Cell::new(None));
+        let connection = Connection(Rc::clone(&seen));
+        drive(Builder::new_current_thread().enable_all().build().unwrap(), async move {
+            tokio::task::spawn_local(async move {
+                std::future::pending::<()>().await;
+                drop(connection);
+            });
+            tokio::task::yield_now().await;
+        });
+        assert_eq!(seen.get(), Some(true));
+    }
 }

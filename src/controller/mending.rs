@@ -404,7 +404,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
                 proposed.entry(finding.fix.clone().unwrap_or_default()).or_insert(finding);
             }
             for (fix, finding) in proposed {
-                let command = format!("fastnode fix --cluster {} {fix} --apply", self.settings.cluster);
+                let command = format!("{} --apply", fixes::aim::command(&self.settings.cluster, &fix));
                 let daemonset = finding.daemonset.as_ref().map(|set| set.to_string().into()).unwrap_or_default();
                 events.push(EventKind::FixProposed { fix, daemonset, way: command, diff: String::new() });
             }

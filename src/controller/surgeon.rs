@@ -15,6 +15,7 @@ use crate::cloud::{self, Cloud};
 use crate::cluster::manifests::Manifests;
 use crate::cluster::{self, Cluster};
 use crate::event::EventKind;
+use crate::fixes::aim::aimed;
 use crate::fixes::catalogue::{Catalogue, Patch, Verify};
 use crate::fixes::record::Mark;
 use crate::fixes::rollout::Going;
@@ -181,14 +182,6 @@ where
     }
 }
 
-/// The fix against a finding, as the catalogue names it: a general one names its DaemonSet.
-fn name(catalogue: &Catalogue, finding: &Finding) -> Option<Text> {
-    let fix = finding.fix.as_ref()?;
-    let aimed = finding.daemonset.as_ref().map(|set| format!("{fix}:{set}"));
-    let all = [Some(fix.to_string()), aimed];
-    all.into_iter().flatten().find(|name| catalogue.find(name).is_ok()).map(Into::into)
-}
-
 impl<C, K> Surgeon for ClusterSurgeon<C, K>
 where
     C: Cloud + Addons + cloud::evidence::Evidence + 'static,
@@ -209,7 +202,7 @@ where
                 Vec::new()
             });
             for finding in &mut found {
-                finding.fix = name(remedy.catalogue(), finding);
+                finding.fix = aimed(remedy.catalogue(), finding);
             }
             found
         })

@@ -21,9 +21,10 @@
 //! - [`rollout`]: the restart of the pods that a change brings
 //! - [`course`]: a fix on its way: applied, followed, taken back where it does harm
 //! - [`verify`]: whether it helped; [`standing`]: the same of one that is in place, by the nodes there are
-//! - [`diff`]: a change to read
+//! - [`diff`]: a change to read; [`aim`]: the fix against a finding
 
 pub mod addon;
+pub mod aim;
 pub mod bootstrap;
 pub mod catalogue;
 mod check;
