@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::catalogue::{AppliesWhen, Form, Patch, Remedial, key};
 use super::detect::{Context, PROXY_CONFIGS};
+use super::owners::helm_release;
 use super::remedy::Remedy;
 use super::{Error, detect, render};
 use crate::cloud::addons::Addons;
@@ -30,7 +31,9 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             context.schema = known(asked, &mut missing)?.flatten();
         }
         let updates = matches!(fix.patch, Patch::AddonUpdate {}) && context.addon.is_some();
-        let wants_endpoint = matches!(&fix.patch, Patch::Env { value, .. } if value.contains("${endpoint}"));
+        let values = fix.helm.as_deref().filter(|_| helm_release(manifest).is_some());
+        let wants_endpoint = matches!(&fix.patch, Patch::Env { value, .. } if value.contains("${endpoint}"))
+            || values.is_some_and(|values| values.contains("${endpoint}"));
         if updates || wants_endpoint {
             let found = known(self.cloud.cluster(&self.name).await, &mut missing)?;
             context.endpoint = found.as_ref().map(|cluster| cluster.endpoint.clone());

@@ -269,8 +269,11 @@ fn direct(remedial: &Remedial, manifest: &Value, context: &Context, options: &Op
     if let (Some(release), false) = (helm_release(manifest), options.take_ownership) {
         let values =
             remedial.fix.helm.as_deref().map(|text| render::filled(text, context).unwrap_or_else(|_| text.to_owned()));
-        let values = values.unwrap_or_else(|| "the chart's own values for it".to_owned());
-        let what = format!("Helm manages it as release {release}: set {values} there, or give --take-ownership");
+        let values = values.unwrap_or_else(|| {
+            let fields = list(&places.iter().collect::<Vec<_>>());
+            format!("the values, where its chart has such, that give it {fields}")
+        });
+        let what = format!("Helm manages it as release {release}: upgrade that with {values}; or give --take-ownership");
         return Decision::missing(Way::ByHand { what });
     }
     let taken: Vec<&Place> = places.iter().filter(|place| place.before.is_some()).collect();

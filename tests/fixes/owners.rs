@@ -107,6 +107,24 @@ fn what_helm_manages_is_changed_in_its_values() {
             other => panic!("{other:?}"),
         }
         assert!(!proposal.is_open());
+        // Its chart has no value for init containers, and one that makes a wait needless.
+        let waits = bench.propose("aws-node-wait").await;
+        match &waits.way {
+            Some(Way::ByHand { what }) => {
+                assert!(what.contains("--set env.CLUSTER_ENDPOINT=https://") && what.contains("init containers"), "{what}");
+            }
+            other => panic!("{other:?}"),
+        }
+        // Of a chart that is not known the fields are named.
+        bench.sim.cluster.patch_daemonset(&key("kube-proxy"), &marks, Sending::default()).await.unwrap();
+        let proxy = bench.propose("kube-proxy-hostname-override").await;
+        match &proxy.way {
+            Some(Way::ByHand { what }) => {
+                assert!(what.contains("spec.template.spec.containers[kube-proxy].command"), "{what}");
+                assert!(what.contains("spec.template.spec.containers[kube-proxy].env[NODE_NAME]"), "{what}");
+            }
+            other => panic!("{other:?}"),
+        }
         let taking = Options { take_ownership: true, ..Options::default() };
         bench.apply("cluster-endpoint", taking).await;
         bench.revert("cluster-endpoint").await;
