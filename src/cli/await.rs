@@ -128,7 +128,8 @@ fn goal(what: &AwaitFor, variable: impl Fn(&str) -> Option<String>) -> Result<As
                 return Ok(Asked::NotYet(host_variable));
             }
             let parts = address.trim().rsplit_once(':');
-            let is_empty = address.trim().is_empty() || parts.is_some_and(|(host, port)| host.is_empty() || port.is_empty());
+            let is_empty =
+                address.trim().is_empty() || parts.is_some_and(|(host, port)| host.is_empty() || port.is_empty());
             let missing = SERVICE.into_iter().take(2).find(|name| is_missing(name));
             if let (true, false, Some(name)) = (is_empty, *fixed, missing) {
                 return Ok(Asked::NotYet(name));
@@ -337,7 +338,10 @@ mod tests {
                 (tcp("172.20.0.1:$(PORT)"), "$(PORT)"),
                 (AwaitFor::File { path: "/run/$(NODE)/x".into() }, "$(NODE)"),
                 (AwaitFor::Iptables { rule: "-d $(KIAM_HOST)/32".to_owned() }, "$(KIAM_HOST)"),
-                (AwaitFor::Condition { condition: "Ready".to_owned(), node: "$(NODE_NAME)".to_owned() }, "$(NODE_NAME)"),
+                (
+                    AwaitFor::Condition { condition: "Ready".to_owned(), node: "$(NODE_NAME)".to_owned() },
+                    "$(NODE_NAME)",
+                ),
             ] {
                 let why = asked(&what, service).unwrap_err();
                 assert!(why.contains(name) && why.contains("the container's env"), "{why}");

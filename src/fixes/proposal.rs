@@ -273,7 +273,8 @@ fn direct(remedial: &Remedial, manifest: &Value, context: &Context, options: &Op
             let fields = list(&places.iter().collect::<Vec<_>>());
             format!("the values, where its chart has such, that give it {fields}")
         });
-        let what = format!("Helm manages it as release {release}: upgrade that with {values}; or give --take-ownership");
+        let what =
+            format!("Helm manages it as release {release}: upgrade that with {values}; or give --take-ownership");
         return Decision::missing(Way::ByHand { what });
     }
     let taken: Vec<&Place> = places.iter().filter(|place| place.before.is_some()).collect();

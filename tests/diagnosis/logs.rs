@@ -120,7 +120,8 @@ fn a_kube_proxy_that_ends_after_five_minutes_of_looking_has_the_wrong_name() {
         let own = line.replace("ip-10-0-3-17.corp.example", "new-0");
         assert_eq!(ended_after_five_minutes(&own).finding().signature, "kube-proxy-before-node".into());
     }
-    let other = r#"E1123 12:07:01.1       1 topology.go:33] "Failed to read topology" err="node \"ip-10-0-3-17\" not found""#;
+    let other =
+        r#"E1123 12:07:01.1       1 topology.go:33] "Failed to read topology" err="node \"ip-10-0-3-17\" not found""#;
     assert!(!ended_after_five_minutes(other).names().contains(&"kube-proxy-node-name".to_owned()));
     let cidr = r#"E1123 12:07:01.1       1 run.go:72] "command failed" err="node \"ip-10-0-3-17\" does not have any PodCIDR allocated""#;
     assert!(!ended_after_five_minutes(cidr).names().contains(&"kube-proxy-node-name".to_owned()));
@@ -221,7 +222,8 @@ fn aws_node_that_dialled_the_service_address_in_vain_started_too_early() {
 
 /// What aws-node writes since 1.11 where it tries again: a request of 5 s, a pause of 2 s.
 const RETRY: &str = r#"{"level":"error","ts":"2026-11-23T12:02:06.118Z","caller":"k8sapi/k8sutils.go:130","msg":"Unable to reach API Server, Get \"https://172.20.0.1:443/version?timeout=5s\": dial tcp 172.20.0.1:443: i/o timeout"}"#;
-const REACHED: &str = r#"{"level":"info","msg":"Successful communication with the Cluster! Cluster Version is: v1.31"}"#;
+const REACHED: &str =
+    r#"{"level":"info","msg":"Successful communication with the Cluster! Cluster Version is: v1.31"}"#;
 const COPIED: &str = r#"{"level":"info","msg":"Successfully copied CNI plugin binary and config file."}"#;
 
 #[test]
@@ -230,7 +232,7 @@ fn one_that_tried_again_and_was_not_restarted_is_a_note_with_what_it_waited_and_
     let scene = || Scene::new().late("aws-node", 36.0).log("aws-node", Current, &lines);
     assert_eq!(scene().names(), NONE);
     let said = scene().remarks();
-    let expected = "aws-node waited 7.0s for the service rules on new-0 without a restart: it needs no fix";
+    let expected = "aws-node waited 7.0s for the service rules and was not restarted, so it needs no fix: new-0";
     assert!(said.iter().any(|note| note == expected), "{said:#?}");
     // Another client that tries again.
     let line = "E1123 12:02:06.1       1 main.go:41] dial tcp 172.20.0.1:443: i/o timeout, will retry";
@@ -388,6 +390,8 @@ fn an_address_manager_is_stuck_only_where_its_files_never_came() {
     let scene = |lines: &[(f64, &str)]| Scene::new().unready("aws-node").log("aws-node", Current, lines);
     assert_eq!(scene(&[checking]).finding().signature, "ipamd-stuck".into());
     assert_eq!(scene(&[checking, copied]).names(), ["not-functional"]);
+    let well = Scene::new().late("aws-node", 40.0).log("aws-node", Current, &[checking]);
+    assert_eq!(well.names(), NONE, "its files came before the log begins, or it could not be ready");
     let mut early = scene(&[checking]);
     early.now = at(60.0);
     assert_eq!(early.names(), NONE, "it has checked for half a minute");

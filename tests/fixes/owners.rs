@@ -111,7 +111,10 @@ fn what_helm_manages_is_changed_in_its_values() {
         let waits = bench.propose("aws-node-wait").await;
         match &waits.way {
             Some(Way::ByHand { what }) => {
-                assert!(what.contains("--set env.CLUSTER_ENDPOINT=https://") && what.contains("init containers"), "{what}");
+                assert!(
+                    what.contains("--set env.CLUSTER_ENDPOINT=https://") && what.contains("init containers"),
+                    "{what}"
+                );
             }
             other => panic!("{other:?}"),
         }

@@ -70,7 +70,9 @@ fn waits(case: Case<'_>) -> impl Iterator<Item = String> {
         let longest = waits.iter().map(|(_, waited)| *waited).fold(0.0, f64::max);
         let up_to = if nodes.len() > 1 { "up to " } else { "" };
         let (name, longest, nodes) = (&set.name, seconds(longest), names(&nodes));
-        format!("{name} waited {up_to}{longest} for the service rules on {nodes} without a restart: it needs no fix")
+        format!(
+            "{name} waited {up_to}{longest} for the service rules and was not restarted, so it needs no fix: {nodes}"
+        )
     })
 }
 
