@@ -230,7 +230,7 @@ impl Snapshot {
     }
 
     /// Takes in a full reading of the cluster's groups. Targets stay as they were resolved last where the
-    /// group still names the same thing; details EC2 gave of an instance are kept.
+    /// group still names the same thing; what other calls said of a group or an instance is kept.
     pub fn apply_groups(&mut self, states: Vec<GroupState>, now: Timestamp) {
         let mut groups = BTreeMap::new();
         let mut shown = Vec::with_capacity(self.instances.len());
@@ -239,6 +239,7 @@ impl Snapshot {
         for mut state in states {
             if let Some(old) = self.groups.get(&state.group.name) {
                 state.group.target = state.group.target.keeping_resolution(&old.target);
+                state.group.refreshing = old.refreshing;
             }
             self.index.instances_of_group.entry(state.group.name.clone()).or_default();
             let counted = state.instances.iter().filter(|i| i.lifecycle.counts_in_desired()).count();
