@@ -5,6 +5,8 @@
 mod asks;
 mod executor;
 mod fakes;
+#[path = "../worlds/group.rs"]
+mod group;
 mod lock;
 mod rotation;
 mod source;
