@@ -5,7 +5,7 @@ use predicates::prelude::*;
 use predicates::str::{contains, is_empty};
 use serde_json::Value;
 
-use crate::bench::FAULTY;
+use crate::bench::{FAULTY, with_elsewhere};
 
 fn fastnode(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fastnode"));
@@ -64,21 +64,9 @@ patch: { wait: { for: [{ file: /var/run/never }] } }
 revert: restore
 ";
 
-/// A group beside it, where alone there is what kiam-agent needs.
-const ELSEWHERE: &str = "
-[[groups]]
-name = 'elsewhere'
-nodes = 1
-zones = ['us-west-2a']
-[[daemonsets]]
-name = 'aside'
-groups = ['elsewhere']
-";
-
 #[test]
 fn what_does_harm_is_taken_back_by_itself() {
-    let text = FAULTY.replacen("[[daemonsets]]", &format!("{ELSEWHERE}[[daemonsets]]"), 1);
-    let text = text
+    let text = with_elsewhere(FAULTY)
         .replace("name = 'kiam-agent'\ncritical = true\nneeds = 'kube-proxy'", "name = 'kiam-agent'\nneeds = 'aside'");
     let text = format!("name='faulty'\nabout='both faults'\ncluster='faulty'\n{text}");
     let ((_one, path), (_two, fix)) = (file("faulty.toml", &text), file("vain.yaml", VAIN));
