@@ -9,5 +9,7 @@ mod fakes;
 mod group;
 mod lock;
 mod rotation;
+#[path = "../worlds/runs.rs"]
+mod runs;
 mod source;
 mod voice;
