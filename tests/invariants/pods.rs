@@ -1,5 +1,7 @@
 //! Which pods leave, and how.
 
+use std::sync::Arc;
+
 use fastnode::invariants::rule;
 use fastnode::model::*;
 use fastnode::plan::Action;
@@ -31,7 +33,8 @@ fn evictable_only_pods_that_may_move_from_nodes_that_we_drain() {
         allowed(&mut policy);
         assert_eq!(verdict(&policy, &world, vec![evict(0)]), NOTHING, "case {n} where it is allowed");
     }
-    let stays: [fn(&mut Pod); 2] = [|p| p.flags.mirror = true, |p| p.owner.as_mut().unwrap().kind = "DaemonSet".into()];
+    let stays: [fn(&mut Pod); 2] =
+        [|p| p.flags.mirror = true, |p| Arc::make_mut(p.owner.as_mut().unwrap()).kind = "DaemonSet".into()];
     for change in stays {
         let world = changed(draining(), |s| change(pod_mut(s, "pod-web-0")));
         assert_eq!(judged(&world, evict(0)), rule::EVICTABLE);
