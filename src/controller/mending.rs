@@ -224,18 +224,13 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         let before = Vec::from_iter(mark.baseline);
         let daemonset: Text = daemonset.to_string().into();
         let pending = Pending { fix, daemonset, since: mark.at, before, ours };
+        let Some(care) = &mut self.care else { return };
         match shown {
             fixes::Standing::Judged(effect) => {
-                if let Some(care) = &mut self.care {
-                    care.starts = vec![Start { seconds: effect.after_s, restarts: effect.restarts }];
-                }
+                care.starts = vec![Start { seconds: effect.after_s, restarts: effect.restarts }];
                 self.proved(pending, effect, events);
             }
-            _ => {
-                if let Some(care) = &mut self.care {
-                    care.pending.push(pending);
-                }
-            }
+            _ => care.pending.push(pending),
         }
     }
 

@@ -487,7 +487,7 @@ fn noted(object: &Value, fix: &str, record: &Record) -> Value {
 }
 
 /// Pods that a change of the template restarts, and how many at a time.
-pub(super) fn rollout_of(object: &Value) -> (u32, String) {
+fn rollout_of(object: &Value) -> (u32, String) {
     let pods = object["status"]["desiredNumberScheduled"].as_u64().unwrap_or_default();
     let update = &object["spec"]["updateStrategy"];
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

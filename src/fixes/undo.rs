@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use super::catalogue::{Remedial, Revert};
-use super::place;
-use super::place::Place;
+use super::place::{self, Place};
 use super::proposal::strategy;
 use super::record::{AddonBefore, Means, Record, digest, hash};
-use super::remedy::{Remedy, TRIES, manifest, rollout_of};
+use super::remedy::{Remedy, TRIES, manifest};
 use super::{Error, addon, diff, owners};
 use crate::cloud::Cloud;
 use crate::cloud::addons::{AddonChange, Addons};
@@ -24,8 +23,6 @@ pub struct Undo {
     pub record: Record,
     /// The change back.
     pub diff: String,
-    /// Pods that it restarts.
-    pub pods: u32,
     base: Value,
 }
 
@@ -69,8 +66,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
                 "an add-on's older version is no way back: choose one with eks:UpdateAddon".to_owned(),
             ));
         }
-        let (pods, _) = rollout_of(&base);
-        let mut undo = Undo { remedial: remedial.clone(), record, diff: String::new(), pods, base };
+        let mut undo = Undo { remedial: remedial.clone(), record, diff: String::new(), base };
         match undo.record.means {
             Means::Apply | Means::Patch => {
                 if hash(&undo.base, &undo.record.places) != undo.record.hash {
