@@ -183,14 +183,6 @@ where
     }
 }
 
-/// The fix against a finding, as the catalogue names it: a general one names its DaemonSet.
-fn name(catalogue: &Catalogue, finding: &Finding) -> Option<Text> {
-    let fix = finding.fix.as_ref()?;
-    let aimed = finding.daemonset.as_ref().map(|set| format!("{fix}:{set}"));
-    let all = [Some(fix.to_string()), aimed];
-    all.into_iter().flatten().find(|name| catalogue.find(name).is_ok()).map(Into::into)
-}
-
 impl<C, K> Surgeon for ClusterSurgeon<C, K>
 where
     C: Cloud + Addons + cloud::evidence::Evidence + 'static,
@@ -210,9 +202,7 @@ where
                 tracing::warn!("{e}");
                 Vec::new()
             });
-            for finding in &mut found {
-                finding.fix = name(remedy.catalogue(), finding);
-            }
+            found.iter_mut().for_each(|finding| remedy.catalogue().aim(finding));
             found
         })
     }

@@ -41,6 +41,19 @@ fn it_shows_the_diff_and_changes_nothing() {
 }
 
 #[test]
+fn the_command_that_a_diagnosis_names_is_one_that_is_taken() {
+    let output = fastnode(&["doctor", "--simulate", "article", "-o", "json"]).output().unwrap();
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = all["findings"].as_array().unwrap();
+    let commands: Vec<&str> = findings.iter().filter_map(|finding| finding["command"].as_str()).collect();
+    assert!(commands.iter().any(|command| command.ends_with(" wait-for:kube-system/kiam-agent")), "{commands:?}");
+    for command in commands {
+        let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+        fastnode(&arguments).args(["--simulate", "article"]).assert().code(0);
+    }
+}
+
+#[test]
 fn it_applies_follows_the_rollout_and_tells_of_it() {
     let (_folder, path) = scenario();
     let run = ["fix", "--simulate", &path, "--apply", "--yes", "-o", "json"];
