@@ -311,7 +311,7 @@ mod tests {
                 init: false,
                 restarts: rng.random_range(0..3),
                 ready: true,
-                state: ContainerState::Running(None),
+                state: ContainerState::Running(rng.random_bool(0.8).then(|| at(rng.random_range(0..9)))),
                 last: None,
             }],
             revision: None,
