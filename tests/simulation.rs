@@ -23,6 +23,8 @@ mod ports;
 mod retargets;
 #[path = "simulation/rotations.rs"]
 mod rotations;
+#[path = "worlds/runs.rs"]
+mod runs;
 #[path = "simulation/starts.rs"]
 mod starts;
 #[path = "simulation/troubled.rs"]
