@@ -1,10 +1,13 @@
 //! Whole rotations by the production controller on simulated clusters, judged from inside the world.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
+use fastnode::controller::surgeon::{ClusterSurgeon, Fixes, Surgeon};
 use fastnode::controller::{self, Settings};
 use fastnode::event::{Event, Report};
+use fastnode::fixes::Catalogue;
 use fastnode::model::NodeName;
 use fastnode::plan::Verdict;
 use fastnode::policy::{OnTargetChange, Policy};
@@ -93,6 +96,20 @@ impl Run {
 struct Heard {
     lines: Vec<String>,
     stands_still: Option<String>,
+    /// What is done about new nodes that are slow or fail.
+    fixes: Option<Fixes>,
+}
+
+fn surgeon(
+    sim: &Simulation,
+    (scenario, policy): (&Scenario, &Policy),
+    fixes: Option<Fixes>,
+) -> Option<Rc<dyn Surgeon>> {
+    fixes.map(|fixes| {
+        let run = (scenario.cluster.as_str().into(), policy.clone());
+        let waiter = Some("example.com/fastnode:1".into());
+        Rc::new(ClusterSurgeon::new(&ports(sim), run, fixes, Catalogue::shipped().unwrap(), waiter)) as Rc<dyn Surgeon>
+    })
 }
 
 /// One life of the controller on a world; `None` if it died.
@@ -114,7 +131,9 @@ async fn live(
         }
     };
     let act = async {
-        let rotation = controller::rotate(ports(sim), settings, async |_, _, _| true, sink, interrupt);
+        let surgeon = surgeon(sim, (scenario, policy), heard.fixes);
+        let rotation =
+            controller::rotate_and_mend(ports(sim), settings, surgeon, async |_, _, _| true, sink, interrupt);
         tokio::select! {
             biased;
             result = tokio::time::timeout(TOO_LONG, rotation) => {
@@ -141,12 +160,19 @@ fn rotate(scenario: &Scenario, seed: u64, crashes: &[u64]) -> Run {
     rotate_by(scenario, &scenario.policy(), seed, crashes)
 }
 
-/// Rotates by a policy of one's own, dying after each so many actions.
+/// Rotates by a policy of one's own, dying after each so many actions. What fails is looked into, as the program does
+/// by itself; now and then it is not.
 pub fn rotate_by(scenario: &Scenario, policy: &Policy, seed: u64, crashes: &[u64]) -> Run {
+    let fixes = (!seed.is_multiple_of(5)).then_some(Fixes::Suggest);
+    rotate_with(fixes, (scenario, policy), seed, crashes)
+}
+
+/// The same with or without.
+pub fn rotate_with(fixes: Option<Fixes>, (scenario, policy): (&Scenario, &Policy), seed: u64, crashes: &[u64]) -> Run {
     on_virtual_time(async || {
         let mut sim = World::start(scenario, seed);
         sim.judge_by(policy);
-        let mut heard = Heard::default();
+        let mut heard = Heard { lines: Vec::new(), stands_still: None, fixes };
         for action in crashes {
             sim.crash_at(*action);
             match live(&sim, (scenario, policy), seed, &mut heard).await {
