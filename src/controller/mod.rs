@@ -45,6 +45,7 @@ mod prepare;
 mod status;
 pub mod surgeon;
 mod voice;
+mod waits;
 
 use std::rc::Rc;
 

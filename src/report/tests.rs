@@ -6,7 +6,7 @@ use super::plain::{Detail, PlainLines};
 use super::text::Paint;
 use super::view::View;
 use super::{Summary, closing};
-use crate::event::{About, Event, EventKind};
+use crate::event::{About, Chosen, Event, EventKind};
 use crate::model::Text;
 use crate::plan::{Progress, Verdict};
 use crate::readiness::stages::{Launch, Moments, NodeStart, Segment, Step};
@@ -209,8 +209,8 @@ fn noticed_late() -> Summary {
                 differs: vec!["label team is on every healthy old node, not here".into()],
             },
         ),
-        (180, EventKind::NodeDrained { about: about("old"), seconds: 10.0 }),
-        (230, EventKind::NodeGone { about: about("old"), seconds: 50.0 }),
+        (180, EventKind::NodeDrained { about: about("old"), seconds: 10.0, reason: Chosen::Outdated }),
+        (230, EventKind::NodeGone { about: about("old"), seconds: 50.0, by_others: false }),
     ];
     let mut summary = Summary::new(at(0));
     story.into_iter().for_each(|(second, kind)| summary.fold(&Event { time: at(second), kind }));

@@ -3,6 +3,7 @@
 use fastnode::plan::Verdict;
 use fastnode::sim::Scenario;
 
+use crate::balance;
 use crate::rotations::{Run, crashes, rotate_by};
 
 /// What is wrong with a run that may end incomplete, but has to be right about it.
@@ -11,6 +12,7 @@ fn faults(run: &Run) -> Vec<String> {
     let mut faults: Vec<String> = run.verdict.iter().filter(|v| !v.contains("twice")).cloned().collect();
     faults.extend(run.stands_still.clone());
     faults.extend(run.beats_its_bound());
+    faults.extend(balance::faults(&run.events));
     match &run.result {
         Err(e) if e.starts_with("refused before anything") => {}
         Err(e) => faults.push(e.clone()),
