@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench readiness` prints, each as the median and the extremes of ten:
 //!
-//! - *judging*: one new node, which lacks nothing; which lacks a label that all 4,999 others have; which was
-//!   restarted, under `--restarts baseline`.
+//! - *judging*: one new node, which lacks nothing; which lacks a label that all 4,999 others have; whose containers
+//!   were restarted, under `--restarts baseline`, where no other's were; where all others' were, none at its start.
 //! - *suspects* and *diagnosing*: aws-node was restarted early on every node, and the logs of 20 pods have 400 lines
 //!   of each of two runs.
 
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use fastnode::cluster::Fact;
 use fastnode::cluster::evidence::{LogLine, LogRun};
-use fastnode::model::{GroupName, LastRun, Node, Pod};
+use fastnode::model::{ContainerState, GroupName, LastRun, Node, Pod};
 use fastnode::observe::Snapshot;
 use fastnode::policy::{Policy, Restarts};
 use fastnode::readiness::diagnosis::{Case, Catalogue, Evidence, LogOf, Scope, diagnose, suspects};
@@ -67,7 +67,16 @@ fn main() {
         snapshot.apply(Fact::Pod(pod));
     }
     let baseline = Policy { restarts: Restarts::Baseline, ..Policy::default() };
-    judging(&baseline, &snapshot, &node, "one whose restarts are compared with all others");
+    judging(&baseline, &snapshot, &node, "one that restarted, others never");
+    for pod in snapshot.pods.values_mut().filter(|pod| pod.is_daemon()) {
+        let pod = Arc::make_mut(pod);
+        restart(pod);
+        for container in &mut pod.containers {
+            container.state = ContainerState::Running(Some(pod.created + SignedDuration::from_hours(24)));
+        }
+    }
+    snapshot.reindex();
+    judging(&baseline, &snapshot, &node, "one that restarted, all others long after their start");
 
     let (mut snapshot, now) = observed(&Scenario::load("demo").unwrap());
     for pod in snapshot.pods.values_mut().filter(|pod| pod.key.name.starts_with("aws-node")) {

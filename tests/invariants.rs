@@ -3,6 +3,7 @@
 mod worlds;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fastnode::cluster::NodeChange;
 use fastnode::invariants::{check, rule};
@@ -434,7 +435,8 @@ fn evictable_only_pods_that_may_move_from_nodes_that_we_drain() {
         allowed(&mut policy);
         assert_eq!(verdict(&policy, &world, vec![evict(0)]), NOTHING, "case {n} where it is allowed");
     }
-    let stays: [fn(&mut Pod); 2] = [|p| p.flags.mirror = true, |p| p.owner.as_mut().unwrap().kind = "DaemonSet".into()];
+    let stays: [fn(&mut Pod); 2] =
+        [|p| p.flags.mirror = true, |p| Arc::make_mut(p.owner.as_mut().unwrap()).kind = "DaemonSet".into()];
     for change in stays {
         let world = changed(draining(), |s| change(pod_mut(s, "pod-web-0")));
         assert_eq!(judged(&world, evict(0)), rule::EVICTABLE);

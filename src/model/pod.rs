@@ -110,8 +110,8 @@ pub struct Pod {
     pub phase: Phase,
     /// When its deletion is due (`deletionTimestamp`).
     pub deleting: Option<Timestamp>,
-    /// The owner with `controller: true`.
-    pub owner: Option<Owner>,
+    /// The owner with `controller: true`; pods of one owner share one record.
+    pub owner: Option<Arc<Owner>>,
     /// Its labels; pods of one template share one set.
     pub labels: Arc<Labels>,
     /// Yes-or-no facts.

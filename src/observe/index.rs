@@ -24,6 +24,8 @@ pub(super) struct Index {
     pub(super) pods_of_node: BTreeMap<NodeName, BTreeMap<Uid, Arc<Pod>>>,
     /// Of these, the few that could hold their node, whatever the policy.
     pub(super) holders_of_node: BTreeMap<NodeName, BTreeSet<Uid>>,
+    /// Pods of DaemonSets with a container that was restarted, by the set: the most restarts, and the pod.
+    pub(super) restarted: BTreeMap<Uid, BTreeSet<(u32, Uid)>>,
     pub(super) attachments_of_node: BTreeMap<NodeName, BTreeSet<Text>>,
     pub(super) covers: Covers,
     pub(super) relists: Vec<Relist>,
@@ -105,6 +107,9 @@ impl Index {
     /// Takes in a pod that was not there before.
     pub(super) fn bind(&mut self, pod: &Arc<Pod>, budgets: &BTreeMap<ObjectKey, Budget>) {
         let hard = self.covers.add(pod, budgets);
+        if let Some((set, most)) = restarted(pod) {
+            self.restarted.entry(set.clone()).or_default().insert((most, pod.uid.clone()));
+        }
         if let Some(node) = &pod.node {
             self.pods_of_node.entry(node.clone()).or_default().insert(pod.uid.clone(), pod.clone());
             if hard && !pod.is_daemon() || filters::may_hold(pod) {
@@ -115,6 +120,14 @@ impl Index {
 
     pub(super) fn unbind(&mut self, pod: &Pod) {
         self.covers.remove(pod);
+        if let Some((set, most)) = restarted(pod)
+            && let Some(pods) = self.restarted.get_mut(set)
+        {
+            pods.remove(&(most, pod.uid.clone()));
+            if pods.is_empty() {
+                self.restarted.remove(set);
+            }
+        }
         let Some(node) = &pod.node else { return };
         if let Some(pods) = self.pods_of_node.get_mut(node) {
             pods.remove(&pod.uid);
@@ -136,7 +149,8 @@ impl Index {
             && old.labels == new.labels
             && old.key.namespace == new.key.namespace
             && filters::may_hold(old) == filters::may_hold(new)
-            && old.is_daemon() == new.is_daemon();
+            && old.is_daemon() == new.is_daemon()
+            && restarted(old) == restarted(new);
         if !alike {
             self.unbind(old);
             self.bind(new, budgets);
@@ -162,4 +176,10 @@ impl Index {
             self.attachments_of_node.remove(&attachment.node);
         }
     }
+}
+
+/// The DaemonSet of a pod and the most restarts of one of its containers, where there are any.
+fn restarted(pod: &Pod) -> Option<(&Uid, u32)> {
+    let most = pod.containers.iter().map(|c| c.restarts).max().filter(|most| *most > 0)?;
+    Some((&pod.owner.as_ref()?.uid, most))
 }

@@ -290,7 +290,7 @@ mod tests {
 
     fn random_pod(rng: &mut ChaCha8Rng, uid: Uid, node: NodeName) -> Pod {
         let kind = if rng.random_bool(0.3) { "DaemonSet" } else { "ReplicaSet" };
-        let owner = Owner { kind: kind.into(), name: "o".into(), uid: "ds".into() };
+        let owner = Arc::new(Owner { kind: kind.into(), name: "o".into(), uid: "ds".into() });
         Pod {
             key: ObjectKey::new(NAMESPACES[usize::from(uid.as_str() > "p5")], uid.as_str()),
             uid,
@@ -306,7 +306,14 @@ mod tests {
                 ready: rng.random_bool(0.8),
                 ..PodFlags::default()
             },
-            containers: Vec::new(),
+            containers: vec![Container {
+                name: "main".into(),
+                init: false,
+                restarts: rng.random_range(0..3),
+                ready: true,
+                state: ContainerState::Running(None),
+                last: None,
+            }],
             revision: None,
             cpu: 1,
             memory: 1,
@@ -425,7 +432,7 @@ mod tests {
         node.annotations.clear();
         let pod = Pod {
             flags: PodFlags::default(),
-            owner: Some(Owner { kind: "ReplicaSet".into(), name: "o".into(), uid: "o".into() }),
+            owner: Some(Arc::new(Owner { kind: "ReplicaSet".into(), name: "o".into(), uid: "o".into() })),
             tolerates_cordon: false,
             ..random_pod(&mut rng, "p0".into(), "n0".into())
         };

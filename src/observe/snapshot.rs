@@ -158,7 +158,10 @@ impl Snapshot {
         match fact {
             Fact::Relisting(kind) => {
                 self.index.relists.retain(|r| r.kind != kind);
-                self.index.relists.push(Relist::begin(kind));
+                // A first list takes nothing away, and may name many thousands.
+                if self.knows(kind) {
+                    self.index.relists.push(Relist::begin(kind));
+                }
             }
             Fact::Synced(kind) => self.finish_list(kind),
             Fact::Node(node) => {
@@ -371,6 +374,13 @@ impl Snapshot {
         self.index.pods_of_node.get(node).into_iter().flat_map(|pods| pods.values()).map(|pod| &**pod)
     }
 
+    /// The pods of a DaemonSet with a container that was restarted `least` times (at least once) or more.
+    pub(crate) fn restarted_pods<'a>(&'a self, set: &Uid, least: u32) -> impl Iterator<Item = &'a Pod> + use<'a> {
+        let pods = self.index.restarted.get(set);
+        let pods = pods.into_iter().flat_map(move |pods| pods.iter().rev().take_while(move |(most, _)| *most >= least));
+        pods.filter_map(|(_, uid)| self.pods.get(uid)).map(|pod| &**pod)
+    }
+
     /// Of the pods on a node those that could hold it, by UID.
     pub(crate) fn holders_on<'a>(&'a self, node: &NodeName) -> impl Iterator<Item = &'a Pod> + use<'a> {
         let holders = self.index.holders_of_node.get(node);
@@ -411,6 +421,19 @@ impl Snapshot {
         }
         for instance in self.instances.values() {
             self.index.instances_of_group.entry(instance.group.clone()).or_default().insert(instance.id.clone());
+        }
+    }
+
+    /// Whether any object of a kind is known.
+    fn knows(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Node => !self.nodes.is_empty(),
+            Kind::Pod => !self.pods.is_empty(),
+            Kind::DaemonSet => !self.daemonsets.is_empty(),
+            Kind::Revision => !self.revisions.is_empty(),
+            Kind::Budget => !self.budgets.is_empty(),
+            Kind::CsiNode => !self.csi_nodes.is_empty(),
+            Kind::VolumeAttachment => !self.attachments.is_empty(),
         }
     }
 

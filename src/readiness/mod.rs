@@ -95,7 +95,7 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot, node: &Node) -> Judgement {
             Err(why) => {
                 // A pod that crashes again and again is hardly ever seen Running.
                 let pod = pods::lasting_pod(set, snapshot.revisions.get(&set.uid), &daemons);
-                let too_often = |c: &Container| c.restarts > allowed_restarts(policy, snapshot, node, set, c);
+                let too_often = |c: &Container| !tolerates(policy, snapshot, node, set, c);
                 let lasting = pod.is_some_and(|pod| pods::restarted(pod).any(too_often));
                 judgement.unmet.push(Unmet { lasting, ..lacking_daemonset(set, why.into()) });
             }
@@ -178,7 +178,7 @@ fn judge_restarts(
     judgement: &mut Judgement,
 ) {
     for container in pods::restarted(pod) {
-        let lasting = container.restarts > allowed_restarts(policy, snapshot, node, set, container);
+        let lasting = !tolerates(policy, snapshot, node, set, container);
         let proxy = daemons.iter().copied().find(|other| pods::is_kube_proxy(snapshot, other) && other.uid != pod.uid);
         let fault = Unmet { lasting, ..lacking_daemonset(set, pods::restart_sentence(set, container, proxy)) };
         let list = if lasting { &mut judgement.unmet } else { &mut judgement.tolerated };
@@ -188,12 +188,12 @@ fn judge_restarts(
     judgement.tolerated.extend(waiters);
 }
 
-/// How often a container may have been restarted on a new node.
-fn allowed_restarts(policy: &Policy, snapshot: &Snapshot, node: &Node, set: &DaemonSet, container: &Container) -> u32 {
+/// Whether the policy lets a container of a new node have been restarted as often as it was.
+fn tolerates(policy: &Policy, snapshot: &Snapshot, node: &Node, set: &DaemonSet, container: &Container) -> bool {
     match policy.restarts {
-        Restarts::Zero => 0,
-        Restarts::Baseline => peers::restarts_when_new(policy, snapshot, node, set, container),
-        Restarts::Warn => u32::MAX,
+        Restarts::Zero => false,
+        Restarts::Baseline => peers::as_often_when_new(policy, snapshot, node, set, container),
+        Restarts::Warn => true,
     }
 }
 

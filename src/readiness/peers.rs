@@ -3,7 +3,9 @@
 use jiff::SignedDuration;
 
 use super::is_startup_taint;
-use crate::model::{ConditionStatus, Container, ContainerState, DaemonSet, Node, NodeMark, Pod, Taint, Text, marks};
+use crate::model::{
+    ConditionStatus, Container, ContainerState, DaemonSet, GroupName, Node, NodeMark, Pod, Taint, Text, marks,
+};
 use crate::observe::Snapshot;
 use crate::policy::Policy;
 
@@ -19,13 +21,21 @@ const NEW_FOR: SignedDuration = SignedDuration::from_mins(5);
 /// The healthy old nodes of `node`'s group: Ready, there before the rotation began (before `node`, where none
 /// has begun), and none of its replacements.
 fn old_peers<'a>(snapshot: &'a Snapshot, node: &'a Node) -> impl Iterator<Item = &'a Node> {
-    let before = snapshot.rotation.as_ref().map_or(node.created, |r| r.started.min(node.created));
-    let group = node.instance.as_ref().and_then(|id| snapshot.instances.get(id)).map(|i| &i.group);
-    group
+    group_of(snapshot, node)
         .into_iter()
         .flat_map(|group| snapshot.instances_of(group))
         .filter_map(|instance| snapshot.node_of(&instance.id))
-        .filter(move |peer| peer.name != node.name && peer.created < before && is_healthy(peer))
+        .filter(|peer| is_old_peer(snapshot, node, peer))
+}
+
+/// Whether a node of `node`'s group is one of those that it is compared with.
+fn is_old_peer(snapshot: &Snapshot, node: &Node, peer: &Node) -> bool {
+    let before = snapshot.rotation.as_ref().map_or(node.created, |r| r.started.min(node.created));
+    peer.name != node.name && peer.created < before && is_healthy(peer)
+}
+
+fn group_of<'a>(snapshot: &'a Snapshot, node: &Node) -> Option<&'a GroupName> {
+    node.instance.as_ref().and_then(|id| snapshot.instances.get(id)).map(|i| &i.group)
 }
 
 fn is_healthy(node: &Node) -> bool {
@@ -163,28 +173,27 @@ fn amount(node: &Node, resource: &Text) -> u64 {
     node.allocatable.get(resource).copied().unwrap_or_default()
 }
 
-/// How often this container of `set` was restarted on the healthy old nodes of the group while *they* were
-/// new: the largest count among those that show it. 0 where none does.
+/// Whether this container of `set` was restarted as often on a healthy old node of the group while *that* was new.
 ///
 /// A restart count alone grows over months and says nothing about a start. But where a pod was made with its
 /// node, and what runs in it now has run since then, every restart it shows fell into that time.
-pub(super) fn restarts_when_new(
+pub(super) fn as_often_when_new(
     policy: &Policy,
     snapshot: &Snapshot,
     node: &Node,
     set: &DaemonSet,
     container: &Container,
-) -> u32 {
+) -> bool {
+    let Some(group) = group_of(snapshot, node) else { return false };
     let window = policy.gate_timeout.limit().unwrap_or(NEW_FOR);
-    old_peers(snapshot, node)
-        .flat_map(|peer| snapshot.pods_on(&peer.name).map(move |pod| (peer, pod)))
-        .filter(|(_, pod)| pod.owner.as_ref().is_some_and(|o| o.uid == set.uid))
+    let as_often =
+        |c: &Container| c.init == container.init && c.name == container.name && c.restarts >= container.restarts;
+    snapshot
+        .restarted_pods(&set.uid, container.restarts)
+        .filter(|pod| pod.containers.iter().any(as_often))
+        .filter_map(|pod| Some((snapshot.nodes.get(pod.node.as_ref()?)?, pod)))
         .filter(|(peer, pod)| has_run_since_new(peer, pod, window))
-        .flat_map(|(_, pod)| &pod.containers)
-        .filter(|c| c.init == container.init && c.name == container.name)
-        .map(|c| c.restarts)
-        .max()
-        .unwrap_or(0)
+        .any(|(peer, _)| group_of(snapshot, peer) == Some(group) && is_old_peer(snapshot, node, peer))
 }
 
 fn has_run_since_new(node: &Node, pod: &Pod, window: SignedDuration) -> bool {

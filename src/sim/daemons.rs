@@ -28,7 +28,7 @@ pub(super) struct Daemon {
     pub(super) after: Vec<usize>,
     pub(super) needs: Option<usize>,
     pub(super) pod_labels: Arc<Labels>,
-    pub(super) owner: Owner,
+    pub(super) owner: Arc<Owner>,
     /// As the API shows it, `managedFields`, `resourceVersion` and `status` aside.
     pub(super) manifest: Value,
     pub(super) fields: Fields,
@@ -108,7 +108,7 @@ impl World {
                 after: spec.after.iter().filter_map(named).collect(),
                 needs: spec.needs.as_ref().and_then(named),
                 pod_labels: pod_labels(&record, &revision),
-                owner: Owner { kind: "DaemonSet".into(), name: spec.name.as_str().into(), uid },
+                owner: Arc::new(Owner { kind: "DaemonSet".into(), name: spec.name.as_str().into(), uid }),
                 fields: Fields::all_of(&manifest, manager, operation),
                 roles: roles(&manifest, spec, self.dhcp_domain.is_some()).into(),
                 tag: tag(&manifest),

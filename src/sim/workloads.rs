@@ -60,7 +60,7 @@ pub(super) struct Workload {
     pub(super) spec: WorkloadSpec,
     pub(super) namespace: Text,
     pub(super) name: Text,
-    pub(super) owner: Option<Owner>,
+    pub(super) owner: Option<Arc<Owner>>,
     pub(super) labels: Arc<Labels>,
     pub(super) budgets: Vec<usize>,
     /// Groups its pods may run in.
@@ -108,7 +108,8 @@ impl World {
             WorkloadKind::Bare => ("", name.to_owned()),
         };
         let uid = Uid::from(format!("30000000-0000-4000-8000-{at:012x}"));
-        let owner = (!kind.is_empty()).then(|| Owner { kind: kind.into(), name: owner_name.as_str().into(), uid });
+        let owner =
+            (!kind.is_empty()).then(|| Arc::new(Owner { kind: kind.into(), name: owner_name.as_str().into(), uid }));
         let mut budgets = Vec::new();
         for (n, budget) in spec.budgets.iter().enumerate() {
             let budget_name = if n == 0 { name.to_owned() } else { format!("{name}-{n}") };

@@ -232,7 +232,7 @@ impl World {
             node: node.cloned(),
             phase: Phase::Running,
             deleting: None,
-            owner: Some(Owner { kind: "ReplicaSet".into(), name: app.into(), uid: app.into() }),
+            owner: Some(Arc::new(Owner { kind: "ReplicaSet".into(), name: app.into(), uid: app.into() })),
             labels: Arc::new(BTreeMap::from([("app".into(), app.into())])),
             flags: PodFlags { ready: true, ..PodFlags::default() },
             containers: Vec::new(),
@@ -573,7 +573,7 @@ impl World {
         self.snapshot.apply(Fact::Node(node));
         let restarts = u32::from(fate == Fate::Restarts);
         self.add_pod("aws-node", Some(&name), |pod| {
-            pod.owner = Some(Owner { kind: "DaemonSet".into(), name: "aws-node".into(), uid: "ds".into() });
+            pod.owner = Some(Arc::new(Owner { kind: "DaemonSet".into(), name: "aws-node".into(), uid: "ds".into() }));
             pod.key = ObjectKey::new("kube-system", &pod.key.name);
             pod.revision = Some("1".into());
             pod.flags.critical = true;

@@ -124,7 +124,7 @@ pub fn pod(uid: &str, key: ObjectKey, node: &Node) -> Pod {
         node: Some(node.name.clone()),
         phase: Phase::Running,
         deleting: None,
-        owner: Some(Owner { kind: "ReplicaSet".into(), name: "web".into(), uid: "rs-web".into() }),
+        owner: Some(Arc::new(Owner { kind: "ReplicaSet".into(), name: "web".into(), uid: "rs-web".into() })),
         labels: Default::default(),
         flags: PodFlags { ready: true, ..PodFlags::default() },
         containers: vec![],
@@ -148,7 +148,7 @@ pub fn daemon_pod(set: &DaemonSet, node: &Node) -> Pod {
         ObjectKey { namespace: set.key.namespace.clone(), name: format!("{name}-{}", node.name).into() },
         node,
     );
-    pod.owner = Some(Owner { kind: "DaemonSet".into(), name: name.clone(), uid: set.uid.clone() });
+    pod.owner = Some(Arc::new(Owner { kind: "DaemonSet".into(), name: name.clone(), uid: set.uid.clone() }));
     pod.flags.critical = true;
     pod.flags.host_network = true;
     pod.containers = vec![container("init", true), container(name, false)];

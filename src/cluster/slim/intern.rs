@@ -1,18 +1,20 @@
-//! Shares equal strings and equal label sets.
+//! Shares equal strings, equal label sets and equal owners.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Labels, Text};
+use crate::model::{Labels, Owner, Text, Uid};
 
 /// Strings kept before the ones nobody uses any more are let go for the first time.
 const FIRST_SWEEP: usize = 4096;
 
-/// Hands out one `Arc` for equal strings and equal label sets.
+/// Hands out one `Arc` for equal strings, equal label sets and equal owners.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Interner {
     texts: BTreeSet<Text>,
     sets: BTreeSet<Arc<Labels>>,
+    /// By UID.
+    owners: BTreeMap<Text, Arc<Owner>>,
     sweep_at: usize,
 }
 
@@ -38,6 +40,20 @@ impl Interner {
         shared
     }
 
+    /// The shared form of an owner.
+    pub(in crate::cluster) fn owner(&mut self, kind: &str, name: &str, uid: &str) -> Arc<Owner> {
+        if let Some(known) = self.owners.get(uid)
+            && *known.kind == *kind
+            && *known.name == *name
+        {
+            return Arc::clone(known);
+        }
+        let key = self.text(uid);
+        let owner = Arc::new(Owner { kind: self.text(kind), name: self.text(name), uid: Uid::from(Text::clone(&key)) });
+        self.owners.insert(key, Arc::clone(&owner));
+        owner
+    }
+
     /// Lets go of what only the interner still holds, each time it has doubled: a run of days sees many
     /// ReplicaSets and nodes come and go.
     fn sweep(&mut self) {
@@ -45,6 +61,7 @@ impl Interner {
             return;
         }
         self.sets.retain(|set| Arc::strong_count(set) > 1);
+        self.owners.retain(|_, owner| Arc::strong_count(owner) > 1);
         self.texts.retain(|text| Arc::strong_count(text) > 1);
         self.sweep_at = self.texts.len() * 2;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
@@ -59,13 +60,9 @@ impl Meta<'_> {
     }
 
     /// The owner with `controller: true`; the API allows one.
-    pub(super) fn controller(&self, strings: &mut Interner) -> Option<Owner> {
+    pub(super) fn controller(&self, strings: &mut Interner) -> Option<Arc<Owner>> {
         let owner = self.owner_references.iter().find(|o| o.controller == Some(true))?;
-        Some(Owner {
-            kind: strings.text(&owner.kind),
-            name: strings.text(&owner.name),
-            uid: Uid::from(strings.text(&owner.uid)),
-        })
+        Some(strings.owner(&owner.kind, &owner.name, &owner.uid))
     }
 
     pub(super) fn label(&self, key: &str) -> Option<&str> {

@@ -116,7 +116,7 @@ fn a_daemon_pod_with_every_field() {
             node: Some("ip-10-0-0-1.ec2.internal".into()),
             phase: Phase::Running,
             deleting: Some(time("2026-11-02T00:00:30Z")),
-            owner: Some(Owner { kind: "DaemonSet".into(), name: "aws-node".into(), uid: "ds-uid".into() }),
+            owner: Some(Arc::new(Owner { kind: "DaemonSet".into(), name: "aws-node".into(), uid: "ds-uid".into() })),
             labels: Arc::new(texts(&[
                 ("app.kubernetes.io/name", "aws-node"),
                 ("controller-revision-hash", "6d5b"),

@@ -122,7 +122,7 @@ impl<'a> Record<'a> for RevisionJson<'a> {
     fn fact(self, strings: &mut Interner) -> Option<Fact> {
         let owner = self.metadata.controller(strings).filter(|o| &*o.kind == "DaemonSet")?;
         Some(Fact::Revision(Revision {
-            owner: owner.uid,
+            owner: owner.uid.clone(),
             uid: self.metadata.owned_uid(),
             number: self.revision,
             hash: strings.text(self.metadata.label("controller-revision-hash").unwrap_or_default()),
