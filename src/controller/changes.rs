@@ -108,7 +108,8 @@ impl Changes {
                     let instance = snapshot.nodes.get(node).and_then(|n| n.instance.as_ref());
                     if let Some(life) = instance.and_then(|id| self.lives.get_mut(id)) {
                         let why = given_up(node, plan, snapshot);
-                        life.released = Some(why.unwrap_or_else(|| "let go before it was drained".into()));
+                        life.released =
+                            Some(why.unwrap_or_else(|| "let go, since its group goes no further for now".into()));
                     }
                 }
                 _ => {}
@@ -242,7 +243,13 @@ impl Life {
         }
         let (plan, snapshot, _) = seen;
         let record = snapshot.rotation.as_ref().and_then(|r| r.failed.get(id));
-        let why = record.or_else(|| recording(plan)?.1.get(id)).cloned().or_else(|| marked(id, snapshot));
+        let recording = || {
+            plan.actions.iter().find_map(|planned| match &planned.action {
+                Action::Record { failed, .. } => failed.get(id),
+                _ => None,
+            })
+        };
+        let why = record.or_else(recording).cloned().or_else(|| marked(id, snapshot));
         out.push(EventKind::ReplacementFailed { about: self.about.clone(), diagnosis: why.unwrap_or_default() });
     }
 
@@ -357,18 +364,16 @@ impl Life {
     }
 }
 
-/// What the plan is about to write down of nodes that are given up and of replacements that failed.
-fn recording(plan: &Plan) -> Option<(&BTreeMap<NodeName, Text>, &BTreeMap<InstanceId, Text>)> {
-    plan.actions.iter().find_map(|planned| match &planned.action {
-        Action::Record { skipped, failed, .. } => Some((skipped, failed)),
-        _ => None,
-    })
-}
-
 /// Why a node is given up, as it is written down or about to be.
 fn given_up(node: &NodeName, plan: &Plan, snapshot: &Snapshot) -> Option<Text> {
     let record = snapshot.rotation.as_ref().and_then(|r| r.skipped.get(node));
-    record.or_else(|| recording(plan)?.0.get(node)).cloned()
+    let recording = || {
+        plan.actions.iter().find_map(|planned| match &planned.action {
+            Action::Record { skipped, .. } => skipped.get(node),
+            _ => None,
+        })
+    };
+    record.or_else(recording).cloned()
 }
 
 fn given_up_or_marked(id: &InstanceId, node: Option<&NodeName>, (plan, snapshot, _): Seen<'_>) -> Option<Text> {

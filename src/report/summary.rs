@@ -233,6 +233,7 @@ impl Summary {
                 }
             }
             EventKind::NodeSkipped { about, why } => {
+                self.drained.retain(|id| about.instance.as_ref() != Some(id));
                 if let Some(node) = &about.node {
                     self.skipped.insert(node.clone(), why.clone());
                 }

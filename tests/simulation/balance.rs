@@ -41,10 +41,10 @@ impl Story {
             self.arrived = at;
             !follows && !anew
         } else if kind == FAILED {
-            !std::mem::replace(&mut self.failed, true).eq(&false) || self.left > 0
+            std::mem::replace(&mut self.failed, true) || self.left > 0
         } else if kind == "node.skipped" {
             let again = self.left > 3;
-            self.left = 0;
+            (self.left, self.rotated) = (0, false);
             again
         } else {
             let at = place(&LEAVING)?;
@@ -61,7 +61,7 @@ impl Story {
             }
             self.by_others |= others;
             self.left = at;
-            !follows && !(anew && kind != "node.gone")
+            !(follows || anew && kind != "node.gone")
         };
         wrong.then(|| format!("{kind} after (arrived, left, failed) {before:?}: {event}"))
     }

@@ -40,7 +40,10 @@ fn check_seed(seed: u64, crashed: bool) -> Option<String> {
     let scenario = Scenario::troubled(seed);
     let crashes = if crashed { crashes(seed).to_vec() } else { Vec::new() };
     let run = std::panic::catch_unwind(|| rotate_by(&scenario, &scenario.policy(), seed, &crashes));
-    let found = run.map_or_else(|_| vec!["it panicked".to_owned()], |run| faults(&run));
+    let found = run.map_or_else(
+        |_| vec!["it panicked".to_owned()],
+        |run| faults(&run).into_iter().chain(run.untold().filter(|_| !crashed)).collect(),
+    );
     let crash = if crashed { "FASTNODE_CRASH=1 " } else { "" };
     (!found.is_empty()).then(|| {
         format!(
