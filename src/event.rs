@@ -427,7 +427,7 @@ pub struct Report {
     pub duration_s: f64,
     /// The bound by the run's own means; where no node was rotated, the plan's for all of them.
     pub lower_bound_s: f64,
-    /// What decides it.
+    /// What decides it; `not known` beside a bound of 0 where others scaled the groups in.
     pub bottleneck: Text,
     /// Evictions accepted.
     pub evictions: u64,

@@ -478,7 +478,8 @@ fn what_others_scale_in_is_told_as_theirs() {
     for kind in ["node.selected", "node.draining", "node.drained"] {
         assert!(of(kind, false).is_disjoint(&theirs), "{kind}");
     }
-    assert_eq!(events.last().unwrap()["nodes_rotated"], 3);
+    let report = events.last().unwrap();
+    assert_eq!((&report["nodes_rotated"], &report["bottleneck"]), (&3.into(), &"not known".into()));
 }
 
 #[test]

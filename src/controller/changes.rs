@@ -82,10 +82,10 @@ impl Changes {
                 self.follow(id, node, seen, out);
             }
         }
-        for id in self.open.iter().cloned().collect::<Vec<_>>() {
-            if let Some(life) = self.lives.get_mut(&id).filter(|life| life.held != self.compared)
-                && !life.left_alone(&id, seen, out)
-            {
+        let is_held = |id: &&InstanceId| self.lives.get(*id).is_some_and(|life| life.held == self.compared);
+        let others: Vec<_> = self.open.iter().filter(|id| !is_held(id)).cloned().collect();
+        for id in others {
+            if self.lives.get_mut(&id).is_some_and(|life| !life.left_alone(&id, seen, out)) {
                 self.open.remove(&id);
             }
         }
@@ -254,7 +254,7 @@ impl Life {
     }
 
     fn skips(&mut self, why: Option<Text>, out: &mut Vec<EventKind>) {
-        (self.left, self.chosen, self.released) = (None, None, None);
+        (self.left, self.chosen, self.terminates, self.released) = (None, None, None, None);
         if !std::mem::replace(&mut self.skipped, true) {
             out.push(EventKind::NodeSkipped { about: self.about.clone(), why: why.unwrap_or_default() });
         }

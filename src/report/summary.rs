@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::repairs::Repairs;
 use super::words;
-use crate::bound::{self, Bottleneck, GroupLoad, Measured};
+use crate::bound::{self, Bottleneck, GroupLoad, Limit, Measured};
 use crate::event::{About, Chosen, Event, EventKind, Percentiles, Report, TimeLost};
 use crate::model::{GroupName, InstanceId, NodeName, Text};
 use crate::plan::{Block, BlockReason, Progress, Subject, Verdict, Wait, WaitReason};
@@ -385,7 +385,10 @@ impl Summary {
         let duration_s = seconds_between(self.started, closing.finished);
         let rotated: u32 = self.groups.values().map(|g| g.rotated).sum();
         let (lower_bound_s, bottleneck) = match rotated {
-            0 => self.planned.clone(),
+            // Whatever others did to get it done is no run of ours.
+            0 if self.planned.0 == 0.0 || closing.outcome != Verdict::Done => self.planned.clone(),
+            // Somebody scaled the groups in, and how much room that left when is not known.
+            _ if bound.bottleneck.limit == Limit::Nothing => (bound.seconds, "not known".into()),
             _ => {
                 // What would have made a run faster that was cut short is not known.
                 let whole = matches!(closing.outcome, Verdict::Done | Verdict::Incomplete);
