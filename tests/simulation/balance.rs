@@ -80,6 +80,13 @@ fn of_a_run(events: &[Value]) -> Vec<String> {
             (Some("node.selected" | "node.gone"), Some(node)) => _ = skipped.remove(node),
             _ => {}
         }
+        // A termination that AWS refused has not begun.
+        if let Some(refused) = event["message"].as_str().filter(|m| m.starts_with("failed to terminate"))
+            && refused.contains("Rate exceeded")
+        {
+            let told = stories.iter().filter(|(id, story)| story.left == 4 && refused.contains(**id));
+            faults.extend(told.map(|(id, _)| format!("{id} was told terminating before {refused:?}")));
+        }
         if let Some(instance) = event["instance"].as_str() {
             let story = stories.entry(instance).or_default();
             story.node = node.map(str::to_owned).or(story.node.take());
