@@ -25,6 +25,8 @@ mod ports;
 mod retargets;
 #[path = "simulation/rotations.rs"]
 mod rotations;
+#[path = "worlds/runs.rs"]
+mod runs;
 #[path = "simulation/starts.rs"]
 mod starts;
 #[path = "simulation/troubled.rs"]

@@ -74,6 +74,16 @@ pub struct Container {
     pub last: Option<LastRun>,
 }
 
+impl Container {
+    /// Since when it runs, where it does and says so.
+    pub fn running_since(&self) -> Option<Timestamp> {
+        match self.state {
+            ContainerState::Running(since) => since,
+            ContainerState::Waiting(_) | ContainerState::Terminated(_) => None,
+        }
+    }
+}
+
 /// Facts about a pod that are yes or no.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodFlags {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::Kind;
 use crate::model::{
-    Budget, GroupName, InstanceId, Node, NodeMark, NodeName, ObjectKey, Pod, Text, Uid, VolumeAttachment, marks,
+    Budget, Container, GroupName, InstanceId, Node, NodeMark, NodeName, ObjectKey, Pod, Text, Uid, VolumeAttachment,
+    marks,
 };
 use crate::plan::candidates::is_marked;
 use crate::plan::filters;
@@ -24,8 +25,8 @@ pub(super) struct Index {
     pub(super) pods_of_node: BTreeMap<NodeName, BTreeMap<Uid, Arc<Pod>>>,
     /// Of these, the few that could hold their node, whatever the policy.
     pub(super) holders_of_node: BTreeMap<NodeName, BTreeSet<Uid>>,
-    /// Pods of DaemonSets with a container that was restarted, by the set: the most restarts, and the pod.
-    pub(super) restarted: BTreeMap<Uid, BTreeSet<(u32, Uid)>>,
+    /// Pods of DaemonSets with a container that was restarted, by the set.
+    pub(super) restarted: BTreeMap<Uid, BTreeSet<Restarted>>,
     pub(super) attachments_of_node: BTreeMap<NodeName, BTreeSet<Text>>,
     pub(super) covers: Covers,
     pub(super) relists: Vec<Relist>,
@@ -57,6 +58,27 @@ impl Joined {
             marked: is_marked(node),
             tainted: node.has_taint(marks::OUTDATED_TAINT),
         }
+    }
+}
+
+/// A pod with a container that was restarted, all of whose main containers run: the soonest first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Restarted {
+    /// From the pod's creation to the last start of a main container.
+    pub(super) after: SignedDuration,
+    /// Of one container, init containers included.
+    pub(super) most: u32,
+    pub(super) pod: Uid,
+}
+
+impl Restarted {
+    /// Of a pod, with its owner.
+    fn of(pod: &Pod) -> Option<(&Uid, Self)> {
+        let most = pod.containers.iter().map(|c| c.restarts).max().filter(|most| *most > 0)?;
+        let started = pod.containers.iter().filter(|c| !c.init).map(Container::running_since);
+        let last = started.reduce(|last, next| Some(last?.max(next?)))??;
+        let after = last.duration_since(pod.created);
+        Some((&pod.owner.as_ref()?.uid, Self { after, most, pod: pod.uid.clone() }))
     }
 }
 
@@ -107,8 +129,8 @@ impl Index {
     /// Takes in a pod that was not there before.
     pub(super) fn bind(&mut self, pod: &Arc<Pod>, budgets: &BTreeMap<ObjectKey, Budget>) {
         let hard = self.covers.add(pod, budgets);
-        if let Some((set, most)) = restarted(pod) {
-            self.restarted.entry(set.clone()).or_default().insert((most, pod.uid.clone()));
+        if let Some((set, restarted)) = Restarted::of(pod) {
+            self.restarted.entry(set.clone()).or_default().insert(restarted);
         }
         if let Some(node) = &pod.node {
             self.pods_of_node.entry(node.clone()).or_default().insert(pod.uid.clone(), pod.clone());
@@ -120,10 +142,10 @@ impl Index {
 
     pub(super) fn unbind(&mut self, pod: &Pod) {
         self.covers.remove(pod);
-        if let Some((set, most)) = restarted(pod)
+        if let Some((set, restarted)) = Restarted::of(pod)
             && let Some(pods) = self.restarted.get_mut(set)
         {
-            pods.remove(&(most, pod.uid.clone()));
+            pods.remove(&restarted);
             if pods.is_empty() {
                 self.restarted.remove(set);
             }
@@ -150,7 +172,7 @@ impl Index {
             && old.key.namespace == new.key.namespace
             && filters::may_hold(old) == filters::may_hold(new)
             && old.is_daemon() == new.is_daemon()
-            && restarted(old) == restarted(new);
+            && Restarted::of(old) == Restarted::of(new);
         if !alike {
             self.unbind(old);
             self.bind(new, budgets);
@@ -176,10 +198,4 @@ impl Index {
             self.attachments_of_node.remove(&attachment.node);
         }
     }
-}
-
-/// The DaemonSet of a pod and the most restarts of one of its containers, where there are any.
-fn restarted(pod: &Pod) -> Option<(&Uid, u32)> {
-    let most = pod.containers.iter().map(|c| c.restarts).max().filter(|most| *most > 0)?;
-    Some((&pod.owner.as_ref()?.uid, most))
 }

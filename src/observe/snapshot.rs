@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::{GroupState, InstanceDetail};
@@ -234,7 +234,7 @@ impl Snapshot {
     }
 
     /// Takes in a full reading of the cluster's groups. Targets stay as they were resolved last where the
-    /// group still names the same thing; details EC2 gave of an instance are kept.
+    /// group still names the same thing; what other calls said of a group or an instance is kept.
     pub fn apply_groups(&mut self, states: Vec<GroupState>, now: Timestamp) {
         let mut groups = BTreeMap::new();
         let mut shown = Vec::with_capacity(self.instances.len());
@@ -243,6 +243,7 @@ impl Snapshot {
         for mut state in states {
             if let Some(old) = self.groups.get(&state.group.name) {
                 state.group.target = state.group.target.keeping_resolution(&old.target);
+                state.group.refreshing = old.refreshing;
             }
             self.index.instances_of_group.entry(state.group.name.clone()).or_default();
             let counted = state.instances.iter().filter(|i| i.lifecycle.counts_in_desired()).count();
@@ -374,11 +375,17 @@ impl Snapshot {
         self.index.pods_of_node.get(node).into_iter().flat_map(|pods| pods.values()).map(|pod| &**pod)
     }
 
-    /// The pods of a DaemonSet with a container that was restarted `least` times (at least once) or more.
-    pub(crate) fn restarted_pods<'a>(&'a self, set: &Uid, least: u32) -> impl Iterator<Item = &'a Pod> + use<'a> {
-        let pods = self.index.restarted.get(set);
-        let pods = pods.into_iter().flat_map(move |pods| pods.iter().rev().take_while(move |(most, _)| *most >= least));
-        pods.filter_map(|(_, uid)| self.pods.get(uid)).map(|pod| &**pod)
+    /// The pods of a DaemonSet with a container that was restarted `least` times (at least once) or more, whose main
+    /// containers have run since `within` after the pod was made.
+    pub(crate) fn restarted_early<'a>(
+        &'a self,
+        set: &Uid,
+        least: u32,
+        within: SignedDuration,
+    ) -> impl Iterator<Item = &'a Pod> + use<'a> {
+        let pods = self.index.restarted.get(set).into_iter().flatten();
+        let early = pods.take_while(move |r| r.after <= within).filter(move |r| r.most >= least);
+        early.filter_map(|r| self.pods.get(&r.pod)).map(|pod| &**pod)
     }
 
     /// Of the pods on a node those that could hold it, by UID.

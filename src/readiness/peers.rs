@@ -3,9 +3,7 @@
 use jiff::SignedDuration;
 
 use super::is_startup_taint;
-use crate::model::{
-    ConditionStatus, Container, ContainerState, DaemonSet, GroupName, Node, NodeMark, Pod, Taint, Text, marks,
-};
+use crate::model::{ConditionStatus, Container, DaemonSet, GroupName, Node, NodeMark, Pod, Taint, Text, marks};
 use crate::observe::Snapshot;
 use crate::policy::Policy;
 
@@ -189,7 +187,7 @@ pub(super) fn as_often_when_new(
     let as_often =
         |c: &Container| c.init == container.init && c.name == container.name && c.restarts >= container.restarts;
     snapshot
-        .restarted_pods(&set.uid, container.restarts)
+        .restarted_early(&set.uid, container.restarts, window)
         .filter(|pod| pod.containers.iter().any(as_often))
         .filter_map(|pod| Some((snapshot.nodes.get(pod.node.as_ref()?)?, pod)))
         .filter(|(peer, pod)| has_run_since_new(peer, pod, window))
@@ -197,11 +195,7 @@ pub(super) fn as_often_when_new(
 }
 
 fn has_run_since_new(node: &Node, pod: &Pod, window: SignedDuration) -> bool {
-    let until = node.created.saturating_add(window);
-    let began = |c: &Container| match c.state {
-        ContainerState::Running(since) => since,
-        ContainerState::Waiting(_) | ContainerState::Terminated(_) => None,
-    };
+    let Ok(until) = node.created.saturating_add(window) else { return false };
     let mut main = pod.containers.iter().filter(|c| !c.init).peekable();
-    main.peek().is_some() && until.is_ok_and(|until| main.all(|c| began(c).is_some_and(|at| at <= until)))
+    main.peek().is_some() && main.all(|c| c.running_since().is_some_and(|at| at <= until))
 }

@@ -1,10 +1,9 @@
 //! Whole rotations by the production controller on simulated clusters, judged from inside the world.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::time::Duration;
 
-use fastnode::controller::{self, Ports, Settings};
+use fastnode::controller::{self, Settings};
 use fastnode::event::{Event, Report};
 use fastnode::model::NodeName;
 use fastnode::plan::Verdict;
@@ -16,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::balance;
 use crate::harness::on_virtual_time;
 use crate::liveness::Liveness;
+use crate::runs::{ports, settings};
 
 /// No rotation here takes so long; one that does hangs.
 const TOO_LONG: Duration = Duration::from_secs(12 * 3600);
@@ -104,16 +104,8 @@ async fn live(
     seed: u64,
     heard: &mut Heard,
 ) -> Option<Result<Report, String>> {
-    let ports = Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
-    let settings = Settings {
-        cluster: scenario.cluster.as_str().into(),
-        policy: policy.clone(),
-        namespace: "kube-system".to_owned(),
-        identity: format!("test@simulation/{}", heard.lines.len()),
-        own_node: None,
-        own_pod: None,
-        seed,
-    };
+    let identity = format!("test@simulation/{}", heard.lines.len());
+    let settings = Settings { identity, seed, ..settings(&scenario.cluster, policy.clone()) };
     let (sink, mut events) = mpsc::channel::<Event>(256);
     let (_stop, interrupt) = watch::channel(None);
     let mut liveness = Liveness::of(policy);
@@ -124,7 +116,7 @@ async fn live(
         }
     };
     let act = async {
-        let rotation = controller::rotate(ports, settings, async |_, _, _| true, sink, interrupt);
+        let rotation = controller::rotate(ports(sim), settings, async |_, _, _| true, sink, interrupt);
         tokio::select! {
             biased;
             result = tokio::time::timeout(TOO_LONG, rotation) => {
@@ -187,8 +179,8 @@ fn built_in(name: &str) -> Run {
 /// Runs the random scenario of a seed; what is wrong with it, and how to run it again.
 fn check_seed(seed: u64, crashed: bool) -> Option<String> {
     let scenario = Scenario::random(seed);
-    let crashes = if crashed { crashes(seed).to_vec() } else { Vec::new() };
-    let mut faults = match std::panic::catch_unwind(|| rotate(&scenario, seed, &crashes)) {
+    let crashes = crashes(seed, crashed);
+    let faults = match std::panic::catch_unwind(|| rotate(&scenario, seed, &crashes)) {
         Err(_) => vec!["it panicked".to_owned()],
         Ok(run) => {
             let mut faults = run.faults();
@@ -199,26 +191,36 @@ fn check_seed(seed: u64, crashed: bool) -> Option<String> {
             faults
         }
     };
+    replay(seed, crashed, faults, "rotations::one_seed")
+}
+
+/// What is wrong with a seed's run, and how this test runs it again; `None` where nothing is.
+pub fn replay(seed: u64, crashed: bool, mut faults: Vec<String>, test: &str) -> Option<String> {
     if faults.is_empty() {
         return None;
     }
     faults.insert(0, format!("seed {seed}:"));
     let crash = if crashed { "FASTNODE_CRASH=1 " } else { "" };
-    faults.push(format!(
-        "again: {crash}FASTNODE_SEED={seed} cargo test --test simulation -- --exact rotations::one_seed --nocapture"
-    ));
+    faults
+        .push(format!("again: {crash}FASTNODE_SEED={seed} cargo test --test simulation -- --exact {test} --nocapture"));
     Some(faults.join("\n  "))
 }
 
-fn check_seeds(seeds: std::ops::Range<u64>, crashed: bool) {
+pub fn check_seeds(seeds: std::ops::Range<u64>, check: impl Fn(u64) -> Option<String>) {
     let count = seeds.end - seeds.start;
-    let faults: Vec<String> = seeds.filter_map(|seed| check_seed(seed, crashed)).collect();
+    let faults: Vec<String> = seeds.filter_map(check).collect();
     assert!(faults.is_empty(), "{} of {count} seeds failed\n{}", faults.len(), faults.join("\n"));
 }
 
-/// After how many actions each life of a seed's rotation ends.
-pub fn crashes(seed: u64) -> [u64; 2] {
-    [1 + seed * 7 % 90, 1 + seed * 13 % 70]
+/// After how many actions each life of a seed's rotation ends, where it is `crashed`.
+pub fn crashes(seed: u64, crashed: bool) -> Vec<u64> {
+    if crashed { vec![1 + seed * 7 % 90, 1 + seed * 13 % 70] } else { Vec::new() }
+}
+
+/// The seed in `FASTNODE_SEED`, and where its rotation is to end by `FASTNODE_CRASH`.
+pub fn asked() -> Option<(u64, Vec<u64>)> {
+    let seed = std::env::var("FASTNODE_SEED").ok()?.parse().expect("FASTNODE_SEED is a number");
+    Some((seed, crashes(seed, std::env::var_os("FASTNODE_CRASH").is_some())))
 }
 
 #[test]
@@ -235,26 +237,24 @@ fn evictions_whose_answers_are_lost_are_told_by_what_became_of_the_pods() {
 
 #[test]
 fn seeds_0_to_99() {
-    check_seeds(0..100, false);
+    check_seeds(0..100, |seed| check_seed(seed, false));
 }
 
 #[test]
 fn seeds_100_to_199() {
-    check_seeds(100..200, false);
+    check_seeds(100..200, |seed| check_seed(seed, false));
 }
 
 #[test]
 fn crashed_twice_and_started_again_seeds_200_to_259() {
-    check_seeds(200..260, true);
+    check_seeds(200..260, |seed| check_seed(seed, true));
 }
 
 /// The random scenario of the seed in `FASTNODE_SEED`, or the one named in `FASTNODE_SCENARIO` under that seed,
 /// every event printed; with `FASTNODE_CRASH=1` crashed as above.
 #[test]
 fn one_seed() {
-    let Ok(seed) = std::env::var("FASTNODE_SEED") else { return };
-    let seed: u64 = seed.parse().expect("FASTNODE_SEED is a number");
-    let crashes = if std::env::var_os("FASTNODE_CRASH").is_some() { crashes(seed).to_vec() } else { Vec::new() };
+    let Some((seed, crashes)) = asked() else { return };
     let named = std::env::var("FASTNODE_SCENARIO").ok().map(|name| Scenario::load(&name).unwrap());
     let scenario = named.unwrap_or_else(|| Scenario::random(seed));
     println!("{}", toml::to_string(&scenario).unwrap());
