@@ -15,7 +15,7 @@ use crate::model::{
     Activity, Attachment, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName,
     ObjectKey, Pod, Revision, Selector, Target, Text, Uid, VolumeAttachment,
 };
-use crate::plan::{ActionKey, Verdict, filters};
+use crate::plan::{ActionKey, Verdict, candidates, filters};
 
 use super::derived::Derived;
 use super::index::{Index, Joined, Relist};
@@ -130,6 +130,9 @@ pub struct Snapshot {
     /// Instances whose Node has gone, and when the reading before that was: they have joined once.
     #[serde(default)]
     pub unregistered: BTreeMap<InstanceId, Timestamp>,
+    /// Of these, those whose Node carried marks of ours.
+    #[serde(default)]
+    pub marked_before: BTreeSet<InstanceId>,
     /// What is being done about slow or failing new nodes.
     #[serde(skip)]
     pub mending: Mending,
@@ -170,6 +173,7 @@ impl Snapshot {
                 self.index.join(&node);
                 if let Some(id) = &node.instance {
                     self.unregistered.remove(id);
+                    self.marked_before.remove(id);
                 }
                 self.dirty.nodes.insert(node.name.clone());
                 self.nodes.insert(node.name.clone(), node);
@@ -313,6 +317,7 @@ impl Snapshot {
         self.first_seen.remove(id);
         self.leaving_since.remove(id);
         self.unregistered.remove(id);
+        self.marked_before.remove(id);
         self.dirty.instances.insert(id.clone());
     }
 
@@ -570,6 +575,9 @@ impl Snapshot {
         self.index.part(&node);
         if let (Some(id), Some(read)) = (&node.instance, self.groups_read) {
             self.unregistered.insert(id.clone(), read);
+            if candidates::is_marked(&node) {
+                self.marked_before.insert(id.clone());
+            }
         }
         self.dirty.instances.extend(node.instance);
     }

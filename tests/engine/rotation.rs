@@ -120,7 +120,7 @@ fn what_a_termination_stands_on_is_read_while_the_last_pods_are_on_their_way_out
         for event in &played.events {
             match &event.kind {
                 EventKind::NodeDrained { about, .. } => drop(drained.insert(about.instance.clone(), event.time)),
-                EventKind::NodeTerminating { about, decrement: false } => {
+                EventKind::NodeTerminating { about, decrement: false, .. } => {
                     waits.push(event.time.duration_since(drained[&about.instance]).as_secs_f64());
                 }
                 _ => {}

@@ -15,6 +15,7 @@ use fastnode::sim::{Counts, Scenario, Simulation, World};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
+use crate::balance;
 use crate::harness::on_virtual_time;
 use crate::liveness::Liveness;
 use crate::runs::{ports, settings};
@@ -75,6 +76,7 @@ impl Run {
         let mut faults = self.verdict.clone();
         faults.extend(self.stands_still.clone());
         faults.extend(self.beats_its_bound());
+        faults.extend(balance::faults(&self.events));
         let named = |name: &NodeName| self.result.as_ref().is_ok_and(|r| r.nodes_skipped.contains_key(name));
         match &self.result {
             Ok(report) if report.outcome == Verdict::Done && self.outdated.is_empty() => {}

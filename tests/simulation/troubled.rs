@@ -3,6 +3,7 @@
 use fastnode::plan::Verdict;
 use fastnode::sim::Scenario;
 
+use crate::balance;
 use crate::rotations::{Run, asked, check_seeds, crashes, replay, rotate_by};
 
 /// What is wrong with a run that may end incomplete, but has to be right about it.
@@ -11,6 +12,7 @@ fn faults(run: &Run) -> Vec<String> {
     let mut faults: Vec<String> = run.verdict.iter().filter(|v| !v.contains("twice")).cloned().collect();
     faults.extend(run.stands_still.clone());
     faults.extend(run.beats_its_bound());
+    faults.extend(balance::faults(&run.events));
     match &run.result {
         Err(e) if e.starts_with("refused before anything") => {}
         Err(e) => faults.push(e.clone()),
@@ -38,7 +40,10 @@ fn check_seed(seed: u64, crashed: bool) -> Option<String> {
     let scenario = Scenario::troubled(seed);
     let crashes = crashes(seed, crashed);
     let run = std::panic::catch_unwind(|| rotate_by(&scenario, &scenario.policy(), seed, &crashes));
-    let found = run.map_or_else(|_| vec!["it panicked".to_owned()], |run| faults(&run));
+    let found = run.map_or_else(
+        |_| vec!["it panicked".to_owned()],
+        |run| faults(&run).into_iter().chain(run.untold().filter(|_| !crashed)).collect(),
+    );
     replay(seed, crashed, found, "troubled::one_seed")
 }
 
