@@ -110,15 +110,13 @@ fn goal(what: &AwaitFor, variable: impl Fn(&str) -> Option<String>) -> Result<As
         AwaitFor::Iptables { rule } => rule,
         AwaitFor::Condition { node, .. } => node,
     };
-    for name in unexpanded(text) {
-        match SERVICE.into_iter().find(|service| *service == name) {
-            Some(service) if is_missing(service) => return Ok(Asked::NotYet(service)),
-            _ => {
-                let why = "Kubernetes expands a variable in command or args only where the container has it: expected \
-                           it in the container's env";
-                return Err(wrong(format!("failed to read {text:?}: $({name}) is not expanded; {why}")));
-            }
-        }
+    let awaited = |name: &str| SERVICE.into_iter().find(|service| *service == name && is_missing(service));
+    if let Some(name) = unexpanded(text).find(|name| awaited(name).is_none()) {
+        let why = "Kubernetes expands what the container has: expected it in the container's env";
+        return Err(wrong(format!("failed to read {text:?}: $({name}) is not expanded; {why}")));
+    }
+    if let Some(name) = unexpanded(text).find_map(awaited) {
+        return Ok(Asked::NotYet(name));
     }
     Ok(Asked::For(match what {
         AwaitFor::Tcp { address, fixed } => {
@@ -336,6 +334,7 @@ mod tests {
             for (what, name) in [
                 (tcp("$(TYPO_HOST):443"), "$(TYPO_HOST)"),
                 (tcp("172.20.0.1:$(PORT)"), "$(PORT)"),
+                (tcp("$(KUBERNETES_SERVICE_HOST):$(PORTT)"), "$("),
                 (AwaitFor::File { path: "/run/$(NODE)/x".into() }, "$(NODE)"),
                 (AwaitFor::Iptables { rule: "-d $(KIAM_HOST)/32".to_owned() }, "$(KIAM_HOST)"),
                 (

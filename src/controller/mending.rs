@@ -144,26 +144,28 @@ impl Care {
         self.surgeon.fixes() == Fixes::Apply || start.is_some_and(slow)
     }
 
-    fn examine(&mut self, snapshot: &Snapshot, id: InstanceId) {
+    /// Has something done beside the loop, which hears what it came to.
+    fn begin(&mut self, work: impl Future<Output = News> + 'static) {
         self.stage = Stage::Busy;
-        self.looked_into.insert(id.clone());
-        let (work, tell) = (self.surgeon.examine(snapshot.clone(), id.clone()), self.tell.clone());
+        let tell = self.tell.clone();
         tokio::task::spawn_local(async move {
-            let findings = tokio::time::timeout(EXAMINATION, work).await.unwrap_or_default();
             // Nobody hears it once the loop has ended.
-            let _ = tell.send(News::Examined(id, findings)).await;
+            let _ = tell.send(work.await).await;
         });
     }
 
+    fn examine(&mut self, snapshot: &Snapshot, id: InstanceId) {
+        self.looked_into.insert(id.clone());
+        let work = tokio::time::timeout(EXAMINATION, self.surgeon.examine(snapshot.clone(), id.clone()));
+        self.begin(async move { News::Examined(id, work.await.unwrap_or_default()) });
+    }
+
     fn mend(&mut self, finding: Finding, rotation: Text) {
-        self.stage = Stage::Busy;
         self.mending = Some(self.starts.clone());
         let fix = finding.fix.clone().unwrap_or_default();
         let options = Options { baseline: middle(&self.starts), rotation: Some(rotation), ..Options::default() };
-        let (work, tell) = (self.surgeon.mend(finding, options, self.ward.clone()), self.tell.clone());
-        tokio::task::spawn_local(async move {
-            let _ = tell.send(News::Mended(fix, work.await)).await;
-        });
+        let work = self.surgeon.mend(finding, options, self.ward.clone());
+        self.begin(async move { News::Mended(fix, work.await) });
     }
 
     /// Whether a fix is this rotation's to take back: a rotation has applied it, and this one applies fixes too. What a
@@ -173,12 +175,9 @@ impl Care {
     }
 
     fn take_up(&mut self, standing: Standing) {
-        (self.stage, self.takes_up) = (Stage::Busy, true);
-        let ours = self.is_ours(&standing);
-        let (work, tell) = (self.surgeon.take_up(standing.fix.clone(), ours, self.ward.clone()), self.tell.clone());
-        tokio::task::spawn_local(async move {
-            let _ = tell.send(News::TakenUp(standing, work.await)).await;
-        });
+        self.takes_up = true;
+        let work = self.surgeon.take_up(standing.fix.clone(), self.is_ours(&standing), self.ward.clone());
+        self.begin(async move { News::TakenUp(standing, work.await) });
     }
 
     /// Beside everything else: what is not written down, the nodes show for a while longer.
@@ -187,11 +186,8 @@ impl Care {
     }
 
     fn take_back(&mut self, fix: Text, daemonset: Text) {
-        self.stage = Stage::Busy;
-        let (work, tell) = (self.surgeon.take_back(fix.clone(), self.ward.clone()), self.tell.clone());
-        tokio::task::spawn_local(async move {
-            let _ = tell.send(News::TakenBack((fix, daemonset), work.await)).await;
-        });
+        let work = self.surgeon.take_back(fix.clone(), self.ward.clone());
+        self.begin(async move { News::TakenBack((fix, daemonset), work.await) });
     }
 }
 
@@ -228,18 +224,13 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         let before = Vec::from_iter(mark.baseline);
         let daemonset: Text = daemonset.to_string().into();
         let pending = Pending { fix, daemonset, since: mark.at, before, ours };
+        let Some(care) = &mut self.care else { return };
         match shown {
             fixes::Standing::Judged(effect) => {
-                if let Some(care) = &mut self.care {
-                    care.starts = vec![Start { seconds: effect.after_s, restarts: effect.restarts }];
-                }
+                care.starts = vec![Start { seconds: effect.after_s, restarts: effect.restarts }];
                 self.proved(pending, effect, events);
             }
-            _ => {
-                if let Some(care) = &mut self.care {
-                    care.pending.push(pending);
-                }
-            }
+            _ => care.pending.push(pending),
         }
     }
 
@@ -404,7 +395,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
                 proposed.entry(finding.fix.clone().unwrap_or_default()).or_insert(finding);
             }
             for (fix, finding) in proposed {
-                let command = format!("{} --apply", fixes::aim::command(&self.settings.cluster, &fix));
+                let command = format!("fastnode fix --cluster {} {fix} --apply", self.settings.cluster);
                 let daemonset = finding.daemonset.as_ref().map(|set| set.to_string().into()).unwrap_or_default();
                 events.push(EventKind::FixProposed { fix, daemonset, way: command, diff: String::new() });
             }

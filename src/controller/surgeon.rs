@@ -15,7 +15,6 @@ use crate::cloud::{self, Cloud};
 use crate::cluster::manifests::Manifests;
 use crate::cluster::{self, Cluster};
 use crate::event::EventKind;
-use crate::fixes::aim::aimed;
 use crate::fixes::catalogue::{Catalogue, Patch, Verify};
 use crate::fixes::record::Mark;
 use crate::fixes::rollout::Going;
@@ -92,11 +91,13 @@ impl Ward {
         Self { set, pods, stands, changed, proposed, clock }
     }
 
-    /// The operation is over.
-    fn leave(&self) {
+    /// An operation from its beginning to its end, which comes in time: `done` is what it is not, otherwise.
+    async fn bounded<T>(&self, done: &str, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let ended = timeout(LIMIT, work).await;
         *self.set.borrow_mut() = None;
         *self.pods.borrow_mut() = None;
         *self.stands.borrow_mut() = None;
+        ended.unwrap_or_else(|_| Err(format!("it is not {done} within {} min", LIMIT.as_secs() / 60)))
     }
 }
 
@@ -201,20 +202,14 @@ where
                 tracing::warn!("{e}");
                 Vec::new()
             });
-            for finding in &mut found {
-                finding.fix = aimed(remedy.catalogue(), finding);
-            }
+            found.iter_mut().for_each(|finding| remedy.catalogue().aim(finding));
             found
         })
     }
 
     fn mend(&self, finding: Finding, options: Options, ward: Ward) -> LocalBoxFuture<'static, Result<Treated, String>> {
         let remedy = self.remedy.clone();
-        Box::pin(async move {
-            let done = timeout(LIMIT, mend(&remedy, &finding, &options, &ward)).await;
-            ward.leave();
-            done.unwrap_or_else(|_| Err(format!("it is not in place within {} min", LIMIT.as_secs() / 60)))
-        })
+        Box::pin(async move { ward.bounded("in place", mend(&remedy, &finding, &options, &ward)).await })
     }
 
     fn standing(&self, snapshot: &Snapshot) -> Vec<Standing> {
@@ -238,9 +233,7 @@ where
                 let came = course(&remedy, &ward).take_up(&fix, may).await.map_err(|e| e.to_string())?;
                 Ok(Treated { fix, daemonset, since, came })
             };
-            let done = timeout(LIMIT, work).await;
-            ward.leave();
-            done.unwrap_or_else(|_| Err(format!("it is not in place within {} min", LIMIT.as_secs() / 60)))
+            ward.bounded("in place", work).await
         })
     }
 
@@ -256,9 +249,7 @@ where
                     }
                 }
             };
-            let done = timeout(LIMIT, work).await;
-            ward.leave();
-            done.unwrap_or_else(|_| Err(format!("it is not taken back within {} min", LIMIT.as_secs() / 60)))
+            ward.bounded("taken back", work).await
         })
     }
 

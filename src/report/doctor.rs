@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use super::page::Page;
 use super::text::{Paint, clip, count, seconds, short, wrap};
-use crate::fixes::aim;
 use crate::model::Text;
 use crate::readiness::diagnosis::{Clue, Confidence, Finding, Sick};
 
@@ -25,7 +24,7 @@ pub struct Diagnosis {
     pub cluster: Text,
     /// When it was made.
     pub time: Timestamp,
-    /// What is wrong; fixes by the names that `fastnode fix` takes.
+    /// What is wrong.
     pub findings: Vec<Finding>,
     /// Nodes that lack something.
     pub sick: Vec<Sick>,
@@ -39,7 +38,7 @@ pub struct Diagnosis {
 
 /// The command that shows a finding's fix.
 fn command(cluster: &str, finding: &Finding) -> Option<String> {
-    finding.fix.as_ref().map(|fix| aim::command(cluster, fix))
+    finding.fix.as_ref().map(|fix| format!("fastnode fix --cluster {cluster} {fix}"))
 }
 
 /// The diagnosis as one JSON object.

@@ -1,7 +1,6 @@
 //! What became of the fixes of a rotation: a fold over its events.
 
 use crate::event::{EventKind, FixReport, FixState};
-use crate::fixes::aim;
 use crate::model::Text;
 
 use super::text::{count, seconds};
@@ -65,7 +64,7 @@ pub(super) fn line(report: &FixReport, cluster: &str) -> String {
     let FixReport { fix, state, effect, nodes, saved_s } = report;
     let effect = effect.map(|effect| effect.to_string());
     match (state, effect) {
-        (FixState::Proposed, _) => format!("{fix} would help: {} --apply", aim::command(cluster, fix)),
+        (FixState::Proposed, _) => format!("{fix} would help: fastnode fix --cluster {cluster} {fix} --apply"),
         (FixState::Applied, Some(effect)) => {
             format!("{fix}: {effect}: still in place; fastnode fix --cluster {cluster} {fix} --revert takes it back")
         }

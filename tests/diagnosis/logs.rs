@@ -198,7 +198,7 @@ fn the_fallback_alone_is_told_where_its_cause_has_left_the_log() {
     assert_eq!(with_proxy_log(&[chosen]).names(), ["not-functional"]);
 }
 
-const DIAL: &str = r#"{"level":"error","ts":"2026-11-23T12:02:37.118Z","caller":"aws-k8s-agent/main.go:28","msg":"Failed to start: error communicating with apiserver: Get \"https://172.20.0.1:443/version?timeout=5s\": dial tcp 172.20.0.1:443: i/o timeout"}"#;
+pub const DIAL: &str = r#"{"level":"error","ts":"2026-11-23T12:02:37.118Z","caller":"aws-k8s-agent/main.go:28","msg":"Failed to start: error communicating with apiserver: Get \"https://172.20.0.1:443/version?timeout=5s\": dial tcp 172.20.0.1:443: i/o timeout"}"#;
 
 #[test]
 fn aws_node_that_dialled_the_service_address_in_vain_started_too_early() {
