@@ -27,13 +27,14 @@ use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::event::{About, EventKind};
 use crate::fixes::verify::middle;
-use crate::fixes::{self, Came, Effect, Options, PodView, Start, compare, judge};
-use crate::model::{InstanceId, Text};
+use crate::fixes::{self, Came, Effect, Options, PodView, Start, judge_all};
+use crate::model::{InstanceId, Node, Text};
 use crate::observe::Snapshot;
 use crate::observe::mending::{Busy, Failure};
 use crate::plan::{Action, Plan};
+use crate::policy::Policy;
 use crate::readiness::diagnosis::Finding;
-use crate::readiness::restarts_on;
+use crate::readiness::{self, restarts_on};
 
 /// News that may wait; there is never more than one operation.
 const NEWS: usize = 4;
@@ -43,6 +44,10 @@ const LOOKED_INTO: usize = 5;
 const SLOW: f64 = 60.0;
 /// How long looking into one may take.
 const EXAMINATION: Duration = Duration::from_secs(60);
+
+/// How long a failed replacement may take to come up all the same, from its Node's creation: the slowest of those that
+/// restart until what they need is there do in half of it.
+const COMES_UP: SignedDuration = SignedDuration::from_mins(10);
 
 /// What an operation came to.
 pub(super) enum News {
@@ -100,6 +105,8 @@ pub(super) struct Care {
     looked_into: BTreeSet<InstanceId>,
     /// Failed ones that are to be looked into once the hands are free.
     waiting: Vec<InstanceId>,
+    /// The patient has been looked into, and is seen coming up before anything is done.
+    watches: bool,
 }
 
 impl Care {
@@ -123,6 +130,7 @@ impl Care {
             patient: None,
             looked_into: BTreeSet::new(),
             waiting: Vec::new(),
+            watches: false,
         }
     }
 
@@ -155,11 +163,22 @@ impl Care {
         });
     }
 
-    fn mend(&mut self, finding: Finding, rotation: Text) {
+    /// How nodes started before a fix: the new ones since the last that is proved, else those there were before.
+    fn before(&self, finding: &Finding, policy: &Policy, snapshot: &Snapshot) -> Vec<Start> {
+        if !self.starts.is_empty() {
+            return self.starts.clone();
+        }
+        let set = finding.daemonset.as_ref();
+        let there = set.and_then(|set| fixes::standing::baseline(policy, snapshot, set));
+        // Old nodes without the fault say nothing of new ones that have it.
+        there.map(|(start, _)| start).filter(|start| start.restarts > 0).into_iter().collect()
+    }
+
+    fn mend(&mut self, finding: Finding, rotation: Text, before: Vec<Start>) {
         self.stage = Stage::Busy;
-        self.mending = Some(self.starts.clone());
         let fix = finding.fix.clone().unwrap_or_default();
-        let options = Options { baseline: middle(&self.starts), rotation: Some(rotation), ..Options::default() };
+        let options = Options { baseline: middle(&before), rotation: Some(rotation), ..Options::default() };
+        self.mending = Some(before);
         let (work, tell) = (self.surgeon.mend(finding, options, self.ward.clone()), self.tell.clone());
         tokio::task::spawn_local(async move {
             let _ = tell.send(News::Mended(fix, work.await)).await;
@@ -218,6 +237,14 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         }
         let unproved = care.surgeon.standing(&self.snapshot).into_iter().filter(|s| s.mark.effect.is_none());
         care.left = unproved.collect();
+        let applied = care.left.iter().map(|standing| standing.mark.at).min();
+        let applied = applied.filter(|_| care.surgeon.fixes() == Fixes::Apply);
+        for id in care.waiting.clone() {
+            let node = self.snapshot.node_of(&id).filter(|node| applied.is_some_and(|at| node.created >= at));
+            let until = node.and_then(|node| comes_up_by(self.policy, &self.snapshot, node, now));
+            self.snapshot.mending.watched.extend(until.map(|until| (id, until)));
+        }
+        let Some(care) = &mut self.care else { return };
         care.tried.extend(care.left.iter().map(|standing| standing.fix.clone()));
         self.go_on(now);
     }
@@ -292,17 +319,10 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         // before it alone.
         let between = care.mending.is_some() || care.takes_up;
         if let (Some(start), Some(created), false) = (new.start, created, between) {
-            let seen = care.pending.iter().all(|p| created >= p.since);
-            let judged = if seen { std::mem::take(&mut care.pending) } else { Vec::new() };
-            for pending in judged {
-                let Some(care) = &mut self.care else { return };
-                let rule = care.surgeon.rule(&pending.fix);
-                let effect = compare(&pending.before, start, &rule).unwrap_or_else(|| judge(start, &rule));
-                if effect.helped {
-                    care.starts.clear();
-                }
-                self.proved(pending, effect, events);
-            }
+            self.judge_pending(start, created, events);
+        }
+        if new.failed {
+            self.keep(&new, now);
         }
         let Some(care) = &mut self.care else { return };
         if !between {
@@ -331,6 +351,32 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         self.hold(now);
     }
 
+    /// Has what is applied and not proved yet judged by a node that started with all of it.
+    fn judge_pending(&mut self, start: Start, created: Timestamp, events: &mut Vec<EventKind>) {
+        let Some(care) = &mut self.care else { return };
+        let seen = care.pending.iter().all(|p| created >= p.since);
+        let judged = if seen { std::mem::take(&mut care.pending) } else { Vec::new() };
+        let befores: Vec<_> = judged.iter().map(|p| (p.before.clone(), care.surgeon.rule(&p.fix))).collect();
+        let effects = judge_all(&befores, start);
+        if effects.iter().any(|effect| effect.helped) {
+            care.starts.clear();
+        }
+        for (pending, effect) in judged.into_iter().zip(effects) {
+            self.proved(pending, effect, events);
+        }
+    }
+
+    /// Has a failed replacement stay that may come up all the same, where fixes are applied: it tells how nodes start,
+    /// with the last fix or before the first. One at a time.
+    fn keep(&mut self, new: &New, now: Timestamp) {
+        let applies = self.care.as_ref().is_some_and(|care| care.surgeon.fixes() == Fixes::Apply);
+        let node = new.about.node.as_ref().and_then(|name| self.snapshot.nodes.get(name));
+        if let Some(node) = node.filter(|_| applies && self.snapshot.mending.watched.is_empty()) {
+            let until = comes_up_by(self.policy, &self.snapshot, node, now);
+            self.snapshot.mending.watched.extend(until.map(|until| (new.id.clone(), until)));
+        }
+    }
+
     /// Says what nothing new is begun before.
     fn hold(&mut self, now: Timestamp) {
         let Some(care) = &self.care else { return };
@@ -340,6 +386,9 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         if holds {
             let what: Text = match (&*care.ward.stands.borrow(), &care.patient) {
                 (Some(stands), _) => stands.clone(),
+                (None, Some(id)) if care.watches => {
+                    format!("{id} to come up all the same, which tells what a fix is worth").into()
+                }
                 (None, Some(_)) => "a fix of its new nodes to be applied".into(),
                 (None, None) => "what its new nodes waited for to be found".into(),
             };
@@ -353,14 +402,54 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
     }
 
     /// Shows an operation the pods it waits for, and says where it stands and what it is about to do. Once a second.
-    pub(super) fn make_rounds(&mut self, now: Timestamp) -> Option<EventKind> {
-        let care = self.care.as_ref().filter(|care| care.stage == Stage::Busy)?;
-        let proposed = care.ward.proposed.borrow_mut().take();
+    pub(super) fn make_rounds(&mut self, now: Timestamp) -> Vec<EventKind> {
+        let mut events = Vec::new();
+        let Some(care) = self.care.as_ref().filter(|care| care.stage == Stage::Busy) else { return events };
+        events.extend(care.ward.proposed.borrow_mut().take());
         if let Some(set) = &*care.ward.set.borrow() {
             *care.ward.pods.borrow_mut() = Some(PodView::all(&self.snapshot, set));
         }
+        if care.watches {
+            self.watch(now, &mut events);
+        }
         self.hold(now);
-        proposed
+        events
+    }
+
+    /// Whether a failed replacement that has been looked into has come up all the same. If so it is measured, and what
+    /// was applied before is judged by it; if it does not, what was found on it is mended all the same.
+    fn watch(&mut self, now: Timestamp, events: &mut Vec<EventKind>) {
+        let Some(care) = &self.care else { return };
+        let known = care.pending.is_empty() && !care.starts.is_empty();
+        let patient = care.patient.clone();
+        let until = patient.as_ref().and_then(|id| self.snapshot.mending.watched.get(id)).filter(|until| **until > now);
+        let node = patient.as_ref().and_then(|id| self.snapshot.node_of(id));
+        let start = node.and_then(|node| {
+            let up = readiness::functional_but_for_restarts(self.policy, &self.snapshot, node)?;
+            let seconds = up.duration_since(node.created).as_secs_f64();
+            Some((Start { seconds, restarts: restarts_on(self.policy, &self.snapshot, node) }, node.created))
+        });
+        if start.is_none() && !known && node.is_some() && until.is_some() {
+            return;
+        }
+        if let Some((start, created)) = start {
+            // Without anything to compare it with, one that failed proves nothing: a later one shows both.
+            if care.pending.iter().all(|pending| !pending.before.is_empty()) {
+                self.judge_pending(start, created, events);
+            }
+            if let Some(care) = &mut self.care {
+                care.starts.push(start);
+            }
+        }
+        self.again = true;
+        let Some(care) = &mut self.care else { return };
+        care.watches = false;
+        if care.vain.is_empty() {
+            self.treat(now);
+        } else {
+            // What else was found is mended once it is taken back.
+            self.go_on(now);
+        }
     }
 
     /// Takes in what an operation came to.
@@ -396,8 +485,15 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         }
         if care.surgeon.fixes() == Fixes::Apply {
             care.queue = findings.into_iter().filter(|f| f.fix.is_some()).collect();
+            // What is proved, or compared with, needs a node that has come up.
+            let untried = care.queue.iter().find(|f| f.fix.as_ref().is_some_and(|fix| !care.tried.contains(fix)));
+            let unknown = |finding| care.before(finding, self.policy, &self.snapshot).is_empty();
+            let tells = !care.pending.is_empty() || untried.is_some_and(unknown);
+            care.watches = tells && self.snapshot.mending.watched.contains_key(&id);
             care.patient = Some(id);
-            self.treat(now);
+            if !care.watches {
+                self.treat(now);
+            }
         } else {
             let mut proposed = BTreeMap::new();
             for finding in findings.iter().filter(|f| f.fix.is_some()) {
@@ -420,7 +516,11 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         while !care.queue.is_empty() {
             let finding = care.queue.remove(0);
             if finding.fix.clone().is_some_and(|fix| care.tried.insert(fix)) {
-                care.mend(finding, self.record.current().id);
+                let before = care.before(&finding, self.policy, &self.snapshot);
+                care.mend(finding, self.record.current().id, before);
+                self.snapshot.mending.watched.clear();
+                // It has a time of its own.
+                self.snapshot.mending.busy = None;
                 return;
             }
         }
@@ -525,12 +625,16 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         if !care.vain.is_empty() {
             let (fix, daemonset) = care.vain.remove(0);
             care.take_back(fix, daemonset);
+            self.snapshot.mending.busy = None;
             return self.hold(now);
         }
         if !care.left.is_empty() {
             let standing = care.left.remove(0);
             care.take_up(standing);
             return self.hold(now);
+        }
+        if care.patient.is_some() && !care.watches {
+            return self.treat(now);
         }
         if care.stage == Stage::Busy {
             care.stage = if care.surgeon.fixes() == Fixes::Apply { Stage::Watching } else { Stage::Done };
@@ -544,6 +648,9 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
                 break;
             }
             self.snapshot.mending.examined.insert(id);
+        }
+        if care.stage != Stage::Busy {
+            self.snapshot.mending.watched.clear();
         }
         self.hold(now);
     }
@@ -565,7 +672,15 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
 /// By when what begins at `since` is looked into and mended.
 fn within_limit(since: Timestamp) -> Timestamp {
     let limit = SignedDuration::try_from(LIMIT + EXAMINATION).unwrap_or(SignedDuration::MAX);
+    let limit = limit.saturating_add(COMES_UP);
     since.checked_add(limit).unwrap_or(Timestamp::MAX)
+}
+
+/// By when a failed replacement comes up all the same; `None` where what it failed for is no restart, or it has had
+/// its time.
+fn comes_up_by(policy: &Policy, snapshot: &Snapshot, node: &Node, now: Timestamp) -> Option<Timestamp> {
+    let until = node.created.checked_add(COMES_UP).ok().filter(|until| *until > now)?;
+    readiness::judge(policy, snapshot, node).unmet.iter().any(|unmet| unmet.lasting).then_some(until)
 }
 
 /// The DaemonSet of a fix that is in place; `None` where it did harm and was taken back. Tells of either.

@@ -50,4 +50,4 @@ pub use remedy::{Proposal, Remedy, Undo};
 pub use render::{START_OVER, is_waiter};
 pub use rollout::{Ended, PodView};
 pub use standing::Standing;
-pub use verify::{Effect, Start, compare, judge};
+pub use verify::{Effect, Start, compare, judge, judge_all};
