@@ -508,8 +508,9 @@ fn todays_versions_with_the_same_faults_are_mended_to_the_end() {
     let played = play_after(&scenario, policy.clone(), async |_: &SimPorts| {}, real_by(policy, Fixes::Apply));
     assert_eq!(played.report.outcome, Verdict::Done, "{:?}", played.story());
     // Today's aws-node tries again by itself: to wait for kube-proxy saves it nothing, which the next node shows.
-    let states: Vec<_> = played.report.fixes.iter().map(|fix| (&*fix.fix, fix.state)).collect();
-    let (wait, proxy) = ("aws-node-wait", "kube-proxy-hostname-override");
-    assert_eq!(states, [(wait, FixState::Reverted), (proxy, FixState::Verified)]);
+    let (first, rest) = played.report.fixes.split_first().unwrap();
+    assert_eq!((&*first.fix, first.state), ("aws-node-wait", FixState::Reverted));
+    assert!(rest.iter().all(|fix| fix.state == FixState::Verified), "{:?}", played.report.fixes);
+    assert_eq!(rest.last().map(|fix| &*fix.fix), Some("kube-proxy-hostname-override"));
     assert!(played.starts().iter().all(|seconds| (*seconds - 31.0).abs() < 3.0), "{:?}", played.starts());
 }
