@@ -200,7 +200,9 @@ pub fn measured(groups: &[Measured], max_drains: Option<u32>) -> Bound {
     let drains: f64 = loads.iter().map(|load| f64::from(load.nodes) * load.d).sum();
     let over_all = max_drains.map_or(0.0, |slots| drains / f64::from(slots.max(1)));
     let certain = decide(&fastest, max_drains).0.max(sums).max(over_all);
-    Bound { seconds: seconds.min(certain), bottleneck }
+    let seconds = seconds.min(certain);
+    let relaxed = bottleneck.relaxed.filter(|relaxed| relaxed.seconds < seconds);
+    Bound { seconds, bottleneck: Bottleneck { relaxed, ..bottleneck } }
 }
 
 impl Measured {

@@ -127,8 +127,10 @@ pub enum EventKind {
         about: About,
         /// Since the first eviction, seconds.
         seconds: f64,
+        /// What it is to the rotation.
+        reason: Chosen,
     },
-    /// Its instance is being terminated.
+    /// Its instance is on its way out: its termination was accepted, or somebody else's scaling took it.
     #[serde(rename = "node.terminating")]
     NodeTerminating {
         /// Who.
@@ -136,6 +138,9 @@ pub enum EventKind {
         about: About,
         /// With decrement.
         decrement: bool,
+        /// Somebody else took it before it was drained; left out otherwise.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_others: bool,
     },
     /// Its instance is gone.
     #[serde(rename = "node.gone")]
@@ -143,8 +148,11 @@ pub enum EventKind {
         /// Who.
         #[serde(flatten)]
         about: About,
-        /// Since the terminate call, seconds.
+        /// Since it was on its way out, seconds.
         seconds: f64,
+        /// Somebody else took it before it was drained; left out otherwise.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_others: bool,
     },
     /// It was given up.
     #[serde(rename = "node.skipped")]
@@ -419,7 +427,7 @@ pub struct Report {
     pub duration_s: f64,
     /// The bound by the run's own means; where no node was rotated, the plan's for all of them.
     pub lower_bound_s: f64,
-    /// What decides it.
+    /// What decides it; `not known` beside a bound of 0 where others scaled the groups in.
     pub bottleneck: Text,
     /// Evictions accepted.
     pub evictions: u64,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fastnode::bound::{Chain, GroupLoad, Limit, lower_bound};
+use fastnode::bound::{Chain, GroupLoad, Limit, Measured, lower_bound, measured};
 
 fn load(nodes: u32, surge: u32, unavailable: u32, drains: u32) -> GroupLoad {
     GroupLoad {
@@ -249,4 +249,27 @@ fn no_schedule_of_a_small_cluster_beats_the_bound() {
     }
     // A bound of 0 would pass the above: nine in ten of these rotations are also as fast as their bound.
     assert!(met * 10 >= cases * 9, "only {met} of {cases} bounds are met by a schedule");
+}
+
+/// Three nodes, one by one. By the means a second instance of surge would make it 410 s instead of 610 s; by the run's
+/// own times no more than 302 s are certain, and the advice would promise a longer run.
+#[test]
+fn no_advice_is_given_that_would_be_above_the_bound() {
+    let load = GroupLoad {
+        group: "g".into(),
+        nodes: 3,
+        surge: 1,
+        unavailable: 0,
+        drains: 1,
+        canary: 1,
+        b: 100.0,
+        d: 100.0,
+        x: 10.0,
+        chain: None,
+    };
+    let by_means = lower_bound(std::slice::from_ref(&load), None);
+    assert_eq!((by_means.seconds, by_means.bottleneck.relaxed.map(|r| r.seconds)), (610.0, Some(410.0)));
+    let spread = Measured { load, launches: 0, least_b: 1.0, least_d: 1.0, least_x: 1.0 };
+    let bound = measured(&[spread], None);
+    assert_eq!((bound.seconds, bound.bottleneck.relaxed), (302.0, None));
 }

@@ -449,6 +449,39 @@ fn the_events_of_every_built_in_scenario_balance() {
     }
 }
 
+/// A scenario of one group; its path, and the folder that keeps it.
+fn scenario(lines: &str) -> (tempfile::TempDir, String) {
+    config(&format!("name = \"own\"\nabout = \"own\"\ncluster = \"x\"\n[[groups]]\nname = \"g\"\n{lines}"))
+}
+
+#[test]
+fn plan_and_rotate_agree_about_an_outdated_instance_in_standby() {
+    let (_dir, path) = scenario("nodes = 3\nzones = [\"us-west-2a\"]\noutdated = 0\nstandby = 1\n");
+    let told = "in state Standby";
+    run(&format!("plan --simulate {path}")).code(5).stdout(contains("nothing that can be rotated").and(contains(told)));
+    run(&format!("rotate --yes --simulate {path}")).code(5).stdout(contains(told));
+}
+
+#[test]
+fn what_others_scale_in_is_told_as_theirs() {
+    let web = "[[workloads]]\nname = \"web\"\nreplicas = 12\n[[faults.scale]]\nat_s = 30.0\ngroup = \"g\"\nby = -3\n";
+    let (_dir, path) = scenario(&format!("nodes = 6\nzones = [\"us-west-2a\", \"us-west-2b\"]\n{web}"));
+    let output = run(&format!("rotate --yes -o json --simulate {path}")).code(0).get_output().stdout.clone();
+    let events = events(&output);
+    let of = |kind: &str, others: bool| -> std::collections::BTreeSet<String> {
+        let told = events.iter().filter(|e| e["kind"] == kind && (e["by_others"] == true) == others);
+        told.map(instance).collect()
+    };
+    let theirs = of("node.gone", true);
+    assert_eq!((theirs.len(), of("node.gone", false).len()), (3, 3));
+    assert_eq!(of("node.terminating", true), theirs);
+    for kind in ["node.selected", "node.draining", "node.drained"] {
+        assert!(of(kind, false).is_disjoint(&theirs), "{kind}");
+    }
+    let report = events.last().unwrap();
+    assert_eq!((&report["nodes_rotated"], &report["bottleneck"]), (&3.into(), &"not known".into()));
+}
+
 #[test]
 fn pause_resume_and_abort_say_that_there_is_nothing() {
     run("pause --simulate small").code(0).stdout("small: no rotation to pause\n");

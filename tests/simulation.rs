@@ -7,6 +7,8 @@
     reason = "what is missing is the test's own fault; a replayed seed prints its events"
 )]
 
+#[path = "simulation/balance.rs"]
+mod balance;
 #[path = "simulation/diagnosis.rs"]
 mod diagnosis;
 #[path = "simulation/harness.rs"]
@@ -23,6 +25,8 @@ mod ports;
 mod retargets;
 #[path = "simulation/rotations.rs"]
 mod rotations;
+#[path = "worlds/runs.rs"]
+mod runs;
 #[path = "simulation/starts.rs"]
 mod starts;
 #[path = "simulation/troubled.rs"]

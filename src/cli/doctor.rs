@@ -6,12 +6,13 @@ use super::exit::Exit;
 use super::failure::{Failure, chain};
 use super::printer::{Format, Printer};
 use super::world::{Task, World, run};
-use super::{scope, signals};
+use super::{fix, scope, signals};
 use crate::cloud::{self, Cloud};
 use crate::cluster::manifests::Manifests;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::controller;
+use crate::fixes;
 use crate::readiness::diagnosis::{Ask, Case, Catalogue, Gathered, Scope, diagnose, gather, remarks};
 use crate::report::doctor::{Diagnosis, json, text};
 
@@ -21,15 +22,17 @@ const LIMIT: Duration = Duration::from_secs(60);
 struct Doctor {
     printer: Printer,
     log_pods: usize,
+    fixes: fixes::Catalogue,
 }
 
 /// Diagnoses and shows it.
 ///
 /// # Errors
-/// If the world cannot be observed. What only a diagnosis reads and may not is said in its place.
+/// If a fix is malformed, or the world cannot be observed. What only a diagnosis reads and may not is said in its place.
 pub fn doctor(config: Config, printer: Printer) -> Result<Exit, Failure> {
     let log_pods = config.number("log-pods", 0_usize)?;
-    run(config, false, |_| Doctor { printer, log_pods })
+    let fixes = fix::catalogue(&config)?;
+    run(config, false, |_| Doctor { printer, log_pods, fixes })
 }
 
 impl Task for Doctor {
@@ -59,10 +62,12 @@ impl Task for Doctor {
         let catalogue = Catalogue::built_in(evidence.service.as_deref())
             .map_err(|error| Failure::new(Exit::Unexpected, chain(&error)))?;
         let case = Case { snapshot: &snapshot, suspects: &suspects, evidence: &evidence, now: ports.clock.now() };
+        let mut findings = diagnose(&catalogue, case);
+        findings.iter_mut().for_each(|finding| self.fixes.aim(finding));
         let diagnosis = Diagnosis {
             cluster: settings.cluster.clone(),
             time: case.now,
-            findings: diagnose(&catalogue, case),
+            findings,
             sick: suspects.sick.clone(),
             nodes: suspects.judged.len(),
             pods_read,

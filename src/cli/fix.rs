@@ -291,11 +291,11 @@ impl Fix {
     where
         K: Cluster + 'static,
     {
-        let in_place = |proposal: &&Proposal| matches!(proposal.state, State::Applied(_));
+        let in_place = |proposal: &Proposal| matches!(proposal.state, State::Applied(_));
         // Only these make it worth the while to read all nodes and pods.
-        let seen = match shown.iter().find(in_place) {
-            Some(_) => Some(Seen::begin(cluster, &settings.cluster).await),
-            None => None,
+        let seen = match shown.iter().any(in_place) {
+            true => Some(Seen::begin(cluster, &settings.cluster).await),
+            false => None,
         };
         let outcome = if self.deed == Deed::Show { "shown" } else { "nothing to do" };
         let mut all = Vec::new();
@@ -308,7 +308,7 @@ impl Fix {
                     (standing, said)
                 }
                 // How it stands and its diff are shown all the same.
-                Some(Err(failure)) if in_place(&proposal) => {
+                Some(Err(failure)) if in_place(proposal) => {
                     (None, Some(format!("whether it has helped is not known: {}", failure.message)))
                 }
                 _ => (None, None),

@@ -8,6 +8,7 @@ use super::world::{Task, World, run};
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::plan::Finding;
 use crate::report::plan::{json, text};
 use crate::{controller, preflight};
 
@@ -50,8 +51,11 @@ impl Task for Plan {
         }
         Ok(match () {
             () if !preflight.faults.is_empty() => Exit::Refused,
-            () if preview.has_work() => Exit::Work,
-            () => Exit::Done,
+            () => match preview.finding {
+                Finding::Work => Exit::Work,
+                Finding::Held => Exit::Incomplete,
+                Finding::NothingToDo => Exit::Done,
+            },
         })
     }
 }

@@ -1,104 +1,120 @@
 //! Events by the difference of two plans: the world tells where everything stands, not what happened.
+//!
+//! What has been told of an instance is kept here and nowhere else, until it is gone:
+//!
+//! ```text
+//!  launching -> running -> joined -> ready -> functional    failed: instead of any of these, or after it
+//!  selected -> draining -> drained -> terminating -> gone   skipped: after any of the first three, and back to none
+//! ```
+//!
+//! Each is told once and in this order. What a new node must have passed between two plans is told with what it has
+//! come to. A node that goes was not drained because it is gone: somebody else may have taken it, and that is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use super::waits::Waits;
 use crate::event::{About, Chosen, EventKind};
 use crate::model::marks::REASON;
-use crate::model::{GroupName, InstanceId, Lifecycle, NodeName, ObjectKey, Pod, Text, Uid};
+use crate::model::{InstanceId, Lifecycle, NodeName, ObjectKey, Pod, Text, Uid};
 use crate::observe::{Role, Snapshot};
-use crate::plan::{
-    Action, ActionKey, ActionReason, InHand, NodePurpose, Outdated, Plan, Planned, Stage, Subject, Wait, WaitReason,
-};
+use crate::plan::{Action, ActionKey, InHand, NodePurpose, Plan, Stage, Subject, WaitReason};
 use crate::policy::Policy;
 use crate::readiness::{self, stages};
 
-/// What has been told of a node in hand.
-#[derive(Debug)]
-struct Told {
-    stage: Stage,
+/// What has been told of an instance.
+#[derive(Debug, Default)]
+struct Life {
     about: About,
+    /// The last of [`ARRIVING`].
+    arrived: Option<Stage>,
+    failed: bool,
+    /// The last of [`LEAVING`].
+    left: Option<Stage>,
+    /// What it was chosen as.
+    chosen: Option<Chosen>,
+    skipped: bool,
+    gone: bool,
     draining: Timestamp,
     terminating: Timestamp,
+    /// Its termination has been planned: whether with decrement.
+    terminates: Option<bool>,
+    /// It goes undrained, by others.
+    by_others: bool,
+    /// Its cordon is being undone, for this reason.
+    released: Option<Text>,
     /// The last comparison whose plan held it.
     held: u64,
 }
 
-/// Tells events from successive plans. An instance is followed from the first plan that holds it.
+/// Tells events from successive plans.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    told: BTreeMap<InstanceId, Told>,
-    /// Instances that have been told to be functional: once a rotation.
-    arrived: BTreeSet<InstanceId>,
+    lives: BTreeMap<InstanceId, Life>,
+    /// Those of whom more may be to be told.
+    open: BTreeSet<InstanceId>,
     waits: Waits,
     evicted: BTreeMap<Uid, (ObjectKey, NodeName)>,
     /// Pods whose eviction was asked for, and whose answer was lost.
     unanswered: BTreeMap<Uid, (ObjectKey, NodeName)>,
     blocked: BTreeSet<(NodeName, ObjectKey)>,
-    chosen: BTreeMap<NodeName, Vec<Outdated>>,
-    decrements: BTreeSet<InstanceId>,
     /// Comparisons so far.
     compared: u64,
-    /// Instances that have been told to have failed.
-    failed: BTreeSet<InstanceId>,
-    /// Nodes whose cordon is undone.
-    released: BTreeSet<NodeName>,
     /// The first plan of a rotation that goes on says where everything stands, not how it got there.
     taken_up: bool,
 }
 
-/// What kind of wait it is, and the name of who is to blame.
-type Culprit = (&'static str, Option<Text>, Option<ObjectKey>);
-
-/// A wait's subject and who is to blame.
-type WaitKey = (Subject, Culprit);
-
-/// What is waited for, since when it is seen here, and whether that has been told.
-#[derive(Debug, Default)]
-struct Waits {
-    seen: BTreeMap<WaitKey, (Timestamp, bool)>,
-    last: Vec<Wait>,
-    untold: bool,
-}
-
-/// What is over sooner is not told: a plan waits a moment for most of its own actions.
-const WORTH_TELLING: SignedDuration = SignedDuration::from_secs(1);
-
 const ARRIVING: [Stage; 5] = [Stage::Launching, Stage::Running, Stage::Joined, Stage::Ready, Stage::Functional];
-const LEAVING: [Stage; 5] =
-    [Stage::Selected, Stage::Draining, Stage::Drained, Stage::Deregistering, Stage::Terminating];
+/// A node that leaves its load balancers is drained: a pause between two events, shown by the bars alone.
+const LEAVING: [Stage; 4] = [Stage::Selected, Stage::Draining, Stage::Drained, Stage::Terminating];
+
+/// The plan, the world it was made from, and when.
+type Seen<'a> = (&'a Plan, &'a Snapshot, Timestamp);
 
 impl Changes {
-    /// Remembers why nodes were chosen and how instances are terminated, for the events about them.
-    pub(super) fn note(&mut self, action: &Planned) {
-        match (&action.action, &action.reason) {
-            (
-                Action::ChangeNode { node, purpose: NodePurpose::Cordon, .. },
-                ActionReason::Drain { outdated, .. }
-                | ActionReason::DrainFullest { outdated, .. }
-                | ActionReason::DrainUnavailable { outdated },
-            ) => _ = self.chosen.insert(node.clone(), outdated.clone()),
-            (Action::ChangeNode { node, purpose: NodePurpose::Uncordon, .. }, _) => {
-                _ = self.released.insert(node.clone())
-            }
-            (Action::Terminate { instance, decrement: Some(_), .. }, _) => _ = self.decrements.insert(instance.clone()),
-            _ => {}
-        }
-    }
-
     /// The events between the plan before and this one.
     pub(super) fn compare(&mut self, plan: &Plan, snapshot: &Snapshot, now: Timestamp, out: &mut Vec<EventKind>) {
         self.compared += 1;
+        let seen = (plan, snapshot, now);
         for node in &plan.in_hand {
             if let Some(id) = &node.instance {
-                self.follow(id, node, plan, snapshot, now, out);
+                self.follow(id, node, seen, out);
             }
         }
-        self.let_go(snapshot, now, out);
+        let is_held = |id: &&InstanceId| self.lives.get(*id).is_some_and(|life| life.held == self.compared);
+        let others: Vec<_> = self.open.iter().filter(|id| !is_held(id)).cloned().collect();
+        for id in others {
+            if self.lives.get_mut(&id).is_some_and(|life| !life.left_alone(&id, seen, out)) {
+                self.open.remove(&id);
+            }
+        }
+        self.note(plan, snapshot);
         self.held_back(plan, out);
         self.waits.follow(&plan.waits, now, out);
         self.taken_up = true;
+    }
+
+    /// Remembers what the plan does to nodes in hand, for the events about them.
+    fn note(&mut self, plan: &Plan, snapshot: &Snapshot) {
+        for planned in &plan.actions {
+            match &planned.action {
+                Action::Terminate { instance, decrement, .. } => {
+                    if let Some(life) = self.lives.get_mut(instance) {
+                        life.terminates = Some(decrement.is_some());
+                    }
+                }
+                Action::ChangeNode { node, purpose: NodePurpose::Uncordon, .. } => {
+                    let instance = snapshot.nodes.get(node).and_then(|n| n.instance.as_ref());
+                    if let Some(life) = instance.and_then(|id| self.lives.get_mut(id)) {
+                        let why = given_up(node, plan, snapshot);
+                        life.released =
+                            Some(why.unwrap_or_else(|| "let go, since its group goes no further for now".into()));
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Pods whose eviction is not posted because a budget is known to refuse it, each told once.
@@ -117,119 +133,34 @@ impl Changes {
         self.taken_up = true;
     }
 
-    fn follow(
-        &mut self,
-        id: &InstanceId,
-        node: &InHand,
-        plan: &Plan,
-        snapshot: &Snapshot,
-        now: Timestamp,
-        out: &mut Vec<EventKind>,
-    ) {
-        let before = self.told.get_mut(id).map(|told| {
-            told.held = self.compared;
-            told.stage
-        });
-        if before == Some(node.stage) {
+    /// An instance that the plan shows.
+    fn follow(&mut self, id: &InstanceId, node: &InHand, seen: Seen<'_>, out: &mut Vec<EventKind>) {
+        let known = self.taken_up || self.lives.contains_key(id);
+        let life = self.lives.entry(id.clone()).or_default();
+        life.held = self.compared;
+        if life.gone {
             return;
         }
-        // The end takes the marks off a replacement: the next plan may see it arrive once more.
-        let arriving = ARRIVING.contains(&node.stage);
-        if arriving && self.arrived.contains(id) {
-            return;
-        }
-        match node.stage {
-            Stage::Functional => _ = self.arrived.insert(id.clone()),
-            Stage::Failed => _ = self.failed.insert(id.clone()),
-            _ => {}
-        }
-        let chosen = self.chosen_as(snapshot, id);
-        let about = About {
+        self.open.insert(id.clone());
+        life.about = About {
             group: Some(node.group.clone()),
             zone: node.zone.clone(),
             instance: Some(id.clone()),
-            node: node.node.clone(),
+            node: node.node.clone().or(life.about.node.take()),
         };
-        let held = self.compared;
-        let told = self.told.entry(id.clone()).or_insert(Told {
-            stage: node.stage,
-            about,
-            draining: now,
-            terminating: now,
-            held,
-        });
-        told.stage = node.stage;
-        told.about.node = node.node.clone().or(told.about.node.take());
-        let way = [&ARRIVING, &LEAVING].into_iter().find(|way| way.contains(&node.stage));
-        let skips_ahead = before.is_some() || self.taken_up;
-        let from = match way {
-            // What lies between two plans has happened all the same.
-            Some(way) if skips_ahead => {
-                let passed = before.and_then(|b| way.iter().position(|s| *s == b)).map_or(0, |at| at + 1);
-                &way[passed.min(way.len())..]
-            }
-            _ => &[],
-        };
-        let steps: Vec<Stage> = from.iter().copied().take_while(|s| *s != node.stage).chain([node.stage]).collect();
-        for stage in steps {
-            match stage {
-                Stage::Draining => told.draining = now,
-                Stage::Terminating => told.terminating = now,
-                _ => {}
-            }
-            out.extend(step(stage, node, told, (chosen, &self.chosen), &self.decrements, (plan, snapshot), now));
-        }
-    }
-
-    /// What a node that goes is to the rotation.
-    fn chosen_as(&self, snapshot: &Snapshot, id: &InstanceId) -> Chosen {
-        let recorded = snapshot.rotation.as_ref().is_some_and(|r| r.failed.contains_key(id));
-        match snapshot.derived().member(id).map(|m| &m.role) {
-            _ if recorded || self.failed.contains(id) => Chosen::Failed,
-            Some(Role::Returning | Role::Adopted | Role::Young) => Chosen::Surge,
-            _ if self.arrived.contains(id) => Chosen::Surge,
-            _ => Chosen::Outdated,
-        }
-    }
-
-    /// Instances that are no longer in hand: gone, or let go.
-    fn let_go(&mut self, snapshot: &Snapshot, now: Timestamp, out: &mut Vec<EventKind>) {
-        let left = self.told.iter().filter(|(_, told)| told.held != self.compared);
-        let left: Vec<InstanceId> = left.map(|(id, _)| id.clone()).collect();
-        for id in left {
-            // While its cordon is under way a node is neither chosen any more nor draining yet.
-            let node = self.told.get(&id).and_then(|t| t.about.node.clone());
-            if node.is_some_and(|n| snapshot.in_flight.contains_key(&ActionKey::Node(n))) {
-                continue;
-            }
-            // Its Node, and with it our marks, goes before the instance does.
-            let goes = snapshot.instances.get(&id).is_some_and(|i| i.lifecycle == Lifecycle::Terminating);
-            if goes && self.told.get(&id).is_some_and(|t| t.stage == Stage::Terminating) {
-                continue;
-            }
-            let Some(told) = self.told.remove(&id) else { continue };
-            self.decrements.remove(&id);
-            let released = told.about.node.as_ref().is_some_and(|node| {
-                self.chosen.remove(node);
-                self.released.remove(node)
-            });
-            let gone = snapshot.instances.get(&id).is_none_or(|i| i.lifecycle == Lifecycle::Terminated);
-            let about = told.about;
-            if gone && LEAVING.contains(&told.stage) {
-                out.push(EventKind::NodeGone { about, seconds: seconds(told.terminating, now) });
-            } else if gone && ARRIVING.contains(&told.stage) && !self.arrived.contains(&id) {
-                out.push(EventKind::ReplacementFailed { about, diagnosis: "its instance is gone".into() });
-            } else if released && LEAVING.contains(&told.stage) {
-                out.push(EventKind::NodeSkipped { about, why: "let go, since the rotation ends".into() });
-            }
+        match node.stage {
+            Stage::Failed => life.fails(id, seen, out),
+            Stage::Skipped => life.skips(given_up_or_marked(id, life.about.node.as_ref(), seen), out),
+            Stage::Terminating => life.terminates(known, seen.2, out),
+            Stage::Deregistering => life.leaves(id, (node, Stage::Drained), known, seen, out),
+            Stage::Selected | Stage::Draining | Stage::Drained => life.leaves(id, (node, node.stage), known, seen, out),
+            _ => life.arrives(id, node, known, seen, out),
         }
     }
 
     /// The waits that have stood for long enough to be told.
     pub(super) fn waits(&mut self, plan: &Plan, now: Timestamp, out: &mut Vec<EventKind>) {
-        if self.waits.untold {
-            self.waits.follow(&plan.waits, now, out);
-        }
+        self.waits.grown(&plan.waits, now, out);
     }
 
     /// A pod's eviction was accepted.
@@ -264,79 +195,194 @@ impl Changes {
     }
 }
 
-impl Waits {
-    fn follow(&mut self, waits: &[Wait], now: Timestamp, out: &mut Vec<EventKind>) {
-        if !self.untold && self.last.len() == waits.len() && self.last.iter().zip(waits).all(|(a, b)| is_same(a, b)) {
+impl Life {
+    /// The steps from the last one told to `to`; where nothing is `known` of what came before, `to` alone.
+    fn steps(way: &[Stage], last: Option<Stage>, to: Stage, known: bool) -> Vec<Stage> {
+        let place = |stage: Stage| way.iter().position(|s| *s == stage);
+        let from = last.and_then(place).map_or(0, |at| at + 1);
+        let Some(to) = place(to).filter(|to| *to >= from) else { return Vec::new() };
+        way[if known { from } else { to }..=to].to_vec()
+    }
+
+    /// It is a new node on its way.
+    fn arrives(
+        &mut self,
+        id: &InstanceId,
+        node: &InHand,
+        known: bool,
+        (_, snapshot, now): Seen<'_>,
+        out: &mut Vec<EventKind>,
+    ) {
+        // The end takes the marks off a replacement, and a node may flap: neither makes it arrive once more.
+        if self.failed || self.left.is_some() {
+            if let Some(why) = self.released.take() {
+                self.skips(Some(why), out);
+            }
             return;
         }
-        let mut before = std::mem::take(&mut self.seen);
-        self.untold = false;
-        for wait in waits {
-            let (what, who, which) = culprit(&wait.reason);
-            let key = (wait.subject.clone(), (what, who.cloned(), which.cloned()));
-            if self.seen.contains_key(&key) {
-                continue;
-            }
-            let (since, mut told) = before.remove(&key).unwrap_or((now, false));
-            if !told && now.duration_since(since) >= WORTH_TELLING {
-                out.push(EventKind::Wait(wait.clone()));
-                told = true;
-            }
-            self.untold |= !told;
-            self.seen.insert(key, (since, told));
+        let created = snapshot.node_of(id).map_or(now, |n| n.created);
+        for stage in Self::steps(&ARRIVING, self.arrived, node.stage, known) {
+            self.arrived = Some(stage);
+            let about = self.about.clone();
+            out.push(match stage {
+                Stage::Launching => EventKind::ReplacementLaunching { about },
+                Stage::Running => EventKind::ReplacementRunning { about },
+                Stage::Joined => EventKind::ReplacementJoined { about },
+                Stage::Ready => EventKind::ReplacementReady { about, seconds: seconds(created, now) },
+                _ => {
+                    let seconds = seconds(created, node.since.unwrap_or(now));
+                    EventKind::ReplacementFunctional { about, seconds, start: None, tolerated: vec![], differs: vec![] }
+                }
+            });
         }
-        self.last = waits.to_vec();
+    }
+
+    fn fails(&mut self, id: &InstanceId, seen: Seen<'_>, out: &mut Vec<EventKind>) {
+        if std::mem::replace(&mut self.failed, true) || self.left.is_some() {
+            return;
+        }
+        let (plan, snapshot, _) = seen;
+        let record = snapshot.rotation.as_ref().and_then(|r| r.failed.get(id));
+        let recording = || {
+            plan.actions.iter().find_map(|planned| match &planned.action {
+                Action::Record { failed, .. } => failed.get(id),
+                _ => None,
+            })
+        };
+        let why = record.or_else(recording).cloned().or_else(|| marked(id, snapshot));
+        out.push(EventKind::ReplacementFailed { about: self.about.clone(), diagnosis: why.unwrap_or_default() });
+    }
+
+    fn skips(&mut self, why: Option<Text>, out: &mut Vec<EventKind>) {
+        (self.left, self.chosen, self.terminates, self.released) = (None, None, None, None);
+        if !std::mem::replace(&mut self.skipped, true) {
+            out.push(EventKind::NodeSkipped { about: self.about.clone(), why: why.unwrap_or_default() });
+        }
+    }
+
+    /// It has been chosen to go, and came as far as `to`.
+    fn leaves(
+        &mut self,
+        id: &InstanceId,
+        (node, to): (&InHand, Stage),
+        known: bool,
+        seen: Seen<'_>,
+        out: &mut Vec<EventKind>,
+    ) {
+        let (_, snapshot, now) = seen;
+        let member = snapshot.derived().member(id);
+        let chosen = *self.chosen.get_or_insert_with(|| match member.map(|m| &m.role) {
+            Some(Role::Failed) => Chosen::Failed,
+            Some(Role::Returning | Role::Adopted | Role::Young) => Chosen::Surge,
+            _ => Chosen::Outdated,
+        });
+        if chosen == Chosen::Failed {
+            self.fails(id, seen, out);
+        }
+        for stage in Self::steps(&LEAVING, self.left, to, known) {
+            if self.left.is_none() {
+                self.draining = now;
+            }
+            (self.left, self.skipped) = (Some(stage), false);
+            let about = self.about.clone();
+            out.push(match stage {
+                Stage::Selected => {
+                    let why = member.filter(|_| chosen == Chosen::Outdated).map(|m| m.outdated.clone());
+                    EventKind::NodeSelected { about, reason: chosen, outdated: why.unwrap_or_default() }
+                }
+                Stage::Draining => {
+                    self.draining = now;
+                    EventKind::NodeDraining { about, pods: node.pods_left }
+                }
+                _ => EventKind::NodeDrained { about, seconds: seconds(self.draining, now), reason: chosen },
+            });
+        }
+    }
+
+    /// It is on its way out.
+    fn terminates(&mut self, known: bool, now: Timestamp, out: &mut Vec<EventKind>) {
+        if self.left == Some(Stage::Terminating) {
+            return;
+        }
+        let drained = self.left == Some(Stage::Drained);
+        self.by_others = known && !drained && self.terminates.is_none();
+        (self.left, self.terminating) = (Some(Stage::Terminating), now);
+        let (about, by_others) = (self.about.clone(), self.by_others);
+        out.push(EventKind::NodeTerminating { about, decrement: self.terminates == Some(true), by_others });
+    }
+
+    /// The plan does not hold it any more; whether more may be to be told of it.
+    fn left_alone(&mut self, id: &InstanceId, seen: Seen<'_>, out: &mut Vec<EventKind>) -> bool {
+        let (_, snapshot, now) = seen;
+        let node = self.about.node.clone();
+        // While its cordon is under way a node is neither chosen any more nor draining yet.
+        if node.is_some_and(|n| snapshot.in_flight.contains_key(&ActionKey::Node(n))) {
+            return true;
+        }
+        let lifecycle = snapshot.instances.get(id).map(|i| &i.lifecycle);
+        if matches!(lifecycle, None | Some(Lifecycle::Terminated)) {
+            self.goes(now, out);
+            return false;
+        }
+        if lifecycle == Some(&Lifecycle::Terminating) {
+            // Its Node, and with it our marks, goes before the instance does.
+            self.terminates(true, now, out);
+            return true;
+        }
+        let role = snapshot.derived().member(id).map(|m| &m.role);
+        if matches!(role, Some(Role::Draining | Role::Returning | Role::Failed | Role::Leaving)) {
+            return true;
+        }
+        if self.left.is_none() {
+            return role == Some(&Role::Young);
+        }
+        let why = match role {
+            Some(Role::Skipped) => given_up_or_marked(id, self.about.node.as_ref(), seen),
+            _ => self.released.take(),
+        };
+        let is_let_go = why.is_some();
+        if is_let_go {
+            self.skips(why, out);
+        }
+        !is_let_go
+    }
+
+    /// Its instance is gone.
+    fn goes(&mut self, now: Timestamp, out: &mut Vec<EventKind>) {
+        self.gone = true;
+        let arriving = self.arrived.is_some_and(|stage| stage != Stage::Functional);
+        if arriving && self.left.is_none() && self.terminates.is_none() {
+            if !std::mem::replace(&mut self.failed, true) {
+                let diagnosis = "its instance is gone".into();
+                out.push(EventKind::ReplacementFailed { about: self.about.clone(), diagnosis });
+            }
+            return;
+        }
+        self.terminates(true, now, out);
+        let (about, by_others) = (self.about.clone(), self.by_others);
+        out.push(EventKind::NodeGone { about, seconds: seconds(self.terminating, now), by_others });
     }
 }
 
-fn step(
-    stage: Stage,
-    node: &InHand,
-    told: &Told,
-    (reason, chosen): (Chosen, &BTreeMap<NodeName, Vec<Outdated>>),
-    decrements: &BTreeSet<InstanceId>,
-    (plan, snapshot): (&Plan, &Snapshot),
-    now: Timestamp,
-) -> Option<EventKind> {
-    let about = told.about.clone();
-    let id = node.instance.as_ref()?;
-    let record = snapshot.rotation.as_ref();
-    // What is given up in this very plan is on its way into the record.
-    let recording = plan.actions.iter().find_map(|p| match &p.action {
-        Action::Record { skipped, failed, .. } => Some((skipped, failed)),
-        _ => None,
-    });
-    let marked = || snapshot.node_of(id).and_then(|n| n.annotation(REASON)).map(Text::from);
-    let created = snapshot.node_of(id).map_or(now, |n| n.created);
-    Some(match stage {
-        Stage::Launching => EventKind::ReplacementLaunching { about },
-        Stage::Running => EventKind::ReplacementRunning { about },
-        Stage::Joined => EventKind::ReplacementJoined { about },
-        Stage::Ready => EventKind::ReplacementReady { about, seconds: seconds(created, now) },
-        Stage::Functional => {
-            let since = node.since.filter(|_| node.stage == Stage::Functional).unwrap_or(now);
-            let seconds = seconds(created, since);
-            EventKind::ReplacementFunctional { about, seconds, start: None, tolerated: vec![], differs: vec![] }
-        }
-        Stage::Failed => {
-            let diagnosis = record.and_then(|r| r.failed.get(id)).or_else(|| recording?.1.get(id)).cloned();
-            EventKind::ReplacementFailed { about, diagnosis: diagnosis.or_else(marked).unwrap_or_default() }
-        }
-        Stage::Selected => {
-            let outdated = about.node.as_ref().and_then(|n| chosen.get(n)).cloned().unwrap_or_default();
-            EventKind::NodeSelected { about, reason, outdated }
-        }
-        Stage::Draining => EventKind::NodeDraining { about, pods: node.pods_left },
-        Stage::Drained => EventKind::NodeDrained { about, seconds: seconds(told.draining, now) },
-        // A pause between two events, shown by the bars alone.
-        Stage::Deregistering => return None,
-        Stage::Terminating => EventKind::NodeTerminating { about, decrement: decrements.contains(id) },
-        Stage::Skipped => {
-            let name = about.node.as_ref();
-            let why = name.and_then(|n| record.and_then(|r| r.skipped.get(n)).or_else(|| recording?.0.get(n))).cloned();
-            EventKind::NodeSkipped { about, why: why.or_else(marked).unwrap_or_default() }
-        }
-    })
+/// Why a node is given up, as it is written down or about to be.
+fn given_up(node: &NodeName, plan: &Plan, snapshot: &Snapshot) -> Option<Text> {
+    let record = snapshot.rotation.as_ref().and_then(|r| r.skipped.get(node));
+    let recording = || {
+        plan.actions.iter().find_map(|planned| match &planned.action {
+            Action::Record { skipped, .. } => skipped.get(node),
+            _ => None,
+        })
+    };
+    record.or_else(recording).cloned()
+}
+
+fn given_up_or_marked(id: &InstanceId, node: Option<&NodeName>, (plan, snapshot, _): Seen<'_>) -> Option<Text> {
+    node.and_then(|node| given_up(node, plan, snapshot)).or_else(|| marked(id, snapshot))
+}
+
+/// The reason that our mark on its Node names.
+fn marked(id: &InstanceId, snapshot: &Snapshot) -> Option<Text> {
+    snapshot.node_of(id).and_then(|n| n.annotation(REASON)).map(Text::from)
 }
 
 /// Adds to the events of new nodes how these started, as far as the world shows it, and what the gate let pass. The
@@ -355,59 +401,14 @@ pub(super) fn show_starts(policy: &Policy, snapshot: &Snapshot, events: &mut [Ev
     }
 }
 
-/// Two waits of a subject with the same one to blame are the same wait, however its numbers move.
-fn is_same(a: &Wait, b: &Wait) -> bool {
-    a.subject == b.subject && culprit(&a.reason) == culprit(&b.reason)
-}
-
-/// What kind of wait it is, and who is to blame.
-fn culprit(reason: &WaitReason) -> (&'static str, Option<&Text>, Option<&ObjectKey>) {
-    fn text<'a>(what: &'static str, who: &'a Text) -> (&'static str, Option<&'a Text>, Option<&'a ObjectKey>) {
-        (what, Some(who), None)
-    }
-    let alone = |what: &'static str| (what, None, None);
-    match reason {
-        WaitReason::StartupTaint { taint } => text("startup taint", taint),
-        WaitReason::DaemonSet { daemonset, .. } => ("daemonset", None, Some(daemonset)),
-        WaitReason::Budget { budget, .. } => text("budget", budget),
-        WaitReason::ZoneBalance { zone } => text("zone balance", zone.text()),
-        WaitReason::AwsBusy { what } => text("aws", what),
-        WaitReason::Launch { failure: Some(failure), .. } => text("launch", failure),
-        WaitReason::Launch { failure: None, .. } => alone("launch"),
-        WaitReason::Join => alone("join"),
-        WaitReason::NodeReady { .. } => alone("ready"),
-        WaitReason::NodeLacks { .. } => alone("lacks"),
-        WaitReason::Soak { .. } => alone("soak"),
-        WaitReason::Canary { .. } => alone("canary"),
-        WaitReason::Mending { what } => text("mending", what),
-        WaitReason::Capacity { .. } => alone("capacity"),
-        WaitReason::Standstill { why } => text("standstill", why),
-        WaitReason::DrainSlot { .. } => alone("drain slot"),
-        WaitReason::ServerBusy { .. } => alone("server"),
-        WaitReason::PodTermination { .. } => alone("pods"),
-        WaitReason::VolumeDetach { .. } => alone("volumes"),
-        WaitReason::Successor => alone("successor"),
-        WaitReason::Deregistration { of, .. } => text("deregistration", &of.0),
-        WaitReason::Termination => alone("termination"),
-        WaitReason::Paused => alone("paused"),
-    }
-}
-
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64().max(0.0)
-}
-
-/// The subject's group, where the wait is a group's.
-pub(super) fn group_of(wait: &Wait) -> Option<&GroupName> {
-    match &wait.subject {
-        Subject::Group(group) => Some(group),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Wait;
 
     fn plan(stage: Stage) -> Plan {
         let node = InHand {
@@ -428,10 +429,13 @@ mod tests {
 
     /// The kinds of the events between successive plans, a second apart.
     fn told(changes: &mut Changes, plans: &[Plan]) -> Vec<String> {
-        let snapshot = Snapshot::default();
+        told_of(changes, &Snapshot::default(), plans)
+    }
+
+    fn told_of(changes: &mut Changes, snapshot: &Snapshot, plans: &[Plan]) -> Vec<String> {
         let mut out = Vec::new();
         for (second, plan) in plans.iter().enumerate() {
-            changes.compare(plan, &snapshot, at(second as i64), &mut out);
+            changes.compare(plan, snapshot, at(second as i64), &mut out);
         }
         let kind = |e: &EventKind| serde_json::to_value(e).unwrap()["kind"].as_str().unwrap().to_owned();
         out.iter().map(kind).collect()
@@ -497,11 +501,59 @@ mod tests {
         assert_eq!(out.len(), 2, "{out:?}");
     }
 
+    /// A snapshot that shows the instance in service.
+    fn in_service() -> Snapshot {
+        let instance = crate::model::Instance {
+            id: "i-1".into(),
+            group: "g".into(),
+            zone: "a".into(),
+            instance_type: "m5".into(),
+            lifecycle: Lifecycle::InService,
+            healthy: true,
+            protected: false,
+            source: crate::model::LaunchSource::Unknown,
+            launched_at: None,
+            image: None,
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.instances.insert("i-1".into(), instance);
+        snapshot
+    }
+
     #[test]
     fn a_replacement_arrives_once() {
         let mut changes = Changes::default();
         changes.afresh();
+        let flaps = [plan(Stage::Ready), plan(Stage::Joined)];
+        assert_eq!(told_of(&mut changes, &in_service(), &flaps).len(), 4);
         let plans = [plan(Stage::Functional), Plan::default(), plan(Stage::Ready), plan(Stage::Functional)];
-        assert_eq!(told(&mut changes, &plans).len(), 5);
+        assert_eq!(told_of(&mut changes, &in_service(), &plans), ["replacement.functional"]);
+    }
+
+    #[test]
+    fn what_others_take_was_not_drained() {
+        let mut changes = Changes::default();
+        changes.afresh();
+        let taken = [plan(Stage::Draining), plan(Stage::Terminating), Plan::default()];
+        let stages = ["selected", "draining", "terminating", "gone"];
+        assert_eq!(told(&mut changes, &taken), stages.map(|s| format!("node.{s}")));
+        let (mut changes, mut out) = (Changes::default(), Vec::new());
+        changes.afresh();
+        changes.compare(&plan(Stage::Terminating), &in_service(), at(0), &mut out);
+        assert!(matches!(out[..], [EventKind::NodeTerminating { by_others: true, .. }]), "{out:?}");
+        let (mut changes, mut out) = (Changes::default(), Vec::new());
+        changes.afresh();
+        for (second, stage) in [Stage::Drained, Stage::Terminating].into_iter().enumerate() {
+            changes.compare(&plan(stage), &in_service(), at(second as i64), &mut out);
+        }
+        assert!(matches!(out.last(), Some(EventKind::NodeTerminating { by_others: false, .. })), "{out:?}");
+    }
+
+    #[test]
+    fn no_stage_is_told_twice_while_the_plan_does_not_show_it() {
+        let mut changes = Changes::default();
+        changes.afresh();
+        let plans = [plan(Stage::Drained), plan(Stage::Draining), plan(Stage::Selected), plan(Stage::Drained)];
+        assert_eq!(told(&mut changes, &plans), ["selected", "draining", "drained"].map(|s| format!("node.{s}")));
     }
 }

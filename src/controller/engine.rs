@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::changes::{self, Changes, group_of};
+use super::changes::{self, Changes};
 use super::ending::{about, release};
 use super::fresh;
 use super::handover::{self, OwnPod};
@@ -18,6 +18,7 @@ use super::pauses::Pauses;
 use super::prepare::{self, BATCH, World};
 use super::surgeon::Surgeon;
 use super::voice::Voice;
+use super::waits::group_of;
 use super::{Error, Interrupt, Ports, Settings, history};
 use crate::cloud::{self, Cloud, GroupState};
 use crate::cluster::{Cluster, Fact, Kind};
@@ -627,7 +628,6 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
         if why.is_some() && std::mem::replace(&mut self.ending, why) != why {
             events.extend(why.map(|why| EventKind::RotationEnding { why }));
         }
-        plan.actions.iter().for_each(|action| self.changes.note(action));
         self.changes.compare(&plan, &self.snapshot, now, &mut events);
         changes::show_starts(self.policy, &self.snapshot, &mut events);
         let mut seen = Vec::new();

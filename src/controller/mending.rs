@@ -13,6 +13,8 @@
 //! While something is looked into or mended nothing new is begun; a failed replacement ends the rotation only once
 //! it has been looked into, and not if what made it fail was mended.
 
+mod proof;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
+use self::proof::{COMES_UP, comes_up_by};
 use super::engine::Engine;
 use super::surgeon::{Fixes, LIMIT, Standing, Surgeon, Treated, Ward};
 use crate::clock::Clock;
@@ -27,14 +30,13 @@ use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::event::{About, EventKind};
 use crate::fixes::verify::middle;
-use crate::fixes::{self, Came, Effect, Options, PodView, Start, judge_all};
-use crate::model::{InstanceId, Node, Text};
+use crate::fixes::{self, Came, Effect, Options, PodView, Start};
+use crate::model::{InstanceId, Text};
 use crate::observe::Snapshot;
 use crate::observe::mending::{Busy, Failure};
 use crate::plan::{Action, Plan};
-use crate::policy::Policy;
 use crate::readiness::diagnosis::Finding;
-use crate::readiness::{self, restarts_on};
+use crate::readiness::restarts_on;
 
 /// News that may wait; there is never more than one operation.
 const NEWS: usize = 4;
@@ -44,10 +46,6 @@ const LOOKED_INTO: usize = 5;
 const SLOW: f64 = 60.0;
 /// How long looking into one may take.
 const EXAMINATION: Duration = Duration::from_secs(60);
-
-/// How long a failed replacement may take to come up all the same, from its Node's creation: the slowest of those that
-/// restart until what they need is there do in half of it.
-const COMES_UP: SignedDuration = SignedDuration::from_mins(10);
 
 /// What an operation came to.
 pub(super) enum News {
@@ -152,37 +150,28 @@ impl Care {
         self.surgeon.fixes() == Fixes::Apply || start.is_some_and(slow)
     }
 
-    fn examine(&mut self, snapshot: &Snapshot, id: InstanceId) {
+    /// Has something done beside the loop, which hears what it came to.
+    fn begin(&mut self, work: impl Future<Output = News> + 'static) {
         self.stage = Stage::Busy;
-        self.looked_into.insert(id.clone());
-        let (work, tell) = (self.surgeon.examine(snapshot.clone(), id.clone()), self.tell.clone());
+        let tell = self.tell.clone();
         tokio::task::spawn_local(async move {
-            let findings = tokio::time::timeout(EXAMINATION, work).await.unwrap_or_default();
             // Nobody hears it once the loop has ended.
-            let _ = tell.send(News::Examined(id, findings)).await;
+            let _ = tell.send(work.await).await;
         });
     }
 
-    /// How nodes started before a fix: the new ones since the last that is proved, else those there were before.
-    fn before(&self, finding: &Finding, policy: &Policy, snapshot: &Snapshot) -> Vec<Start> {
-        if !self.starts.is_empty() {
-            return self.starts.clone();
-        }
-        let set = finding.daemonset.as_ref();
-        let there = set.and_then(|set| fixes::standing::baseline(policy, snapshot, set));
-        // Old nodes without the fault say nothing of new ones that have it.
-        there.map(|(start, _)| start).filter(|start| start.restarts > 0).into_iter().collect()
+    fn examine(&mut self, snapshot: &Snapshot, id: InstanceId) {
+        self.looked_into.insert(id.clone());
+        let work = tokio::time::timeout(EXAMINATION, self.surgeon.examine(snapshot.clone(), id.clone()));
+        self.begin(async move { News::Examined(id, work.await.unwrap_or_default()) });
     }
 
     fn mend(&mut self, finding: Finding, rotation: Text, before: Vec<Start>) {
-        self.stage = Stage::Busy;
         let fix = finding.fix.clone().unwrap_or_default();
         let options = Options { baseline: middle(&before), rotation: Some(rotation), ..Options::default() };
         self.mending = Some(before);
-        let (work, tell) = (self.surgeon.mend(finding, options, self.ward.clone()), self.tell.clone());
-        tokio::task::spawn_local(async move {
-            let _ = tell.send(News::Mended(fix, work.await)).await;
-        });
+        let work = self.surgeon.mend(finding, options, self.ward.clone());
+        self.begin(async move { News::Mended(fix, work.await) });
     }
 
     /// Whether a fix is this rotation's to take back: a rotation has applied it, and this one applies fixes too. What a
@@ -192,12 +181,9 @@ impl Care {
     }
 
     fn take_up(&mut self, standing: Standing) {
-        (self.stage, self.takes_up) = (Stage::Busy, true);
-        let ours = self.is_ours(&standing);
-        let (work, tell) = (self.surgeon.take_up(standing.fix.clone(), ours, self.ward.clone()), self.tell.clone());
-        tokio::task::spawn_local(async move {
-            let _ = tell.send(News::TakenUp(standing, work.await)).await;
-        });
+        self.takes_up = true;
+        let work = self.surgeon.take_up(standing.fix.clone(), self.is_ours(&standing), self.ward.clone());
+        self.begin(async move { News::TakenUp(standing, work.await) });
     }
 
     /// Beside everything else: what is not written down, the nodes show for a while longer.
@@ -206,11 +192,8 @@ impl Care {
     }
 
     fn take_back(&mut self, fix: Text, daemonset: Text) {
-        self.stage = Stage::Busy;
-        let (work, tell) = (self.surgeon.take_back(fix.clone(), self.ward.clone()), self.tell.clone());
-        tokio::task::spawn_local(async move {
-            let _ = tell.send(News::TakenBack((fix, daemonset), work.await)).await;
-        });
+        let work = self.surgeon.take_back(fix.clone(), self.ward.clone());
+        self.begin(async move { News::TakenBack((fix, daemonset), work.await) });
     }
 }
 
@@ -255,18 +238,13 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         let before = Vec::from_iter(mark.baseline);
         let daemonset: Text = daemonset.to_string().into();
         let pending = Pending { fix, daemonset, since: mark.at, before, ours };
+        let Some(care) = &mut self.care else { return };
         match shown {
             fixes::Standing::Judged(effect) => {
-                if let Some(care) = &mut self.care {
-                    care.starts = vec![Start { seconds: effect.after_s, restarts: effect.restarts }];
-                }
+                care.starts = vec![Start { seconds: effect.after_s, restarts: effect.restarts }];
                 self.proved(pending, effect, events);
             }
-            _ => {
-                if let Some(care) = &mut self.care {
-                    care.pending.push(pending);
-                }
-            }
+            _ => care.pending.push(pending),
         }
     }
 
@@ -351,32 +329,6 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         self.hold(now);
     }
 
-    /// Has what is applied and not proved yet judged by a node that started with all of it.
-    fn judge_pending(&mut self, start: Start, created: Timestamp, events: &mut Vec<EventKind>) {
-        let Some(care) = &mut self.care else { return };
-        let seen = care.pending.iter().all(|p| created >= p.since);
-        let judged = if seen { std::mem::take(&mut care.pending) } else { Vec::new() };
-        let befores: Vec<_> = judged.iter().map(|p| (p.before.clone(), care.surgeon.rule(&p.fix))).collect();
-        let effects = judge_all(&befores, start);
-        if effects.iter().any(|effect| effect.helped) {
-            care.starts.clear();
-        }
-        for (pending, effect) in judged.into_iter().zip(effects) {
-            self.proved(pending, effect, events);
-        }
-    }
-
-    /// Has a failed replacement stay that may come up all the same, where fixes are applied: it tells how nodes start,
-    /// with the last fix or before the first. One at a time.
-    fn keep(&mut self, new: &New, now: Timestamp) {
-        let applies = self.care.as_ref().is_some_and(|care| care.surgeon.fixes() == Fixes::Apply);
-        let node = new.about.node.as_ref().and_then(|name| self.snapshot.nodes.get(name));
-        if let Some(node) = node.filter(|_| applies && self.snapshot.mending.watched.is_empty()) {
-            let until = comes_up_by(self.policy, &self.snapshot, node, now);
-            self.snapshot.mending.watched.extend(until.map(|until| (new.id.clone(), until)));
-        }
-    }
-
     /// Says what nothing new is begun before.
     fn hold(&mut self, now: Timestamp) {
         let Some(care) = &self.care else { return };
@@ -414,42 +366,6 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         }
         self.hold(now);
         events
-    }
-
-    /// Whether a failed replacement that has been looked into has come up all the same. If so it is measured, and what
-    /// was applied before is judged by it; if it does not, what was found on it is mended all the same.
-    fn watch(&mut self, now: Timestamp, events: &mut Vec<EventKind>) {
-        let Some(care) = &self.care else { return };
-        let known = care.pending.is_empty() && !care.starts.is_empty();
-        let patient = care.patient.clone();
-        let until = patient.as_ref().and_then(|id| self.snapshot.mending.watched.get(id)).filter(|until| **until > now);
-        let node = patient.as_ref().and_then(|id| self.snapshot.node_of(id));
-        let start = node.and_then(|node| {
-            let up = readiness::functional_but_for_restarts(self.policy, &self.snapshot, node)?;
-            let seconds = up.duration_since(node.created).as_secs_f64();
-            Some((Start { seconds, restarts: restarts_on(self.policy, &self.snapshot, node) }, node.created))
-        });
-        if start.is_none() && !known && node.is_some() && until.is_some() {
-            return;
-        }
-        if let Some((start, created)) = start {
-            // Without anything to compare it with, one that failed proves nothing: a later one shows both.
-            if care.pending.iter().all(|pending| !pending.before.is_empty()) {
-                self.judge_pending(start, created, events);
-            }
-            if let Some(care) = &mut self.care {
-                care.starts.push(start);
-            }
-        }
-        self.again = true;
-        let Some(care) = &mut self.care else { return };
-        care.watches = false;
-        if care.vain.is_empty() {
-            self.treat(now);
-        } else {
-            // What else was found is mended once it is taken back.
-            self.go_on(now);
-        }
     }
 
     /// Takes in what an operation came to.
@@ -674,13 +590,6 @@ fn within_limit(since: Timestamp) -> Timestamp {
     let limit = SignedDuration::try_from(LIMIT + EXAMINATION).unwrap_or(SignedDuration::MAX);
     let limit = limit.saturating_add(COMES_UP);
     since.checked_add(limit).unwrap_or(Timestamp::MAX)
-}
-
-/// By when a failed replacement comes up all the same; `None` where what it failed for is no restart, or it has had
-/// its time.
-fn comes_up_by(policy: &Policy, snapshot: &Snapshot, node: &Node, now: Timestamp) -> Option<Timestamp> {
-    let until = node.created.checked_add(COMES_UP).ok().filter(|until| *until > now)?;
-    readiness::judge(policy, snapshot, node).unmet.iter().any(|unmet| unmet.lasting).then_some(until)
 }
 
 /// The DaemonSet of a fix that is in place; `None` where it did harm and was taken back. Tells of either.

@@ -45,6 +45,7 @@ mod prepare;
 mod status;
 pub mod surgeon;
 mod voice;
+mod waits;
 
 use std::rc::Rc;
 
@@ -57,7 +58,7 @@ use crate::event::{About, EventKind, Report, Sink};
 use crate::lock::Lock;
 use crate::model::{NodeName, ObjectKey, Text};
 use crate::observe::Snapshot;
-use crate::plan::{Block, BlockReason, Finding, Preview, Subject, Verdict, preview};
+use crate::plan::{Finding, Preview, Verdict, preview};
 use crate::policy::Policy;
 use crate::preflight::{self, Preflight};
 use surgeon::Surgeon;
@@ -123,17 +124,6 @@ where
     let mut world = prepare::observe(ports, settings).await?;
     world.snapshot.refresh(&settings.policy);
     Ok(world.snapshot)
-}
-
-/// Whether an outdated instance stays because somebody has put it into Standby.
-fn is_standby(snapshot: &Snapshot, block: &Block) -> bool {
-    let id = match &block.subject {
-        Subject::Node(name) => snapshot.nodes.get(name).and_then(|node| node.instance.as_ref()),
-        Subject::Instance(id) => Some(id),
-        _ => None,
-    };
-    let outdated = id.and_then(|id| snapshot.derived().member(id)).is_some_and(|m| !m.outdated.is_empty());
-    outdated && matches!(&block.reason, BlockReason::Lifecycle { state } if &**state == "Standby")
 }
 
 /// Rotates. `confirm` is asked once, after observing and before the lock and any write; where it says no,
@@ -211,8 +201,6 @@ where
             let now = ports.clock.now();
             let outcome = match preview.finding {
                 Finding::Held => Verdict::Incomplete,
-                // What is outdated and not ours to change is left behind here as by a rotation.
-                _ if preview.blocks.iter().any(|block| is_standby(&world.snapshot, block)) => Verdict::Incomplete,
                 Finding::NothingToDo | Finding::Work => Verdict::Done,
             };
             let mut report = voice.report(outcome, now, &preview, &settings.policy, &ports, vec![]);

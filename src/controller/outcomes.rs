@@ -63,17 +63,13 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
                 if error.kind == cluster::ErrorKind::Unavailable {
                     self.changes.unanswered(uid, pod, node);
                     let moved_before = self.moved_before(uid);
-                    match self.snapshot.pods.get(uid).map(|pod| pod.deleting.is_some()) {
-                        Some(false) => {}
-                        Some(true) => {
-                            events.extend(self.changes.pod_goes(uid, moved_before));
-                            return None;
-                        }
-                        None => {
-                            events.extend(self.changes.pod_goes(uid, moved_before));
+                    let pod = self.snapshot.pods.get(uid);
+                    if pod.is_none_or(|pod| pod.deleting.is_some()) {
+                        events.extend(self.changes.pod_goes(uid, moved_before));
+                        if pod.is_none() {
                             events.extend(self.changes.pod_gone(uid));
-                            return None;
                         }
+                        return None;
                     }
                 }
                 let told = self.snapshot.refusals.get(uid).map(|r| (r.kind.clone(), r.message.clone()));

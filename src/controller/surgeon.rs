@@ -91,11 +91,13 @@ impl Ward {
         Self { set, pods, stands, changed, proposed, clock }
     }
 
-    /// The operation is over.
-    fn leave(&self) {
+    /// An operation from its beginning to its end, which comes in time: `done` is what it is not, otherwise.
+    async fn bounded<T>(&self, done: &str, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let ended = timeout(LIMIT, work).await;
         *self.set.borrow_mut() = None;
         *self.pods.borrow_mut() = None;
         *self.stands.borrow_mut() = None;
+        ended.unwrap_or_else(|_| Err(format!("it is not {done} within {} min", LIMIT.as_secs() / 60)))
     }
 }
 
@@ -181,14 +183,6 @@ where
     }
 }
 
-/// The fix against a finding, as the catalogue names it: a general one names its DaemonSet.
-fn name(catalogue: &Catalogue, finding: &Finding) -> Option<Text> {
-    let fix = finding.fix.as_ref()?;
-    let aimed = finding.daemonset.as_ref().map(|set| format!("{fix}:{set}"));
-    let all = [Some(fix.to_string()), aimed];
-    all.into_iter().flatten().find(|name| catalogue.find(name).is_ok()).map(Into::into)
-}
-
 impl<C, K> Surgeon for ClusterSurgeon<C, K>
 where
     C: Cloud + Addons + cloud::evidence::Evidence + 'static,
@@ -208,20 +202,14 @@ where
                 tracing::warn!("{e}");
                 Vec::new()
             });
-            for finding in &mut found {
-                finding.fix = name(remedy.catalogue(), finding);
-            }
+            found.iter_mut().for_each(|finding| remedy.catalogue().aim(finding));
             found
         })
     }
 
     fn mend(&self, finding: Finding, options: Options, ward: Ward) -> LocalBoxFuture<'static, Result<Treated, String>> {
         let remedy = self.remedy.clone();
-        Box::pin(async move {
-            let done = timeout(LIMIT, mend(&remedy, &finding, &options, &ward)).await;
-            ward.leave();
-            done.unwrap_or_else(|_| Err(format!("it is not in place within {} min", LIMIT.as_secs() / 60)))
-        })
+        Box::pin(async move { ward.bounded("in place", mend(&remedy, &finding, &options, &ward)).await })
     }
 
     fn standing(&self, snapshot: &Snapshot) -> Vec<Standing> {
@@ -245,9 +233,7 @@ where
                 let came = course(&remedy, &ward).take_up(&fix, may).await.map_err(|e| e.to_string())?;
                 Ok(Treated { fix, daemonset, since, came })
             };
-            let done = timeout(LIMIT, work).await;
-            ward.leave();
-            done.unwrap_or_else(|_| Err(format!("it is not in place within {} min", LIMIT.as_secs() / 60)))
+            ward.bounded("in place", work).await
         })
     }
 
@@ -263,9 +249,7 @@ where
                     }
                 }
             };
-            let done = timeout(LIMIT, work).await;
-            ward.leave();
-            done.unwrap_or_else(|_| Err(format!("it is not taken back within {} min", LIMIT.as_secs() / 60)))
+            ward.bounded("taken back", work).await
         })
     }
 

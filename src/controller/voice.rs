@@ -1,6 +1,6 @@
 //! Events on their way out: folded into the report's summary first, so that no reporter can lose one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,22 +20,17 @@ const PROGRESS_EVERY: SignedDuration = SignedDuration::from_secs(1);
 pub(super) struct Voice {
     sink: Sink,
     summary: Summary,
-    /// Nodes that were told to be skipped.
-    skipped: BTreeSet<NodeName>,
     told: Timestamp,
     stale: bool,
 }
 
 impl Voice {
     pub(super) fn new(sink: Sink, now: Timestamp) -> Self {
-        Self { sink, summary: Summary::new(now), skipped: BTreeSet::new(), told: now, stale: false }
+        Self { sink, summary: Summary::new(now), told: now, stale: false }
     }
 
     /// Sends an event; waits while the reporter is behind, and goes on without one that is gone.
     pub(super) async fn say(&mut self, time: Timestamp, kind: EventKind) {
-        if let EventKind::NodeSkipped { about: About { node: Some(node), .. }, .. } = &kind {
-            self.skipped.insert(node.clone());
-        }
         let event = Event { time, kind };
         self.summary.fold(&event);
         // The rotation does not end because nobody looks on.
@@ -44,7 +39,7 @@ impl Voice {
 
     /// Tells of the skipped nodes of a report that no event has told of: those that were held from the start.
     pub(super) async fn tell_skipped(&mut self, time: Timestamp, report: &Report, about: impl Fn(&NodeName) -> About) {
-        let held = report.nodes_skipped.iter().filter(|(node, _)| !self.skipped.contains(*node));
+        let held = report.nodes_skipped.iter().filter(|(node, _)| !self.summary.is_skipped(node));
         let held: Vec<_> = held.map(|(node, why)| (about(node), why.clone())).collect();
         for (about, why) in held {
             self.say(time, EventKind::NodeSkipped { about, why }).await;

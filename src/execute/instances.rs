@@ -83,15 +83,16 @@ pub(super) async fn read_again<C: Cloud, K: Cluster, T>(
     effects: &mut Vec<Effect>,
     shows: impl Fn(&[GroupState]) -> Option<T>,
 ) -> Result<Option<T>, Fault> {
-    for reading in 1..=READINGS {
+    let mut left = READINGS;
+    loop {
         sleep(tools.jitter.stretch(SETTLE)).await;
         let began = Instant::now();
         let states = retry::within(FENCED_DEADLINE, tools.cloud.groups(&tools.name)).await?;
         let seen = shows(&states);
-        if seen.is_some() || reading == READINGS {
+        left -= 1;
+        if seen.is_some() || left == 0 {
             effects.push(Effect::Groups(states, began));
             return Ok(seen);
         }
     }
-    Ok(None)
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{check, is_name, several};
 use crate::model::ObjectKey;
+use crate::readiness::diagnosis::Finding;
 
 /// The fixes that are shipped.
 const SHIPPED: [(&str, &str); 7] = [
@@ -337,6 +338,14 @@ impl Catalogue {
     /// Those that name their own DaemonSet.
     pub fn targeted(&self) -> Vec<Remedial> {
         self.iter().filter_map(|fix| self.find(&fix.fix).ok()).collect()
+    }
+
+    /// Names a finding's fix as [`Self::find`] knows it: one of any DaemonSet with the one it was found in; none where
+    /// there is no such fix.
+    pub fn aim(&self, finding: &mut Finding) {
+        let Some(fix) = finding.fix.take() else { return };
+        let aimed = finding.daemonset.as_ref().map(|set| format!("{fix}:{set}").into());
+        finding.fix = [Some(fix), aimed].into_iter().flatten().find(|name| self.find(name).is_ok());
     }
 
     /// The fix of this name: `aws-node-wait`, or `wait-for:kiam-agent` for one of any DaemonSet.

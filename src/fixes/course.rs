@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
-use super::remedy::{Proposal, Remedy, Undo};
+use super::remedy::{Proposal, Remedy};
 use super::rollout::{Ended, Going, PodView, Rollout, follow};
-use super::{Error, Options, State};
+use super::{Error, Options, State, Undo};
 use crate::cloud::Cloud;
 use crate::cloud::addons::Addons;
 use crate::cluster::manifests::Manifests;

@@ -128,7 +128,7 @@ fn has(form: &Form, manifest: &Value, container: &Value, context: &Context) -> O
         }
         Form::ConfigFile { config_map, key, field, per_node } => {
             let value = top(context.configs.get(config_map)?.get(key)?, field).filter(|value| !value.is_empty())?;
-            if *per_node && !value.contains('$') && !value.contains("{{") {
+            if *per_node && !is_per_node(&value) {
                 return None;
             }
             Some(format!("{field}: {value} in {key} of ConfigMap {config_map}"))
@@ -157,6 +157,11 @@ fn has(form: &Form, manifest: &Value, container: &Value, context: &Context) -> O
             Some(format!("init container {}", found["name"].as_str().unwrap_or("without a name")))
         }
     }
+}
+
+/// Whether a value in a file that all nodes share can be another on each: something fills it in there.
+pub fn is_per_node(value: &str) -> bool {
+    value.contains('$') || value.contains("{{")
 }
 
 /// Whether an address is in a text, and is not the beginning or the end of another.

@@ -17,7 +17,7 @@
 //! - [`addon`]: configuration values of EKS add-ons; [`bootstrap`]: what a startup taint needs of new nodes
 //! - [`proposal`]: what is to be done, and in which way
 //! - [`record`]: what stays on the object until the fix is reverted
-//! - [`remedy`]: the way to AWS and Kubernetes
+//! - [`remedy`]: the way to AWS and Kubernetes; [`undo`]: and back
 //! - [`rollout`]: the restart of the pods that a change brings
 //! - [`course`]: a fix on its way: applied, followed, taken back where it does harm
 //! - [`verify`]: whether it helped; [`standing`]: the same of one that is in place, by the nodes there are
@@ -40,14 +40,16 @@ pub mod remedy;
 pub mod render;
 pub mod rollout;
 pub mod standing;
+pub mod undo;
 pub mod verify;
 
 pub use catalogue::{Catalogue, CatalogueError};
 pub use course::{Came, Course, Onlooker};
 pub use error::Error;
 pub use proposal::{Options, State, Way};
-pub use remedy::{Proposal, Remedy, Undo};
+pub use remedy::{Proposal, Remedy};
 pub use render::{START_OVER, is_waiter};
 pub use rollout::{Ended, PodView};
 pub use standing::Standing;
+pub use undo::Undo;
 pub use verify::{Effect, Start, compare, judge, judge_all};

@@ -10,9 +10,6 @@ use super::verify::{Effect, Start};
 use crate::model::marks::FIX_PREFIX;
 use crate::model::{DaemonSet, Text};
 
-/// The annotation's name before that of the fix.
-pub const PREFIX: &str = FIX_PREFIX;
-
 /// How a fix was brought in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -104,7 +101,7 @@ pub struct AddonBefore {
 impl Record {
     /// The annotation of a fix.
     pub fn key(fix: &str) -> String {
-        format!("{PREFIX}{fix}")
+        format!("{FIX_PREFIX}{fix}")
     }
 
     /// Where the annotation stands.
@@ -130,7 +127,7 @@ impl Record {
     /// The records of all other fixes of ours that were applied to the object, by the name of the fix.
     pub fn others(object: &Value, fix: &str) -> Vec<(String, Self)> {
         let annotations = object["metadata"]["annotations"].as_object();
-        let names = annotations.into_iter().flatten().filter_map(|(key, _)| key.strip_prefix(PREFIX));
+        let names = annotations.into_iter().flatten().filter_map(|(key, _)| key.strip_prefix(FIX_PREFIX));
         names
             .filter(|name| *name != fix)
             .filter_map(|name| Some((name.to_owned(), Self::read(object, name).ok()??)))

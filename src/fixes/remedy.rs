@@ -1,4 +1,4 @@
-//! Fixes on a cluster: looked at, proposed with a diff the server has judged, applied, taken back.
+//! Fixes on a cluster: looked at, proposed with a diff the server has judged, applied.
 //!
 //! Every write has the version of the object it was judged on as its precondition; the record of a fix goes out
 //! in the same request as the change. Through EKS, where that cannot be, the record goes first: a record without
@@ -8,28 +8,29 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::bootstrap::Snippet;
-use super::catalogue::{Catalogue, Patch, Remedial, Revert};
+use super::catalogue::{Catalogue, Patch, Remedial};
 use super::place::{self, Place};
 use super::proposal::{Decision, Options, State, Way, decide, strategy};
 use super::record::{AddonBefore, Means, Record, digest, hash};
 use super::rollout::Rollout;
 use super::verify::Effect;
-use super::{Error, addon, bootstrap, diff, owners};
+use super::{Error, bootstrap, diff};
 use crate::clock::Clock;
 use crate::cloud::addons::{AddonChange, AddonUpdate, Addons};
 use crate::cloud::{self, Cloud};
 use crate::cluster::manifests::{Manifests, Sending};
 use crate::cluster::{self, ErrorKind};
-use crate::model::{ObjectKey, Text};
+use crate::model::Text;
 
 /// How long EKS may take over an update of an add-on.
 const ADDON_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Between two looks at it.
 const ADDON_PACE: Duration = Duration::from_secs(5);
 /// How often a write is tried while others write the same object.
-const TRIES: u32 = 4;
+pub(super) const TRIES: u32 = 4;
 /// Before a write is tried again whose answer was lost.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -70,20 +71,6 @@ impl Proposal {
     pub fn rolled_out(&self) -> Option<u32> {
         if self.base["spec"]["updateStrategy"]["type"] == "OnDelete" { Some(0) } else { Rollout::over(&self.base) }
     }
-}
-
-/// What taking a fix back would do.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Undo {
-    /// The fix and its DaemonSet.
-    pub remedial: Remedial,
-    /// What was applied.
-    pub record: Record,
-    /// The change back.
-    pub diff: String,
-    /// Pods that it restarts.
-    pub pods: u32,
-    base: Value,
 }
 
 /// Fixes on one cluster.
@@ -150,7 +137,12 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
 
     /// Whether a write was refused for standing on a version that is not the newest any more: the DaemonSet's
     /// controller makes a new one whenever a pod comes or goes. To a JSON patch's `test` the server's answer is 422.
-    async fn is_stale(&self, error: &cluster::Error, remedial: &Remedial, base: &Value) -> Result<bool, Error> {
+    pub(super) async fn is_stale(
+        &self,
+        error: &cluster::Error,
+        remedial: &Remedial,
+        base: &Value,
+    ) -> Result<bool, Error> {
         if !matches!(error.kind, ErrorKind::Conflict | ErrorKind::Invalid) {
             return Ok(false);
         }
@@ -289,7 +281,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             match self.write(proposal, record, &live, Sending::default(), settles).await {
                 Err(error) if tries < TRIES && self.is_stale(&error, &proposal.remedial, &live).await? => {}
                 // It may have arrived all the same: the next look tells.
-                Err(error) if error.is_passing() && tries < TRIES => tokio::time::sleep(AGAIN).await,
+                Err(error) if error.is_passing() && tries < TRIES => sleep(AGAIN).await,
                 answer => return Ok(answer.map(drop)?),
             }
             tries += 1;
@@ -298,7 +290,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
 
     /// The object as it is now, if what people wrote of it is as it was in `base`; `None` where `record` is on it: an
     /// earlier write of ours has arrived, though its answer has not.
-    async fn live(
+    pub(super) async fn live(
         &self,
         remedial: &Remedial,
         (what, record): (&str, Option<&Record>),
@@ -338,22 +330,14 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         let Remedial { fix, daemonset, .. } = &proposal.remedial;
         if settles {
             let State::Applied(applied) = &proposal.state else { return Ok(live.clone()) };
-            let mut patch = place::Patch::of(live);
-            patch.put(&strategy(), applied.strategy.as_ref().unwrap_or(&json!({ "type": "RollingUpdate" })));
-            patch.put(&Record::path(&fix.fix), &json!(record.text()));
-            return self.cluster.patch_daemonset(daemonset, &patch.operations(), sending).await;
+            let before = applied.strategy.clone().unwrap_or_else(|| json!({ "type": "RollingUpdate" }));
+            return self.patch((&proposal.remedial, record), live, [(strategy(), before)], sending).await;
         }
         match record.means {
             Means::Patch => {
-                let mut patch = place::Patch::of(live);
-                for place in &proposal.places {
-                    patch.put(&place.path, &place.after);
-                }
-                if record.strategy.is_some() {
-                    patch.put(&strategy(), &json!({ "type": "OnDelete" }));
-                }
-                patch.put(&Record::path(&fix.fix), &json!(record.text()));
-                self.cluster.patch_daemonset(daemonset, &patch.operations(), sending).await
+                let places = proposal.places.iter().map(|place| (place.path.clone(), place.after.clone()));
+                let held = record.strategy.is_some().then(|| (strategy(), json!({ "type": "OnDelete" })));
+                self.patch((&proposal.remedial, record), live, places.chain(held), sending).await
             }
             Means::Apply | Means::Configuration | Means::Version => {
                 let manifest = manifest(live, &fix.fix, Some((record, &proposal.places)));
@@ -362,8 +346,24 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         }
     }
 
+    /// One JSON patch: these values at their places, with the record.
+    async fn patch(
+        &self,
+        (remedial, record): (&Remedial, &Record),
+        live: &Value,
+        values: impl IntoIterator<Item = (place::Path, Value)>,
+        sending: Sending,
+    ) -> cluster::Result<Value> {
+        let mut patch = place::Patch::of(live);
+        for (path, value) in values {
+            patch.put(&path, &value);
+        }
+        patch.put(&Record::path(&remedial.fix.fix), &json!(record.text()));
+        self.cluster.patch_daemonset(&remedial.daemonset, &patch.operations(), sending).await
+    }
+
     /// Updates an add-on and waits until EKS is done.
-    async fn update(&self, addon: &str, change: &AddonChange) -> Result<(), Error> {
+    pub(super) async fn update(&self, addon: &str, change: &AddonChange) -> Result<(), Error> {
         use cloud::ErrorKind::{Busy, Other, Refused};
         let failed = |why: String| Error::Addon { addon: addon.to_owned(), why };
         let id = match self.cloud.update_addon(&self.name, addon, change).await {
@@ -372,46 +372,36 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             Err(error) if matches!(error.kind, Refused | Busy | Other) => return Err(failed(error.message)),
             Err(error) => return Err(error.into()),
         };
-        let deadline = tokio::time::Instant::now() + ADDON_LIMIT;
-        loop {
-            match self.cloud.addon_update(&self.name, addon, &id).await? {
-                AddonUpdate::Successful => return Ok(()),
-                AddonUpdate::Failed(why) => return Err(failed(why.to_string())),
-                AddonUpdate::InProgress if tokio::time::Instant::now() >= deadline => {
-                    let minutes = ADDON_LIMIT.as_secs() / 60;
-                    return Err(failed(format!("EKS has not finished its update {id} within {minutes} min")));
-                }
-                AddonUpdate::InProgress => tokio::time::sleep(ADDON_PACE).await,
-            }
+        let ended = in_time(async || match self.cloud.addon_update(&self.name, addon, &id).await? {
+            AddonUpdate::Successful => Ok(true),
+            AddonUpdate::Failed(why) => Err(failed(why.to_string())),
+            AddonUpdate::InProgress => Ok(false),
+        });
+        if ended.await? {
+            return Ok(());
         }
+        let minutes = ADDON_LIMIT.as_secs() / 60;
+        Err(failed(format!("EKS has not finished its update {id} within {minutes} min")))
     }
 
     /// Waits while EKS is updating the fix's add-on, if it has one.
     pub(super) async fn let_addon_settle(&self, remedial: &Remedial) -> Result<(), Error> {
         let Some(addon) = &remedial.addon else { return Ok(()) };
-        let deadline = tokio::time::Instant::now() + ADDON_LIMIT;
-        loop {
-            let found = match self.cloud.addon(&self.name, addon).await {
-                Ok(found) => found,
-                // Who may not look waits for nothing.
-                Err(error) if error.kind == cloud::ErrorKind::Denied => break,
-                Err(error) => return Err(error.into()),
-            };
-            if found.is_none_or(|found| &*found.status != "UPDATING") {
-                break;
-            }
-            if tokio::time::Instant::now() >= deadline {
-                let minutes = ADDON_LIMIT.as_secs() / 60;
-                let why = format!("EKS has been updating it for more than {minutes} min");
-                return Err(Error::Addon { addon: addon.clone(), why });
-            }
-            tokio::time::sleep(ADDON_PACE).await;
+        let settled = in_time(async || match self.cloud.addon(&self.name, addon).await {
+            Ok(found) => Ok(found.is_none_or(|found| &*found.status != "UPDATING")),
+            // Who may not look waits for nothing.
+            Err(error) if error.kind == cloud::ErrorKind::Denied => Ok(true),
+            Err(error) => Err(error.into()),
+        });
+        if settled.await? {
+            return Ok(());
         }
-        Ok(())
+        let why = format!("EKS has been updating it for more than {} min", ADDON_LIMIT.as_secs() / 60);
+        Err(Error::Addon { addon: addon.clone(), why })
     }
 
     /// Takes the record of a fix off its object, and nothing else.
-    async fn forget(&self, remedial: &Remedial) -> Result<(), Error> {
+    pub(super) async fn forget(&self, remedial: &Remedial) -> Result<(), Error> {
         let Some(live) = self.cluster.daemonset(&remedial.daemonset).await? else { return Ok(()) };
         let manifest = manifest(&live, &remedial.fix.fix, None);
         self.cluster.apply_daemonset(&remedial.daemonset, &manifest, Sending::default()).await?;
@@ -433,9 +423,7 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             let Some(record) = record else { return Err(refused("it is not there any more".to_owned())) };
             let record = Record { effect: Some(effect), ..record };
             let written = if record.means == Means::Patch {
-                let mut patch = place::Patch::of(&live);
-                patch.put(&Record::path(&remedial.fix.fix), &json!(record.text()));
-                self.cluster.patch_daemonset(&remedial.daemonset, &patch.operations(), Sending::default()).await
+                self.patch((&remedial, &record), &live, [], Sending::default()).await
             } else {
                 // What is applied is stated in full, or it would be taken away.
                 let stands =
@@ -450,156 +438,22 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
             }
         }
     }
+}
 
-    /// What taking a fix back would do. Changes nothing.
-    ///
-    /// # Errors
-    /// If it was not applied by us, cannot be taken back, or somebody has changed since what it wrote.
-    pub async fn propose_revert(&self, name: &str) -> Result<Undo, Error> {
-        let mut tries = 1;
-        loop {
-            let mut undo = self.way_back(name).await?;
-            match self.write_back(&undo, &undo.base, Sending { dry_run: true, force: false }).await {
-                Ok(mut after) => {
-                    if let Some(annotations) = after["metadata"]["annotations"].as_object_mut() {
-                        annotations.remove(&Record::key(&undo.remedial.fix.fix));
-                    }
-                    undo.diff += &diff::objects(&undo.remedial.daemonset.to_string(), &undo.base, &after);
-                    return Ok(undo);
-                }
-                Err(error) if tries < TRIES && self.is_stale(&error, &undo.remedial, &undo.base).await? => tries += 1,
-                Err(error) => return Err(error.into()),
-            }
+/// Whether EKS is seen to be done within the time that it has for an add-on.
+async fn in_time(mut is_done: impl AsyncFnMut() -> Result<bool, Error>) -> Result<bool, Error> {
+    let deadline = Instant::now() + ADDON_LIMIT;
+    while !is_done().await? {
+        if Instant::now() >= deadline {
+            return Ok(false);
         }
+        sleep(ADDON_PACE).await;
     }
-
-    /// What would be taken back, if nobody has changed it since; not judged by the server yet.
-    async fn way_back(&self, name: &str) -> Result<Undo, Error> {
-        let remedial = self.catalogue.find(name)?;
-        let refused = |why: String| Error::Refused { what: format!("revert {}", remedial.name), why };
-        let Some(base) = self.cluster.daemonset(&remedial.daemonset).await? else {
-            return Err(refused(format!("there is no DaemonSet {}", remedial.daemonset)));
-        };
-        let record = match Record::read(&base, &remedial.fix.fix) {
-            Ok(Some(record)) => record,
-            Ok(None) => return Err(refused(format!("it is not applied to {} by fastnode", remedial.daemonset))),
-            Err(why) => return Err(refused(why)),
-        };
-        if remedial.fix.revert == Revert::Never {
-            return Err(refused(
-                "an add-on's older version is no way back: choose one with eks:UpdateAddon".to_owned(),
-            ));
-        }
-        let (pods, _) = rollout_of(&base);
-        let mut undo = Undo { remedial: remedial.clone(), record, diff: String::new(), pods, base };
-        match undo.record.means {
-            Means::Apply | Means::Patch => {
-                if hash(&undo.base, &undo.record.places) != undo.record.hash {
-                    return Err(refused(changed(&undo.record.places)));
-                }
-            }
-            Means::Configuration => {
-                let (before, now) = self.configurations(&undo.record).await?;
-                if digest(&now.to_string()) != undo.record.hash && now != before {
-                    let why = "the add-on's configuration values have been changed since: take the value out there";
-                    return Err(refused(why.to_owned()));
-                }
-                undo.diff = diff::values("configuration of the add-on", &now, &before);
-            }
-            Means::Version => return Err(refused("an add-on's older version is no way back".to_owned())),
-        }
-        Ok(undo)
-    }
-
-    /// The add-on's configuration values before the fix and now.
-    async fn configurations(&self, record: &Record) -> Result<(Value, Value), Error> {
-        let Some(AddonBefore { name, before }) = &record.addon else { return Ok((json!({}), json!({}))) };
-        let unreadable = |why| Error::Addon { addon: name.clone(), why };
-        let found = self.cloud.addon(&self.name, name).await?;
-        let present = found.as_ref().and_then(|addon| addon.configuration.as_deref());
-        Ok((addon::read(before.as_deref()).map_err(unreadable)?, addon::read(present).map_err(unreadable)?))
-    }
-
-    /// Takes a fix back.
-    ///
-    /// # Errors
-    /// If the object has changed since it was looked at, or a request fails.
-    pub async fn revert(&self, undo: &Undo) -> Result<(), Error> {
-        if undo.record.means == Means::Configuration {
-            let (before, now) = self.configurations(&undo.record).await?;
-            if let (true, Some(addon)) = (now != before, &undo.record.addon) {
-                let change = AddonChange { configuration: Some(before.to_string().into()), version: None };
-                self.update(&addon.name, &change).await?;
-            }
-            return self.forget(&undo.remedial).await;
-        }
-        let mut tries = 1;
-        let after = loop {
-            let live = self.live(&undo.remedial, ("revert", None), &undo.base).await?;
-            // It always is: nothing is recorded by a way back.
-            let Some(live) = live else { return Ok(()) };
-            match self.write_back(undo, &live, Sending::default()).await {
-                Err(error) if tries < TRIES && self.is_stale(&error, &undo.remedial, &live).await? => tries += 1,
-                answer => break answer?,
-            }
-        };
-        if undo.record.means == Means::Patch {
-            self.release(&undo.remedial.daemonset, after).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_back(&self, undo: &Undo, live: &Value, sending: Sending) -> cluster::Result<Value> {
-        let Undo { remedial, record, .. } = undo;
-        if record.means != Means::Patch {
-            let manifest = manifest(live, &remedial.fix.fix, None);
-            return self.cluster.apply_daemonset(&remedial.daemonset, &manifest, sending).await;
-        }
-        // A list that holds nothing any more was not there before.
-        let lists = ["env", "initContainers", "volumes", "tolerations", "args"];
-        let list =
-            |path: &place::Path| matches!(path.0.last(), Some(place::Step::Field(f)) if lists.contains(&f.as_str()));
-        let mut patch = place::Patch::of(live);
-        for place in record.places.iter().rev() {
-            match &place.before {
-                Some(before) => patch.put(&place.path, before),
-                None => patch.remove(&place.path, list),
-            }
-        }
-        if let Some(before) = &record.strategy {
-            patch.put(&strategy(), before);
-        }
-        patch.remove(&Record::path(&remedial.fix.fix), |_| false);
-        self.cluster.patch_daemonset(&remedial.daemonset, &patch.operations(), sending).await
-    }
-
-    /// Gives up what a patch made ours: nobody's next apply conflicts with a list that we have put back. Kept
-    /// while another fix of ours was patched in.
-    async fn release(&self, daemonset: &ObjectKey, mut object: Value) -> Result<(), Error> {
-        let mut tries = 1;
-        loop {
-            let patched = Record::others(&object, "").iter().any(|(_, record)| record.means == Means::Patch);
-            let Some(at) = owners::own_update(&object).filter(|_| !patched) else { return Ok(()) };
-            let path = format!("/metadata/managedFields/{at}");
-            let version = &object["metadata"]["resourceVersion"];
-            let patch = json!([
-                { "op": "test", "path": "/metadata/resourceVersion", "value": version },
-                { "op": "remove", "path": path },
-            ]);
-            match self.cluster.patch_daemonset(daemonset, &patch, Sending::default()).await {
-                Err(error) if matches!(error.kind, ErrorKind::Conflict | ErrorKind::Invalid) && tries < TRIES => {
-                    tries += 1;
-                    let Some(read) = self.cluster.daemonset(daemonset).await? else { return Ok(()) };
-                    object = read;
-                }
-                answer => return Ok(answer.map(drop)?),
-            }
-        }
-    }
+    Ok(true)
 }
 
 /// Everything that we apply to an object: the other fixes as they are, and this one where it is to be.
-fn manifest(live: &Value, fix: &str, ours: Option<(&Record, &[Place])>) -> Value {
+pub(super) fn manifest(live: &Value, fix: &str, ours: Option<(&Record, &[Place])>) -> Value {
     let mut annotations = serde_json::Map::new();
     let mut places = Vec::new();
     // What was patched in is not applied: to leave it out takes nothing away.
@@ -630,13 +484,6 @@ fn manifest(live: &Value, fix: &str, ours: Option<(&Record, &[Place])>) -> Value
 /// The object with the record in its final form.
 fn noted(object: &Value, fix: &str, record: &Record) -> Value {
     place::put(object, &[Place { path: Record::path(fix), before: None, after: json!(record.text()) }])
-}
-
-/// That what we wrote is not as we left it.
-fn changed(places: &[Place]) -> String {
-    let paths: Vec<String> = places.iter().map(|place| place.path.to_string()).collect();
-    let paths = paths.join(" or ");
-    format!("{paths} has been changed since: put back by hand what the annotation keeps, or leave it as it is")
 }
 
 /// Pods that a change of the template restarts, and how many at a time.

@@ -103,13 +103,9 @@ pub fn marked<'a>(
     snapshot: &'a Snapshot,
 ) -> impl Iterator<Item = (Remedial, Mark, &'a DaemonSet)> {
     snapshot.daemonsets.values().flat_map(move |set| {
-        Mark::all(set).filter_map(move |(fix, mark)| Some((named(catalogue, fix, set)?, mark, set)))
+        let named = |fix: &Text| catalogue.find(&format!("{fix}:{}", set.key)).ok();
+        Mark::all(set).filter_map(move |(fix, mark)| Some((named(fix)?, mark, set)))
     })
-}
-
-fn named(catalogue: &Catalogue, fix: &Text, set: &DaemonSet) -> Option<Remedial> {
-    let found = catalogue.find(fix).or_else(|_| catalogue.find(&format!("{fix}:{}", set.key)));
-    found.ok().filter(|remedial| remedial.daemonset == set.key)
 }
 
 /// A line on each fix that stands on the cluster, with the command that takes back one without effect.

@@ -176,6 +176,32 @@ pub struct NodeGroup {
     pub weighted: bool,
 }
 
+#[cfg(test)]
+impl NodeGroup {
+    /// One in which nothing is out of the ordinary, for tests to change.
+    pub(crate) fn plain(name: &str, desired: u32) -> Self {
+        Self {
+            name: name.into(),
+            min: 0,
+            max: 9,
+            desired,
+            zones: vec!["a".into()],
+            target: Target::None,
+            suspended: BTreeSet::new(),
+            tags: BTreeMap::new(),
+            new_instances_protected: false,
+            managed_by: None,
+            operator: None,
+            refreshing: false,
+            warm_pool: false,
+            reuses: false,
+            attachments: BTreeSet::new(),
+            subnets: BTreeSet::new(),
+            weighted: false,
+        }
+    }
+}
+
 impl NodeGroup {
     /// Whether `process` is suspended.
     pub fn is_suspended(&self, process: &str) -> bool {

@@ -94,6 +94,16 @@ impl Node {
         self.taints.iter().any(|t| &*t.key == key)
     }
 
+    /// Whether it runs Windows.
+    pub fn is_windows(&self) -> bool {
+        self.labels.get("kubernetes.io/os").is_some_and(|os| &**os == "windows")
+    }
+
+    /// What EKS writes on nodes that it brings up in its own ways: `fargate`, `auto` or `hybrid` (EKS user guide).
+    pub fn compute_type(&self) -> Option<&str> {
+        self.labels.get("eks.amazonaws.com/compute-type").map(|kind| &**kind)
+    }
+
     /// The value of an annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(|v| &**v)

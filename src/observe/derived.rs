@@ -43,6 +43,9 @@ pub enum Role {
     Warmed,
 }
 
+/// The state of [`Role::Aside`] in which an outdated instance is unfinished business.
+pub(crate) const STANDBY: &str = "Standby";
+
 /// Whether an instance shows that its group launches something else than the rotation's target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stray {
@@ -239,6 +242,11 @@ fn count(number: &mut u32, on: bool) {
 }
 
 impl GroupView {
+    /// Whether somebody has put an outdated instance into Standby, from where it may come back as it is.
+    pub(crate) fn has_outdated_in_standby(&self) -> bool {
+        self.aside.values().any(|m| matches!(&m.role, Role::Aside(state) if &**state == STANDBY))
+    }
+
     /// Puts a member into the sums (`on`), or takes out one that was put in.
     fn sum(&mut self, id: &InstanceId, member: &Arc<Member>, on: bool) {
         if member.is_untainted() {

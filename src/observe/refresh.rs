@@ -330,23 +330,10 @@ mod tests {
         let version = if rng.random_bool(0.8) { "4" } else { "5" };
         let template = TemplateRef { id: "lt".into(), version: version.into(), resolved: None, image: None };
         let group = |name: &str, protected: bool| NodeGroup {
-            name: name.into(),
-            min: 0,
-            max: 9,
-            desired: 4,
             zones: vec!["a".into(), "b".into()],
             target: Target::Template(template.clone()),
-            suspended: BTreeSet::new(),
-            tags: std::collections::BTreeMap::new(),
             new_instances_protected: protected,
-            managed_by: None,
-            operator: None,
-            refreshing: false,
-            warm_pool: false,
-            reuses: false,
-            attachments: Default::default(),
-            subnets: Default::default(),
-            weighted: false,
+            ..NodeGroup::plain(name, 4)
         };
         let states = ["InService", "InService", "InService", "Pending", "Terminating", "Standby", "Warmed:Stopped"];
         let mut groups = vec![

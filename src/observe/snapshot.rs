@@ -15,7 +15,7 @@ use crate::model::{
     Activity, Attachment, Budget, CsiNode, DaemonSet, GroupName, Instance, InstanceId, Node, NodeGroup, NodeName,
     ObjectKey, Pod, Revision, Selector, Target, Text, Uid, VolumeAttachment,
 };
-use crate::plan::{ActionKey, Verdict, filters};
+use crate::plan::{ActionKey, Verdict, candidates, filters};
 
 use super::derived::Derived;
 use super::index::{Index, Joined, Relist};
@@ -130,6 +130,9 @@ pub struct Snapshot {
     /// Instances whose Node has gone, and when the reading before that was: they have joined once.
     #[serde(default)]
     pub unregistered: BTreeMap<InstanceId, Timestamp>,
+    /// Of these, those whose Node carried marks of ours.
+    #[serde(default)]
+    pub marked_before: BTreeSet<InstanceId>,
     /// What is being done about slow or failing new nodes.
     #[serde(skip)]
     pub mending: Mending,
@@ -170,6 +173,7 @@ impl Snapshot {
                 self.index.join(&node);
                 if let Some(id) = &node.instance {
                     self.unregistered.remove(id);
+                    self.marked_before.remove(id);
                 }
                 self.dirty.nodes.insert(node.name.clone());
                 self.nodes.insert(node.name.clone(), node);
@@ -230,7 +234,7 @@ impl Snapshot {
     }
 
     /// Takes in a full reading of the cluster's groups. Targets stay as they were resolved last where the
-    /// group still names the same thing; details EC2 gave of an instance are kept.
+    /// group still names the same thing; what other calls said of a group or an instance is kept.
     pub fn apply_groups(&mut self, states: Vec<GroupState>, now: Timestamp) {
         let mut groups = BTreeMap::new();
         let mut shown = Vec::with_capacity(self.instances.len());
@@ -239,6 +243,7 @@ impl Snapshot {
         for mut state in states {
             if let Some(old) = self.groups.get(&state.group.name) {
                 state.group.target = state.group.target.keeping_resolution(&old.target);
+                state.group.refreshing = old.refreshing;
             }
             self.index.instances_of_group.entry(state.group.name.clone()).or_default();
             let counted = state.instances.iter().filter(|i| i.lifecycle.counts_in_desired()).count();
@@ -312,6 +317,7 @@ impl Snapshot {
         self.first_seen.remove(id);
         self.leaving_since.remove(id);
         self.unregistered.remove(id);
+        self.marked_before.remove(id);
         self.dirty.instances.insert(id.clone());
     }
 
@@ -569,6 +575,9 @@ impl Snapshot {
         self.index.part(&node);
         if let (Some(id), Some(read)) = (&node.instance, self.groups_read) {
             self.unregistered.insert(id.clone(), read);
+            if candidates::is_marked(&node) {
+                self.marked_before.insert(id.clone());
+            }
         }
         self.dirty.instances.extend(node.instance);
     }

@@ -49,8 +49,9 @@ pub enum Answer {
 /// When to read the groups.
 ///
 /// A reading is due soon after a Node of an unknown instance registers or a Node of ours disappears (later, both, where
-/// another one is about to register), a little after desired was changed, at once when a destructive call needs fresh values, and else at a beat: 30 s once
-/// after desired was changed, 60 s while something is expected, 120 s when nothing is.
+/// another one is about to register), a little after desired was changed, at once when a destructive call needs fresh
+/// values, and else at a beat: 30 s once after desired was changed, 60 s while something is expected, 120 s when
+/// nothing is.
 #[derive(Clone, Debug)]
 pub struct Pace {
     due: Instant,

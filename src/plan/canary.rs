@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use super::group::Group;
 use super::pass::{Pass, after};
 use super::{ActionReason, Stage, Subject, Verdict, WaitReason, candidates, changes, standstill};
-use crate::model::{ConditionStatus, InstanceId, Node, Text};
+use crate::model::{ConditionStatus, GroupName, InstanceId, Node, Text};
 use crate::observe::{Member, Stray};
 use crate::policy::{Policy, Timeout};
 
-/// Functional replacements that prove the target in this group; no more than it will have: those on their way too,
-/// and one for each old node that does not go with the surge.
+/// Functional replacements that prove the target in this group; no more than it will have: those on their way too
+/// (one that failed is still in another's place), and one for each old node that does not go with the surge.
 pub(super) fn wanted(group: &Group<'_>) -> u32 {
-    let there = proved(group) + group.arriving + group.missing;
+    let there = proved(group) + group.arriving + group.missing + group.failing + group.view.failed.len() as u32;
     group.canaries.min((group.remaining + there).saturating_sub(group.surge()))
 }
 
@@ -63,11 +63,16 @@ pub(super) fn holds(group: &Group<'_>) -> Option<WaitReason> {
     (!surged || under_way >= wanted).then_some(WaitReason::Canary { functional, wanted })
 }
 
-/// Whether something is being done about new nodes that nothing new is begun before; it is named.
+/// Whether something is being done about new nodes, or found out of one that failed, in any group: nothing new is
+/// begun before. It is named.
 pub(super) fn is_mended(pass: &mut Pass<'_>, group: &Group<'_>) -> bool {
-    let Some(busy) = &pass.snapshot.mending.busy else { return false };
-    let reason = WaitReason::Mending { what: busy.what.clone() };
-    pass.wait_until(group.subject(), reason, Some(busy.since), Some(busy.until));
+    if let Some(busy) = &pass.snapshot.mending.busy {
+        let reason = WaitReason::Mending { what: busy.what.clone() };
+        pass.wait_until(group.subject(), reason, Some(busy.since), Some(busy.until));
+        return true;
+    }
+    let Some((id, until)) = in_question(pass, None).next() else { return false };
+    pass.wait_until(group.subject(), examination(&id), None, until);
     true
 }
 
@@ -112,9 +117,9 @@ pub(super) fn judge<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             Progress::Failed(why) => failed.push((id, member, why)),
         }
     }
+    group.failing = failed.len() as u32;
     group.proven = proved(group) >= wanted(group);
     for (id, member, why) in failed {
-        group.failing += 1;
         fail(pass, group, id, member, why);
     }
     await_examination(pass, group);
@@ -232,35 +237,54 @@ fn end(pass: &mut Pass<'_>, group: &Group<'_>) {
 
 /// Where failures are looked into first: waits until each has been, then gives the verdict on it.
 fn await_examination(pass: &mut Pass<'_>, group: &Group<'_>) {
-    let snapshot = pass.snapshot;
-    let open: Vec<_> = unsettled(pass, group).map(|id| (id.clone(), examined_by(pass, id))).collect();
-    for (id, until) in open {
-        let is_due = snapshot.mending.examined.contains(&id) || until.is_none_or(|until| until <= pass.now);
-        if is_due {
+    let open: Vec<InstanceId> = unsettled(pass, Some(group.name)).cloned().collect();
+    for id in open {
+        if is_due(pass, &id) {
             end(pass, group);
         } else if pass.ending.is_none() {
-            let what = format!("what made {id} fail to be found").into();
-            pass.wait_until(Subject::Instance(id), WaitReason::Mending { what }, None, until);
+            let until = examined_by(pass, &id);
+            pass.wait_until(Subject::Instance(id.clone()), examination(&id), None, until);
         }
     }
 }
 
-/// Whether a failed replacement of the group is to be looked into, and its verdict is still to come.
-pub(super) fn is_examined(pass: &Pass<'_>, group: &Group<'_>) -> bool {
-    let writes = pass.snapshot.mending.awaited && !pass.entries.failed.is_empty();
-    writes || unsettled(pass, group).next().is_some()
+fn examination(id: &InstanceId) -> WaitReason {
+    WaitReason::Mending { what: format!("what made {id} fail to be found").into() }
 }
 
-/// The group's failed replacements on which no verdict has been given, where they are looked into first.
-fn unsettled<'a>(pass: &Pass<'a>, group: &Group<'a>) -> impl Iterator<Item = &'a InstanceId> + use<'a> {
-    let (snapshot, rotation, name) = (pass.snapshot, pass.rotation, group.name);
+/// Whether a failed replacement of the group is to be looked into, and its verdict is still to come.
+pub(super) fn is_examined(pass: &Pass<'_>, group: &Group<'_>) -> bool {
+    in_question(pass, Some(group.name)).next().is_some()
+}
+
+/// Failed replacements, of one group or all, that are looked into before the verdict on them, and by when that is to
+/// be expected: those that this pass has found, in whatever group, and those that the record names.
+fn in_question<'a>(
+    pass: &'a Pass<'a>,
+    group: Option<&'a GroupName>,
+) -> impl Iterator<Item = (InstanceId, Option<Timestamp>)> + use<'a> {
+    let found = pass.entries.failed.keys().filter(|_| pass.snapshot.mending.awaited);
+    let found = found.filter(|id| !pass.rotation.failed.contains_key(*id)).map(|id| (id.clone(), None));
+    let open = unsettled(pass, group).filter(|id| !is_due(pass, id));
+    found.chain(open.map(|id| (id.clone(), examined_by(pass, id))))
+}
+
+/// Failed replacements in the record on which no verdict has been given, where they are looked into first.
+fn unsettled<'a>(pass: &Pass<'a>, group: Option<&'a GroupName>) -> impl Iterator<Item = &'a InstanceId> + use<'a> {
+    let (snapshot, rotation) = (pass.snapshot, pass.rotation);
     let mending = &snapshot.mending;
     let here = move |id: &&InstanceId| {
         let known = mending.failures.get(*id).map(|failure| &failure.group);
-        known.or_else(|| snapshot.instances.get(*id).map(|i| &i.group)) == Some(name)
+        group.is_none() || known.or_else(|| snapshot.instances.get(*id).map(|i| &i.group)) == group
     };
     let open = move |id: &&InstanceId| !rotation.mended.excused.contains(*id) && !mending.settled.contains(*id);
     rotation.failed.keys().filter(|_| mending.awaited).filter(here).filter(open)
+}
+
+/// Whether a failed replacement has been looked into, or nobody does so in time.
+fn is_due(pass: &Pass<'_>, id: &InstanceId) -> bool {
+    let done = pass.snapshot.mending.examined.contains(id);
+    done || examined_by(pass, id).is_none_or(|until| until <= pass.now)
 }
 
 /// By when a failed replacement has been looked into at the latest; `None` where nobody does.

@@ -11,7 +11,7 @@ use crate::model::{
     Instance, InstanceId, Lifecycle, Node, NodeGroup, NodeMark, NodeName, ObjectKey, Pod, Process, Target, TemplateRef,
     Text, Zone, marks,
 };
-use crate::observe::{Drain, DrainPod, Joined, Member, Role, Snapshot, Stray};
+use crate::observe::{Drain, DrainPod, Joined, Member, Role, STANDBY, Snapshot, Stray};
 use crate::policy::Policy;
 use crate::readiness;
 
@@ -113,7 +113,7 @@ impl Judge<'_> {
             Lifecycle::Terminating | Lifecycle::Terminated => Role::Leaving,
             Lifecycle::Retained => Role::Aside("Terminating:Retained".into()),
             Lifecycle::Detaching => Role::Aside("Detaching".into()),
-            Lifecycle::Standby => Role::Aside("Standby".into()),
+            Lifecycle::Standby => Role::Aside(STANDBY.into()),
             Lifecycle::Quarantined => Role::Aside("Quarantined".into()),
             Lifecycle::Unknown(state) => Role::Aside(state.clone()),
             Lifecycle::Pending | Lifecycle::InService if replacement => self.replacement(instance, mark),

@@ -44,12 +44,13 @@ pub(super) fn slots(pass: &Pass<'_>, group: &Group<'_>) -> u32 {
 pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, let_go: &BTreeSet<InstanceId>) {
     let derived = pass.derived;
     for (id, member) in derived.select(&group.view.draining).filter(|(id, _)| !let_go.contains(*id)) {
-        if pass.in_flight(&ActionKey::Instance(id.clone())) {
-            pass.show(id, member, Stage::Terminating, None);
-            continue;
-        }
         let Some(node) = node_of(pass, member) else { continue };
         let since = began(node);
+        if pass.in_flight(&ActionKey::Instance(id.clone())) {
+            // Its termination was asked for, and may be refused.
+            pass.show(id, member, deregister::left(group), since);
+            continue;
+        }
         match work(pass, node, member) {
             Standing::Drained => {
                 if !deregister::is_excluded(pass, group, node, member) {
@@ -116,13 +117,13 @@ pub(super) fn failed<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     let returns = returns_failed(pass, group);
     let replaced = replaced_failed(pass, group);
     for (id, member) in derived.select(&group.view.failed) {
-        pass.show(id, member, Stage::Failed, None);
         let subject = super::candidates::subject(id, member);
         let why = pass.rotation.failed.get(id).cloned().unwrap_or_else(|| "failed its gate".into());
         let node = node_of(pass, member);
         // One that registered after its time had run out is cordoned and marked like all others.
         let marked = |n: &Node| n.annotation(marks::STATE).and_then(NodeMark::parse) == Some(NodeMark::Failed);
         if let Some(late) = node.filter(|n| !marked(n)) {
+            pass.show(id, member, Stage::Failed, None);
             let action = changes::fail(late, &pass.rotation.id, &why, pass.now);
             pass.act(action, ActionReason::ReplacementFailed { diagnosis: why.clone() });
             continue;
@@ -143,11 +144,19 @@ pub(super) fn failed<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             continue;
         }
         if !returns.contains(id) {
+            pass.show(id, member, Stage::Failed, None);
             pass.incomplete = true;
             pass.block(subject, BlockReason::Skipped { why });
             continue;
         }
-        if node.is_none_or(|node| work(pass, node, member) == Standing::Drained) {
+        let standing = node.map(|node| work(pass, node, member));
+        let stage = match standing {
+            None => Stage::Failed,
+            Some(Standing::Drained) => Stage::Drained,
+            Some(Standing::Busy { .. }) => Stage::Draining,
+        };
+        pass.show(id, member, stage, node.and_then(began));
+        if matches!(stage, Stage::Failed | Stage::Drained) {
             if node.is_some() && member.pending {
                 await_service(pass, id, member);
                 continue;

@@ -7,7 +7,8 @@ use super::group::{self, Group};
 use super::pass::Pass;
 use super::zones;
 use super::{
-    Action, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, changes, deregister, terminate,
+    Action, ActionKey, ActionReason, BlockReason, NodePurpose, Stage, WaitReason, canary, changes, deregister,
+    terminate,
 };
 use crate::model::{InstanceId, Process, marks};
 use crate::observe::Role;
@@ -133,7 +134,8 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             }
             Standing::Busy { culprit } => {
                 pass.show(id, member, Stage::Draining, drain::began(node));
-                if drain::has_run_out(pass, node) {
+                // Together with why: what is let go is not chosen once more.
+                if drain::has_run_out(pass, node) && pass.is_free(&ActionKey::Record) {
                     let why = drain::ran_out(pass, &culprit);
                     pass.act(changes::release(node, NodePurpose::Uncordon), ActionReason::TimedOut { culprit });
                     pass.entries.skipped.insert(node.name.clone(), why);

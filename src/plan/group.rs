@@ -293,12 +293,12 @@ fn show_held(pass: &mut Pass<'_>, group: &Group<'_>) {
             pass.block(candidates::subject(id, member), reason.clone());
         }
     }
+    pass.incomplete |= group.view.has_outdated_in_standby();
     for (id, member) in derived.select(&group.view.aside) {
         let state: Text = match &member.role {
             Role::Aside(state) => state.clone(),
             _ => "Warmed".into(),
         };
-        pass.incomplete |= &*state == "Standby" && !member.outdated.is_empty();
         pass.block(candidates::subject(id, member), BlockReason::Lifecycle { state });
     }
     for (id, member) in derived.select(&group.view.skipped) {

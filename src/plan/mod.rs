@@ -90,7 +90,7 @@ pub enum Stage {
     Drained,
     /// Old: out of its load balancers' service, the delay running.
     Deregistering,
-    /// Old: terminate was sent.
+    /// Old: its termination was accepted, or others have it terminated.
     Terminating,
     /// Old: given up.
     Skipped,

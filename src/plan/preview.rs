@@ -20,7 +20,7 @@ pub enum Finding {
     NothingToDo,
     /// There is work.
     Work,
-    /// Everything that is outdated is held by something.
+    /// Everything that is outdated is held by something, or in other hands: a rotation would end incomplete.
     Held,
 }
 
@@ -82,7 +82,7 @@ pub fn preview(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Preview 
     let stages = estimate::measured(policy, snapshot);
     let mut loads = Vec::new();
     let mut groups = BTreeMap::new();
-    let mut left_over = false;
+    let (mut left_over, mut in_standby) = (false, false);
     for (name, view) in &snapshot.derived().groups {
         let Some(record) = snapshot.groups.get(name) else { continue };
         let tag = record.tags.get(marks::TAG_SURGE).and_then(|tag| Ledger::parse(tag).ok());
@@ -106,6 +106,7 @@ pub fn preview(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Preview 
         let load = if policy.max_drains.is_none() { letting_go(load, delay.into()) } else { load };
         let expected_s = expected(bound::lower_bound(std::slice::from_ref(&load), None).seconds);
         loads.push(load);
+        in_standby |= !held && view.has_outdated_in_standby();
         left_over |= !held && record.tags.keys().any(|k| k.starts_with("fastnode:"));
         let group = group_preview(snapshot, name, view, &plan, limits, expected_s);
         groups.insert(name.clone(), group);
@@ -115,7 +116,7 @@ pub fn preview(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Preview 
     let outdated = groups.values().any(|g| g.progress.outdated > 0);
     let finding = match () {
         () if left_over || loads.iter().any(can_begin) => Finding::Work,
-        () if outdated => Finding::Held,
+        () if outdated || in_standby => Finding::Held,
         () => Finding::NothingToDo,
     };
     let (expected_s, lower_bound_s) = (expected(seconds), seconds);

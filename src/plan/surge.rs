@@ -113,25 +113,7 @@ mod tests {
     use super::*;
 
     fn group(max: u32) -> NodeGroup {
-        NodeGroup {
-            name: "g".into(),
-            min: 0,
-            max,
-            desired: 10,
-            zones: vec![],
-            target: crate::model::Target::None,
-            suspended: Default::default(),
-            tags: Default::default(),
-            new_instances_protected: false,
-            managed_by: None,
-            operator: None,
-            refreshing: false,
-            warm_pool: false,
-            reuses: false,
-            attachments: Default::default(),
-            subnets: Default::default(),
-            weighted: false,
-        }
+        NodeGroup { max, ..NodeGroup::plain("g", 10) }
     }
 
     #[test]

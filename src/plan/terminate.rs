@@ -206,7 +206,8 @@ pub(super) fn take_back_unlaunched(pass: &mut Pass<'_>, group: &Group<'_>) -> bo
 pub(super) fn watch(pass: &mut Pass<'_>, group: &Group<'_>) {
     let derived = pass.derived;
     for (id, member) in derived.select(&group.view.leaving) {
-        if member.outdated.is_empty() && !member.marked {
+        // Its Node, and with it our marks, may go before the instance does.
+        if member.outdated.is_empty() && !member.marked && !pass.snapshot.marked_before.contains(id) {
             continue;
         }
         let since = leaving_since(pass.snapshot, id);

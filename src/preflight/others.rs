@@ -10,8 +10,6 @@ use crate::model::{Node, NodeName};
 use crate::observe::Snapshot;
 use crate::policy::Policy;
 
-/// What EKS writes on nodes it brings up in its own ways: `fargate`, `auto` or `hybrid`. (EKS user guide)
-const COMPUTE_TYPE: &str = "eks.amazonaws.com/compute-type";
 /// Karpenter's label on its nodes, and the one before its v1beta1.
 const KARPENTER: [&str; 2] = ["karpenter.sh/nodepool", "karpenter.sh/provisioner-name"];
 
@@ -49,7 +47,7 @@ pub(super) fn keeper(snapshot: &Snapshot, node: &Node) -> Option<Keeper> {
         return None;
     }
     // Auto Mode is built on Karpenter and carries its label too.
-    Some(match node.labels.get(COMPUTE_TYPE).map(|kind| &**kind) {
+    Some(match node.compute_type() {
         Some("auto") => Keeper::AutoMode,
         Some("fargate") => Keeper::Fargate,
         Some("hybrid") => Keeper::Hybrid,

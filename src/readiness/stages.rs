@@ -290,8 +290,8 @@ pub fn start_of(
     requests: &BTreeMap<&InstanceId, Timestamp>,
 ) -> Result<NodeStart, LeftOut> {
     match () {
-        () if node.labels.get("kubernetes.io/os").is_some_and(|os| &**os == "windows") => return Err(LeftOut::Windows),
-        () if is_fargate(node) => return Err(LeftOut::Fargate),
+        () if node.is_windows() => return Err(LeftOut::Windows),
+        () if node.compute_type() == Some("fargate") => return Err(LeftOut::Fargate),
         () => {}
     }
     let daemons: Vec<&Pod> = snapshot.pods_on(&node.name).filter(|p| p.is_daemon()).collect();
@@ -343,10 +343,6 @@ pub fn start_of(
 
 fn label(node: &Node, key: &str) -> Option<Text> {
     node.labels.get(key).cloned()
-}
-
-fn is_fargate(node: &Node) -> bool {
-    label(node, "eks.amazonaws.com/compute-type").is_some_and(|kind| &*kind == "fargate")
 }
 
 fn template(instance: &Instance) -> Option<Text> {

@@ -63,10 +63,7 @@ pub fn text(measured: &Measurement, width: usize, paint: Paint) -> String {
 
 /// A step of the critical path in words: `kube-system/aws-node: restarts`.
 pub fn step(share: &PathShare) -> String {
-    match &share.daemonset {
-        Some(set) => format!("{set}: {}", share.step.words()),
-        None => format!("node: {}", share.step.words()),
-    }
+    share.step.of(share.daemonset.as_ref())
 }
 
 /// What some seconds a node are worth: `14h of the 38h that a rotation of 100 nodes takes with surge 1, 3m05s of

@@ -291,15 +291,9 @@ fn at_second(start: &NodeStart, at: Timestamp) -> f64 {
 
 /// The DaemonSets with the largest shares in the critical paths, each with its colour.
 fn colours(measured: &Measurement) -> BTreeMap<&ObjectKey, &'static str> {
-    let mut sums: BTreeMap<&ObjectKey, f64> = BTreeMap::new();
-    for share in &measured.all.critical_path {
-        if let Some(set) = &share.daemonset {
-            *sums.entry(set).or_default() += share.mean_s;
-        }
-    }
-    let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
-    sums.into_iter().map(|(set, _)| set).zip(SETS).collect()
+    let mut waits: Vec<_> = measured.all.waits().into_iter().collect();
+    waits.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
+    waits.into_iter().map(|(set, _)| set).zip(SETS).collect()
 }
 
 /// A round number of seconds, at least as many.

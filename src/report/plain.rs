@@ -166,14 +166,18 @@ fn describe(kind: &EventKind) -> Option<Described> {
         EventKind::NodeDraining { about, pods } => {
             (Nodes, "draining", of(about, format!(", {}", count(u64::from(*pods), "pod"))), Paint::cyan)
         }
-        EventKind::NodeDrained { about, seconds: s } => {
+        EventKind::NodeDrained { about, seconds: s, .. } => {
             (Nodes, "drained", of(about, format!(" in {}", seconds(*s))), plain)
         }
-        EventKind::NodeTerminating { about, decrement } => {
-            let how = if *decrement { ", its place is not filled again" } else { "" };
+        EventKind::NodeTerminating { about, decrement, by_others } => {
+            let how = match (decrement, by_others) {
+                (_, true) => ", by others, not drained",
+                (true, false) => ", its place is not filled again",
+                (false, false) => "",
+            };
             (Nodes, "terminating", of(about, how.to_owned()), plain)
         }
-        EventKind::NodeGone { about, seconds: s } => {
+        EventKind::NodeGone { about, seconds: s, .. } => {
             (Nodes, "gone", of(about, format!(" after {}", seconds(*s))), Paint::green)
         }
         EventKind::NodeSkipped { about, why } => (Quiet, "skipped", of(about, format!(": {why}")), Paint::red),

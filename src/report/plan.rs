@@ -53,6 +53,12 @@ pub fn text(cluster: &str, preview: &Preview, preflight: &Preflight, width: usiz
         Finding::NothingToDo => {
             format!("{cluster}: nothing to do, {} in {groups}, all current", count(nodes.into(), "node"))
         }
+        Finding::Held if outdated == 0 => {
+            format!(
+                "{cluster}: nothing that can be rotated, {} in {groups}: what is outdated is in other hands",
+                count(nodes.into(), "node")
+            )
+        }
         Finding::Work if outdated == 0 => format!("{cluster}: an earlier rotation has to be put back"),
         Finding::Work | Finding::Held => {
             format!("{cluster}: {} of {} outdated in {groups}", grouped(outdated.into()), count(nodes.into(), "node"))

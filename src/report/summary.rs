@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::repairs::Repairs;
 use super::words;
-use crate::bound::{self, GroupLoad, Measured};
+use crate::bound::{self, Bottleneck, GroupLoad, Limit, Measured};
 use crate::event::{About, Chosen, Event, EventKind, Percentiles, Report, TimeLost};
 use crate::model::{GroupName, InstanceId, NodeName, Text};
 use crate::plan::{Block, BlockReason, Progress, Subject, Verdict, Wait, WaitReason};
@@ -128,9 +128,8 @@ pub struct Summary {
     resumed: bool,
     last: Timestamp,
     arrivals: BTreeMap<InstanceId, Arrival>,
+    /// Outdated nodes that were drained to the end.
     drained: BTreeSet<InstanceId>,
-    /// Replacements that were chosen to go again.
-    returned: BTreeSet<InstanceId>,
     failed: BTreeMap<Text, Text>,
     /// What passed the gate though it is worth a look, by how many new nodes.
     remarks: BTreeMap<Text, u32>,
@@ -167,7 +166,6 @@ impl Summary {
             last: started,
             arrivals: BTreeMap::new(),
             drained: BTreeSet::new(),
-            returned: BTreeSet::new(),
             failed: BTreeMap::new(),
             remarks: BTreeMap::new(),
             planned: (0.0, "".into()),
@@ -200,14 +198,7 @@ impl Summary {
             }
             // What a person took to say yes is no part of it.
             EventKind::RotationStarted { resumed, .. } => (self.started, self.resumed) = (event.time, *resumed),
-            EventKind::NodeSelected { about, reason, .. } => {
-                if *reason != Chosen::Outdated {
-                    self.returned.extend(about.instance.clone());
-                }
-                if let Some(node) = &about.node {
-                    self.held.remove(node);
-                }
-            }
+            EventKind::NodeSelected { about, .. } => self.taken_on(about),
             EventKind::ReplacementLaunching { about } => self.arriving(about, |a| a.began = Some(event.time)),
             EventKind::ReplacementJoined { about } => self.arriving(about, |a| a.joined = true),
             EventKind::ReplacementReady { about, seconds } => {
@@ -222,8 +213,7 @@ impl Summary {
                 }
             }
             // What is given back has no part in how long the drain of an old node takes.
-            EventKind::NodeDrained { about, .. } if self.is_returned(about) => {}
-            EventKind::NodeDrained { about, seconds } => {
+            EventKind::NodeDrained { about, seconds, reason: Chosen::Outdated } => {
                 self.drained.extend(about.instance.clone());
                 self.sample(DRAIN, *seconds);
                 if let Some(means) = self.group(about) {
@@ -235,8 +225,15 @@ impl Summary {
                 let name = node.or_else(|| about.instance.as_ref().map(|i| i.text().clone()));
                 self.failed.extend(name.map(|name| (name, diagnosis.clone())));
             }
-            EventKind::NodeGone { about, seconds } => self.gone(about, *seconds),
+            EventKind::NodeGone { about, seconds, by_others } => {
+                self.taken_on(about);
+                // What others take is none of this run's times.
+                if !by_others {
+                    self.gone(about, *seconds);
+                }
+            }
             EventKind::NodeSkipped { about, why } => {
+                self.drained.retain(|id| about.instance.as_ref() != Some(id));
                 if let Some(node) = &about.node {
                     self.skipped.insert(node.clone(), why.clone());
                 }
@@ -275,8 +272,17 @@ impl Summary {
         self.last = self.last.max(now);
     }
 
-    fn is_returned(&self, about: &About) -> bool {
-        about.instance.as_ref().is_some_and(|i| self.returned.contains(i))
+    /// Whether a node was given up, and has not been taken on again since.
+    pub fn is_skipped(&self, node: &NodeName) -> bool {
+        self.skipped.contains_key(node)
+    }
+
+    /// Whatever held a node, or had it given up, does so no more.
+    fn taken_on(&mut self, about: &About) {
+        if let Some(node) = &about.node {
+            self.held.remove(node);
+            self.skipped.remove(node);
+        }
     }
 
     fn group(&mut self, about: &About) -> Option<&mut Means> {
@@ -360,7 +366,7 @@ impl Summary {
     fn gone(&mut self, about: &About, seconds: f64) {
         self.sample(TERMINATE, seconds);
         let Some(instance) = &about.instance else { return };
-        let old = self.drained.remove(instance) && !self.arrivals.contains_key(instance) && !self.is_returned(about);
+        let old = self.drained.remove(instance);
         if let Some(means) = self.group(about) {
             means.terminate.add(seconds);
             means.rotated += u32::from(old);
@@ -379,8 +385,16 @@ impl Summary {
         let duration_s = seconds_between(self.started, closing.finished);
         let rotated: u32 = self.groups.values().map(|g| g.rotated).sum();
         let (lower_bound_s, bottleneck) = match rotated {
-            0 => self.planned.clone(),
-            _ => (bound.seconds, bound.bottleneck.to_string().into()),
+            // Whatever others did to get it done is no run of ours.
+            0 if self.planned.0 == 0.0 || closing.outcome != Verdict::Done => self.planned.clone(),
+            // Somebody scaled the groups in, and how much room that left when is not known.
+            _ if bound.bottleneck.limit == Limit::Nothing => (bound.seconds, "not known".into()),
+            _ => {
+                // What would have made a run faster that was cut short is not known.
+                let whole = matches!(closing.outcome, Verdict::Done | Verdict::Incomplete);
+                let relaxed = bound.bottleneck.relaxed.clone().filter(|_| whole);
+                (bound.seconds, Bottleneck { relaxed, ..bound.bottleneck.clone() }.to_string().into())
+            }
         };
         let time_lost = match rotated {
             0 => explained(&self.spent, duration_s),

@@ -6,7 +6,7 @@ use super::plain::{Detail, PlainLines};
 use super::text::Paint;
 use super::view::View;
 use super::{Summary, closing};
-use crate::event::{About, Event, EventKind};
+use crate::event::{About, Chosen, Event, EventKind};
 use crate::model::Text;
 use crate::plan::{Progress, Verdict};
 use crate::readiness::stages::{Launch, Moments, NodeStart, Segment, Step};
@@ -209,8 +209,8 @@ fn noticed_late() -> Summary {
                 differs: vec!["label team is on every healthy old node, not here".into()],
             },
         ),
-        (180, EventKind::NodeDrained { about: about("old"), seconds: 10.0 }),
-        (230, EventKind::NodeGone { about: about("old"), seconds: 50.0 }),
+        (180, EventKind::NodeDrained { about: about("old"), seconds: 10.0, reason: Chosen::Outdated }),
+        (230, EventKind::NodeGone { about: about("old"), seconds: 50.0, by_others: false }),
     ];
     let mut summary = Summary::new(at(0));
     story.into_iter().for_each(|(second, kind)| summary.fold(&Event { time: at(second), kind }));
@@ -242,4 +242,64 @@ fn what_aws_tells_of_launches_completes_stages_path_and_bound() {
     assert_eq!(path[..2], ["node: launch, 2.0s", "node: boot and registration, 58s"]);
     // Requested at 40, functional at 170, soak included; drain 10 s, terminate 50 s.
     assert_eq!(report.lower_bound_s, 190.0);
+}
+
+fn about_old(name: &str) -> About {
+    let instance = Some(format!("i-{name}").as_str().into());
+    About { group: Some("web-a".into()), zone: None, instance, node: Some(name.into()) }
+}
+
+/// The summary of these events, a hundred seconds apart.
+fn summary_of(story: impl IntoIterator<Item = EventKind>) -> Summary {
+    let mut summary = Summary::new(at(0));
+    story.into_iter().zip(1..).for_each(|(kind, n)| summary.fold(&Event { time: at(100 * n), kind }));
+    summary
+}
+
+fn rotated(name: &str) -> [EventKind; 4] {
+    let about = || about_old(name);
+    [
+        EventKind::NodeSelected { about: about(), reason: Chosen::Outdated, outdated: vec![] },
+        EventKind::NodeDrained { about: about(), seconds: 50.0, reason: Chosen::Outdated },
+        EventKind::NodeTerminating { about: about(), decrement: false, by_others: false },
+        EventKind::NodeGone { about: about(), seconds: 10.0, by_others: false },
+    ]
+}
+
+#[test]
+fn a_node_that_was_given_up_and_rotated_later_was_not_skipped() {
+    let skipped = |name: &str| EventKind::NodeSkipped { about: about_old(name), why: "let go".into() };
+    let report =
+        summary_of([skipped("a"), skipped("b")].into_iter().chain(rotated("a"))).report(closing_of(Verdict::Done));
+    assert_eq!(report.nodes_rotated, 1);
+    assert_eq!(report.nodes_skipped.keys().map(ToString::to_string).collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn what_others_took_and_what_was_given_back_is_not_counted_as_rotated() {
+    let taken = [
+        EventKind::NodeTerminating { about: about_old("a"), decrement: false, by_others: true },
+        EventKind::NodeGone { about: about_old("a"), seconds: 70.0, by_others: true },
+        EventKind::NodeDrained { about: about_old("new"), seconds: 5.0, reason: Chosen::Surge },
+        EventKind::NodeGone { about: about_old("new"), seconds: 10.0, by_others: false },
+    ];
+    let report = summary_of(taken.into_iter().chain(rotated("b"))).report(closing_of(Verdict::Done));
+    assert_eq!((report.nodes_rotated, report.stages["drain"].max, report.stages["terminate"].max), (1, 50.0, 10.0));
+}
+
+#[test]
+fn a_run_that_was_cut_short_is_given_no_advice() {
+    let launched = |name: &str| EventKind::ReplacementLaunching { about: about_old(name) };
+    let functional = |name: &str| EventKind::ReplacementFunctional {
+        about: about_old(name),
+        seconds: 90.0,
+        start: None,
+        tolerated: vec![],
+        differs: vec![],
+    };
+    let story = ["a", "b", "c"].into_iter().flat_map(rotated);
+    let summary = summary_of([launched("x"), functional("x")].into_iter().chain(story));
+    let bottleneck = |outcome| summary.report(closing_of(outcome)).bottleneck;
+    assert_eq!(&*bottleneck(Verdict::Interrupted), "web-a: a surge of 1");
+    assert!(bottleneck(Verdict::Done).starts_with("web-a: a surge of 1; a surge of 2 would make it"));
 }

@@ -26,17 +26,12 @@ pub(super) struct UpdateState {
     done: bool,
 }
 
-fn daemon_name(addon: &str) -> Option<&'static str> {
-    match addon {
-        "kube-proxy" => Some("kube-proxy"),
-        "vpc-cni" => Some("aws-node"),
-        "aws-ebs-csi-driver" => Some("ebs-csi-node"),
-        _ => None,
-    }
-}
+/// Add-ons, and their DaemonSets.
+const ADDONS: [(&str, &str); 3] =
+    [("kube-proxy", "kube-proxy"), ("vpc-cni", "aws-node"), ("aws-ebs-csi-driver", "ebs-csi-node")];
 
 fn find(world: &World, cluster: &str, addon: &str) -> Option<usize> {
-    let name = daemon_name(addon).filter(|_| *world.cluster == *cluster)?;
+    let (_, name) = ADDONS.into_iter().find(|(known, _)| *known == addon && *world.cluster == *cluster)?;
     world.daemons.iter().position(|d| d.spec.name == name && d.spec.addon)
 }
 
@@ -161,11 +156,7 @@ impl World {
         }
         let values = set.configuration.as_deref().and_then(|c| serde_json::from_str(c).ok()).unwrap_or(Value::Null);
         let version = change.version.as_deref().or_else(|| version_of(&set.manifest)).unwrap_or_default().to_owned();
-        let addon = match set.spec.name.as_str() {
-            "aws-node" => "vpc-cni",
-            "ebs-csi-node" => "aws-ebs-csi-driver",
-            _ => "kube-proxy",
-        };
+        let Some((addon, _)) = ADDONS.into_iter().find(|(_, name)| *name == set.spec.name) else { return };
         let wanted = rendered(&set.manifest, addon, &version, &values);
         let (mut object, mut fields) = (set.manifest.clone(), set.fields.clone());
         let wanted = fields.preserve(&wanted, "eks");

@@ -5,6 +5,7 @@ use super::scenario::{
     WorkloadKind, WorkloadSpec, ZoneSpread,
 };
 use super::streams::Stream;
+use crate::model::Process;
 
 const ZONES: [&str; 3] = ["us-west-2a", "us-west-2b", "us-west-2c"];
 
@@ -65,7 +66,7 @@ impl Scenario {
         faults.stale_reads = [0.0, 0.02, 0.1][draw.below(3)];
         faults.decrement_race = [0.0, 0.5][draw.below(2)];
         for group in &mut scenario.groups {
-            group.suspended = ["Launch", "Terminate", "AZRebalance"]
+            group.suspended = [Process::LAUNCH, Process::TERMINATE, Process::AZ_REBALANCE]
                 .into_iter()
                 .filter(|_| draw.chance(0.04))
                 .map(str::to_owned)

@@ -12,6 +12,7 @@ use std::path::Path;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Process;
 use crate::policy::{Amount, Policy, Surge, Timeout, parse_duration};
 
 /// The scenarios in the binary, by name.
@@ -159,11 +160,11 @@ const MOST: u32 = 10_000;
 
 /// What a group can be kept from (Amazon EC2 Auto Scaling, "Suspend and resume processes").
 const PROCESSES: [&str; 9] = [
-    "Launch",
-    "Terminate",
+    Process::LAUNCH,
+    Process::TERMINATE,
+    Process::AZ_REBALANCE,
     "AddToLoadBalancer",
     "AlarmNotification",
-    "AZRebalance",
     "HealthCheck",
     "InstanceRefresh",
     "ReplaceUnhealthy",

@@ -13,7 +13,8 @@ use fastnode::sim::{Scenario, Simulation, World};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::voice::{all, on_virtual_time, ports, settings};
+use super::voice::settings;
+use crate::runs::{all, on_virtual_time, ports};
 
 /// Seconds.
 async fn after(seconds: u64) {

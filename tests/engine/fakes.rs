@@ -14,31 +14,15 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use crate::group::plain_group;
+
 pub const START: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// How a call fails: with this kind, and whether its effect took place all the same.
 pub type Failure = (cloud::ErrorKind, bool);
 
 pub fn group(name: &str, desired: u32) -> NodeGroup {
-    NodeGroup {
-        name: name.into(),
-        min: 0,
-        max: 10,
-        desired,
-        zones: vec![Zone::from("a")],
-        target: Target::None,
-        suspended: BTreeSet::new(),
-        tags: BTreeMap::new(),
-        new_instances_protected: false,
-        managed_by: None,
-        operator: None,
-        refreshing: false,
-        warm_pool: false,
-        reuses: false,
-        attachments: Default::default(),
-        subnets: Default::default(),
-        weighted: false,
-    }
+    plain_group(name, &["a"], desired, 10)
 }
 
 pub fn instance(id: &str, group: &str) -> Instance {

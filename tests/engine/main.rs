@@ -5,7 +5,11 @@
 mod asks;
 mod executor;
 mod fakes;
+#[path = "../worlds/group.rs"]
+mod group;
 mod lock;
 mod rotation;
+#[path = "../worlds/runs.rs"]
+mod runs;
 mod source;
 mod voice;

@@ -1,20 +1,21 @@
 //! Whole rotations on the simulator, by the production controller.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 use fastnode::cloud::Cloud;
 use fastnode::cluster::Cluster;
-use fastnode::controller::{Error, Interrupt, Ports, Settings, observe, rotate, status};
+use fastnode::controller::{Error, Interrupt, Settings, observe, rotate, status};
 use fastnode::event::{Event, EventKind, Report};
 use fastnode::model::{InstanceId, LaunchSource, NodeMark, NodeName, ObjectKey, Text};
 use fastnode::plan::Verdict;
 use fastnode::policy::{Amount, Policy, Surge};
 use fastnode::readiness::stages::Stage;
-use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
+use fastnode::sim::{Scenario, Simulation, World};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
+
+use crate::runs::{self, all, on_virtual_time, ports};
 
 struct Played {
     result: Result<Report, Error>,
@@ -27,38 +28,15 @@ impl Played {
     }
 }
 
-fn ports(sim: &Simulation) -> Ports<SimCloud, SimCluster> {
-    Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock }
-}
-
 fn settings(scenario: &Scenario, policy: Policy) -> Settings {
-    Settings {
-        cluster: scenario.cluster.as_str().into(),
-        policy,
-        namespace: "kube-system".into(),
-        identity: "me".into(),
-        own_node: None,
-        own_pod: None,
-        seed: 1,
-    }
+    runs::settings(&scenario.cluster, policy)
 }
 
 async fn play(sim: &Simulation, settings: Settings, interrupt: watch::Receiver<Option<Interrupt>>) -> Played {
-    let (sink, mut events) = mpsc::channel::<Event>(256);
-    let told = async {
-        let mut told = Vec::new();
-        while let Some(event) = events.recv().await {
-            told.push(event);
-        }
-        told
-    };
+    let (sink, events) = mpsc::channel::<Event>(256);
     let rotated = rotate(ports(sim), settings, async |_: &_, _: &_, _: &_| true, sink, interrupt);
-    let (result, events) = tokio::join!(rotated, told);
+    let (result, events) = tokio::join!(rotated, all(events));
     Played { result, events }
-}
-
-fn on_virtual_time<F: Future>(test: F) -> F::Output {
-    tokio::task::LocalSet::new().block_on(&sim::runtime().unwrap(), test)
 }
 
 /// Requests that change something, by the simulated API server's own count.
@@ -142,7 +120,7 @@ fn what_a_termination_stands_on_is_read_while_the_last_pods_are_on_their_way_out
         for event in &played.events {
             match &event.kind {
                 EventKind::NodeDrained { about, .. } => drop(drained.insert(about.instance.clone(), event.time)),
-                EventKind::NodeTerminating { about, decrement: false } => {
+                EventKind::NodeTerminating { about, decrement: false, .. } => {
                     waits.push(event.time.duration_since(drained[&about.instance]).as_secs_f64());
                 }
                 _ => {}

@@ -1,45 +1,22 @@
 //! How a run ends, as whoever reads its events sees it.
 
 use std::future::pending;
-use std::rc::Rc;
 use std::time::Duration;
 
 use fastnode::cluster::Cluster;
-use fastnode::controller::{Error, Interrupt, Ports, Settings, rotate};
-use fastnode::event::{Event, EventKind};
+use fastnode::controller::{Error, Interrupt, Settings, rotate};
+use fastnode::event::EventKind;
 use fastnode::model::ObjectKey;
 use fastnode::plan::Verdict;
 use fastnode::policy::Policy;
-use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
+use fastnode::sim::{Scenario, World};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-pub fn ports(sim: &Simulation) -> Ports<SimCloud, SimCluster> {
-    Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock }
-}
+use crate::runs::{self, all, on_virtual_time, ports};
 
 pub fn settings(scenario: &Scenario) -> Settings {
-    Settings {
-        cluster: scenario.cluster.as_str().into(),
-        policy: Policy::default(),
-        namespace: "kube-system".into(),
-        identity: "me".into(),
-        own_node: None,
-        own_pod: None,
-        seed: 1,
-    }
-}
-
-pub fn on_virtual_time<F: Future>(test: F) -> F::Output {
-    tokio::task::LocalSet::new().block_on(&sim::runtime().unwrap(), test)
-}
-
-pub async fn all(mut events: mpsc::Receiver<Event>) -> Vec<Event> {
-    let mut told = Vec::new();
-    while let Some(event) = events.recv().await {
-        told.push(event);
-    }
-    told
+    runs::settings(&scenario.cluster, Policy::default())
 }
 
 #[test]

@@ -12,6 +12,8 @@
 )]
 
 mod rotation;
+#[path = "../worlds/runs.rs"]
+mod runs;
 mod search;
 
 use fastnode::bound::{Chain, GroupLoad, lower_bound};

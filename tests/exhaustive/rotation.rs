@@ -1,15 +1,15 @@
 //! A small cluster rotated by the production controller on the simulator, every time a constant.
 
 use std::fmt::Write as _;
-use std::rc::Rc;
 use std::time::Duration;
 
-use fastnode::controller::{self, Ports, Settings};
+use fastnode::controller::{self, Settings};
 use fastnode::event::{Event, Report};
 use fastnode::plan::Verdict;
 use fastnode::sim::{self, Scenario, World};
 use tokio::sync::{mpsc, watch};
 
+use super::runs::{ports, settings};
 use super::search::{Case, Group};
 
 /// No rotation here takes so long.
@@ -79,20 +79,7 @@ fn workloads(n: usize, group: &Group) -> String {
 async fn rotate(case: &Case, seed: u64, tell: bool) -> Result<Report, String> {
     let scenario = Scenario::parse(&scenario(case), "the case").map_err(|e| e.to_string())?;
     let simulation = World::start(&scenario, seed);
-    let ports = Ports {
-        cloud: Rc::new(simulation.cloud.clone()),
-        cluster: Rc::new(simulation.cluster.clone()),
-        clock: simulation.clock,
-    };
-    let settings = Settings {
-        cluster: scenario.cluster.as_str().into(),
-        policy: scenario.policy(),
-        namespace: "kube-system".to_owned(),
-        identity: "test@simulation".to_owned(),
-        own_node: None,
-        own_pod: None,
-        seed,
-    };
+    let settings = Settings { seed, ..settings(&scenario.cluster, scenario.policy()) };
     let (sink, mut events) = mpsc::channel::<Event>(256);
     let (_stop, interrupt) = watch::channel(None);
     let listen = async {
@@ -104,7 +91,7 @@ async fn rotate(case: &Case, seed: u64, tell: bool) -> Result<Report, String> {
         }
     };
     let act = async {
-        let rotation = controller::rotate(ports, settings, async |_, _, _| true, sink, interrupt);
+        let rotation = controller::rotate(ports(&simulation), settings, async |_, _, _| true, sink, interrupt);
         match tokio::time::timeout(TOO_LONG, rotation).await {
             Err(_) => Err("it goes on for ever".to_owned()),
             Ok(result) => result.map_err(|e| e.to_string()),

@@ -44,6 +44,22 @@ name = 'ebs-csi-node'
 critical = true
 ";
 
+/// A group beside it, and a DaemonSet of that group's nodes alone: what comes after it starts nowhere else.
+const ELSEWHERE: &str = "
+[[groups]]
+name = 'elsewhere'
+nodes = 1
+zones = ['us-west-2a']
+[[daemonsets]]
+name = 'aside'
+groups = ['elsewhere']
+";
+
+/// A cluster with that group, whose DaemonSet `aside` no node of another has.
+pub fn with_elsewhere(scenario: &str) -> String {
+    scenario.replacen("[[daemonsets]]", &format!("{ELSEWHERE}[[daemonsets]]"), 1)
+}
+
 /// The same with both managed by EKS.
 pub fn managed() -> String {
     FAULTY

@@ -5,7 +5,7 @@ use predicates::prelude::*;
 use predicates::str::{contains, is_empty};
 use serde_json::Value;
 
-use crate::bench::FAULTY;
+use crate::bench::{FAULTY, with_elsewhere};
 
 fn fastnode(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fastnode"));
@@ -41,6 +41,19 @@ fn it_shows_the_diff_and_changes_nothing() {
 }
 
 #[test]
+fn the_command_that_a_diagnosis_names_is_one_that_is_taken() {
+    let output = fastnode(&["doctor", "--simulate", "article", "-o", "json"]).output().unwrap();
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = all["findings"].as_array().unwrap();
+    let commands: Vec<&str> = findings.iter().filter_map(|finding| finding["command"].as_str()).collect();
+    assert!(commands.iter().any(|command| command.ends_with(" wait-for:kube-system/kiam-agent")), "{commands:?}");
+    for command in commands {
+        let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+        fastnode(&arguments).args(["--simulate", "article"]).assert().code(0);
+    }
+}
+
+#[test]
 fn it_applies_follows_the_rollout_and_tells_of_it() {
     let (_folder, path) = scenario();
     let run = ["fix", "--simulate", &path, "--apply", "--yes", "-o", "json"];
@@ -64,21 +77,9 @@ patch: { wait: { for: [{ file: /var/run/never }] } }
 revert: restore
 ";
 
-/// A group beside it, where alone there is what kiam-agent needs.
-const ELSEWHERE: &str = "
-[[groups]]
-name = 'elsewhere'
-nodes = 1
-zones = ['us-west-2a']
-[[daemonsets]]
-name = 'aside'
-groups = ['elsewhere']
-";
-
 #[test]
 fn what_does_harm_is_taken_back_by_itself() {
-    let text = FAULTY.replacen("[[daemonsets]]", &format!("{ELSEWHERE}[[daemonsets]]"), 1);
-    let text = text
+    let text = with_elsewhere(FAULTY)
         .replace("name = 'kiam-agent'\ncritical = true\nneeds = 'kube-proxy'", "name = 'kiam-agent'\nneeds = 'aside'");
     let text = format!("name='faulty'\nabout='both faults'\ncluster='faulty'\n{text}");
     let ((_one, path), (_two, fix)) = (file("faulty.toml", &text), file("vain.yaml", VAIN));

@@ -9,7 +9,7 @@ use fastnode::cluster::manifests::{Manifests, Sending};
 use fastnode::fixes::{Came, Catalogue, Course, Options, Proposal, State, Way};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, FAULTY, Seen, changes, is_applied, key, managed, on_virtual_time};
+use crate::bench::{Bench, FAULTY, Seen, changes, is_applied, key, managed, on_virtual_time, with_elsewhere};
 
 /// A way in words: what a user reads of it.
 fn way(proposal: &Proposal) -> String {
@@ -337,18 +337,8 @@ fn lacking(row: &Row) -> String {
 
 /// With new pods of the row's DaemonSet that never start: they come after one that no node of the group has.
 fn harmful(row: &Row) -> String {
-    let elsewhere = "
-[[groups]]
-name = 'elsewhere'
-nodes = 1
-zones = ['us-west-2a']
-[[daemonsets]]
-name = 'aside'
-groups = ['elsewhere']
-";
     let name = format!("name = '{}'\n", row.set);
-    let text = lacking(row).replacen("[[daemonsets]]", &format!("{elsewhere}[[daemonsets]]"), 1);
-    text.replace(&name, &format!("{name}after = ['aside']\n"))
+    with_elsewhere(&lacking(row)).replace(&name, &format!("{name}after = ['aside']\n"))
 }
 
 fn annotation(object: &Value, row: &Row) -> Value {

@@ -1,34 +1,25 @@
 //! A rotation that mends and dies: wherever that was, the next one goes on from what it finds.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 
 use fastnode::cluster::manifests::Manifests;
-use fastnode::controller::surgeon::{ClusterSurgeon, Fixes, Surgeon};
-use fastnode::controller::{Ports, Settings, rotate_and_mend};
+use fastnode::controller::surgeon::Fixes;
+use fastnode::controller::{Settings, rotate_and_mend};
 use fastnode::event::{Event, EventKind, Report};
-use fastnode::fixes::Catalogue;
 use fastnode::model::ObjectKey;
 use fastnode::plan::Verdict;
-use fastnode::policy::{Amount, Policy, Restarts, Surge};
-use fastnode::sim::{self, Scenario, Simulation, World};
-use jiff::SignedDuration;
+use fastnode::policy::{Policy, Restarts};
+use fastnode::sim::{Scenario, Simulation, World};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
+use super::runs::{on_virtual_time, ports, settings};
+use super::{article_of, one_by_one, real_by};
+
+/// Of every world here.
+const SEED: u64 = 5;
+
 const FIXES: [(&str, &str); 2] = [("kube-proxy-hostname-override", "kube-proxy"), ("aws-node-wait", "aws-node")];
-
-/// The article's cluster, with so many nodes.
-fn article(nodes: u32) -> Scenario {
-    let mut scenario = Scenario::load("article").unwrap();
-    scenario.groups[0].nodes = nodes;
-    scenario.workloads[0].copies = nodes;
-    scenario
-}
-
-fn policy(restarts: Restarts) -> Policy {
-    Policy { surge: Surge::Fixed(Amount::Count(1)), soak: SignedDuration::ZERO, restarts, ..Policy::default() }
-}
 
 /// One life of fastnode: to its end, or to its death.
 async fn live(
@@ -38,20 +29,9 @@ async fn live(
     fixes: Fixes,
     told: &mut Vec<Event>,
 ) -> Option<Report> {
-    let ports = Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
-    let run = (scenario.cluster.as_str().into(), policy.clone());
-    let catalogue = Catalogue::shipped().unwrap();
-    let surgeon: Rc<dyn Surgeon> =
-        Rc::new(ClusterSurgeon::new(&ports, run, fixes, catalogue, Some("example.com/fastnode:1".into())));
-    let settings = Settings {
-        cluster: scenario.cluster.as_str().into(),
-        policy: policy.clone(),
-        namespace: "kube-system".into(),
-        identity: "me".into(),
-        own_node: None,
-        own_pod: None,
-        seed: 5,
-    };
+    let ports = ports(sim);
+    let surgeon = real_by(policy.clone(), fixes)(&ports, scenario);
+    let settings = Settings { seed: SEED, ..settings(&scenario.cluster, policy.clone()) };
     let (sink, mut events) = mpsc::channel::<Event>(4096);
     let (_keep, interrupt) = watch::channel(None);
     let act = async {
@@ -120,8 +100,8 @@ impl Lived {
 
 /// Rotates, dying at the so-manieth action, and again, with a mind of its own about fixes.
 fn lives(scenario: &Scenario, policy: &Policy, (crash, then): (Option<u64>, Fixes)) -> Lived {
-    tokio::task::LocalSet::new().block_on(&sim::runtime().unwrap(), async {
-        let mut sim = World::start(scenario, 5);
+    on_virtual_time(async {
+        let mut sim = World::start(scenario, SEED);
         let mut events = Vec::new();
         let mut died = None;
         if let Some(crash) = crash {
@@ -188,7 +168,7 @@ fn faults(lived: &Lived) -> Vec<String> {
 
 /// Dies at every ninth action of a rotation; what is wrong with each, and how the fixes stood when it died.
 fn sweep(restarts: Restarts, then: Fixes, wrong: fn(&Lived) -> Vec<String>) -> [BTreeSet<Stand>; 2] {
-    let (scenario, policy) = (article(4), policy(restarts));
+    let (scenario, policy) = (article_of(4), one_by_one(restarts));
     let whole = lives(&scenario, &policy, (None, Fixes::Apply));
     assert_eq!(faults(&whole), [""; 0]);
     let mut deaths: [BTreeSet<Stand>; 2] = Default::default();

@@ -8,6 +8,8 @@
 )]
 
 mod crashes;
+#[path = "../worlds/runs.rs"]
+mod runs;
 mod verdicts;
 
 use std::cell::RefCell;
@@ -23,9 +25,10 @@ use fastnode::observe::Snapshot;
 use fastnode::plan::Verdict;
 use fastnode::policy::{Amount, Policy, Restarts, Surge};
 use fastnode::readiness::diagnosis::{self, Confidence, Finding};
-use fastnode::sim::{self, Scenario, SimCloud, SimCluster, Simulation, World};
+use fastnode::sim::{Scenario, SimCloud, SimCluster, Simulation, World};
 use futures::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};
+use runs::{all, on_virtual_time, ports, settings};
 use tokio::sync::{mpsc, watch};
 
 type SimPorts = Ports<SimCloud, SimCluster>;
@@ -62,9 +65,13 @@ impl Played {
 
 /// The article's cluster, with fewer nodes: what is told of a node's start does not depend on how many there are.
 fn article() -> Scenario {
+    article_of(6)
+}
+
+fn article_of(nodes: u32) -> Scenario {
     let mut scenario = Scenario::load("article").unwrap();
-    scenario.groups[0].nodes = 6;
-    scenario.workloads[0].copies = 6;
+    scenario.groups[0].nodes = nodes;
+    scenario.workloads[0].copies = nodes;
     scenario
 }
 
@@ -102,34 +109,18 @@ fn play_on(
     prepare: impl AsyncFnOnce(&SimPorts),
     surgeon: impl FnOnce(&SimPorts, &Scenario) -> Rc<dyn Surgeon>,
 ) -> Played {
-    tokio::task::LocalSet::new().block_on(&sim::runtime().unwrap(), async {
+    on_virtual_time(async {
         let sim = World::start(scenario, seed);
         sim.judge_by(&policy);
-        let ports =
-            Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
+        let ports = ports(&sim);
         prepare(&ports).await;
         let surgeon = surgeon(&ports, scenario);
-        let settings = Settings {
-            cluster: scenario.cluster.as_str().into(),
-            policy,
-            namespace: "kube-system".into(),
-            identity: "me".into(),
-            own_node: None,
-            own_pod: None,
-            seed,
-        };
-        let (sink, mut told) = mpsc::channel::<Event>(4096);
+        let settings = Settings { seed, ..settings(&scenario.cluster, policy) };
+        let (sink, told) = mpsc::channel::<Event>(4096);
         let (_keep, interrupt) = watch::channel(None);
-        let listen = async {
-            let mut events = Vec::new();
-            while let Some(event) = told.recv().await {
-                events.push(event);
-            }
-            events
-        };
         let yes = async |_: &_, _: &_, _: &_| true;
         let rotated = rotate_and_mend(ports, settings, Some(surgeon), yes, sink, interrupt);
-        let (report, events) = tokio::join!(rotated, listen);
+        let (report, events) = tokio::join!(rotated, all(told));
         Played { report: report.unwrap(), events, sim }
     })
 }

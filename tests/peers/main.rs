@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "what cannot be set up has failed")]
 
 mod recorded;
+#[path = "../worlds/runs.rs"]
+mod runs;
 #[path = "../worlds/mod.rs"]
 mod worlds;
 
@@ -14,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fastnode::cluster::{ErrorKind, Kind};
-use fastnode::controller::{Error, Ports, Settings, rotate};
+use fastnode::controller::{Error, Ports, rotate};
 use fastnode::event::{Event, EventKind, Report};
 use fastnode::invariants;
 use fastnode::model::*;
@@ -78,26 +80,10 @@ async fn run(sim: &Simulation, policy: Policy, refuse: fn(&str) -> Option<ErrorK
         cluster: Rc::new(RecordedCluster { inner: sim.cluster.clone(), log: log.clone(), refuse }),
         clock: sim.clock,
     };
-    let settings = Settings {
-        cluster: "blue".into(),
-        policy,
-        namespace: "kube-system".into(),
-        identity: "me".into(),
-        own_node: None,
-        own_pod: None,
-        seed: 1,
-    };
-    let (sink, mut told) = mpsc::channel::<Event>(256);
-    let events = async {
-        let mut events = Vec::new();
-        while let Some(event) = told.recv().await {
-            events.push(event);
-        }
-        events
-    };
+    let (sink, told) = mpsc::channel::<Event>(256);
     let (_keep, interrupt) = watch::channel(None);
-    let rotated = rotate(ports, settings, async |_: &_, _: &_, _: &_| true, sink, interrupt);
-    let (result, events) = tokio::join!(rotated, events);
+    let rotated = rotate(ports, runs::settings("blue", policy), async |_: &_, _: &_, _: &_| true, sink, interrupt);
+    let (result, events) = tokio::join!(rotated, runs::all(told));
     Run { result, events, log }
 }
 

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
 
 mod failures;
+#[path = "../worlds/group.rs"]
+mod group;
 mod load_balancers;
 mod others;
 mod targets;

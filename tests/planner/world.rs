@@ -15,6 +15,8 @@ use fastnode::plan::{self, Action, NodePurpose, Plan, Verdict};
 use fastnode::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::group::plain_group;
+
 /// What becomes of a launch.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Fate {
@@ -71,25 +73,7 @@ pub fn template(version: &str) -> Target {
 }
 
 pub fn group(name: &str, zones: &[&str], desired: u32, max: u32) -> NodeGroup {
-    NodeGroup {
-        name: name.into(),
-        min: 0,
-        max,
-        desired,
-        zones: zones.iter().map(|z| Zone::from(*z)).collect(),
-        target: template("4"),
-        suspended: BTreeSet::new(),
-        tags: BTreeMap::new(),
-        new_instances_protected: false,
-        managed_by: None,
-        operator: None,
-        refreshing: false,
-        warm_pool: false,
-        reuses: false,
-        attachments: Default::default(),
-        subnets: Default::default(),
-        weighted: false,
-    }
+    NodeGroup { target: template("4"), ..plain_group(name, zones, desired, max) }
 }
 
 fn seconds(n: i64) -> SignedDuration {

@@ -3,29 +3,19 @@
 use fastnode::cloud::Cloud;
 use fastnode::cluster::Cluster;
 use fastnode::cluster::evidence::{Evidence, LOG_LINES};
-use fastnode::controller::{self, Ports};
+use fastnode::controller::observe;
 use fastnode::model::{InstanceId, Text};
 use fastnode::observe::Snapshot;
 use fastnode::policy::Policy;
 use fastnode::readiness::diagnosis::{Ask, Finding, Scope, autopsy, gather};
 use fastnode::readiness::stages::{Boots, Measurement};
 use fastnode::sim::{Scenario, Simulation, World};
-use std::rc::Rc;
 
 use crate::harness::{group, on_virtual_time, seconds};
+use crate::runs::{ports, settings};
 
 async fn observed(sim: &Simulation) -> Snapshot {
-    let ports = Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
-    let settings = controller::Settings {
-        cluster: "test".into(),
-        policy: Policy::default(),
-        namespace: "kube-system".to_owned(),
-        identity: "test".to_owned(),
-        own_node: None,
-        own_pod: None,
-        seed: 1,
-    };
-    controller::observe(&ports, &settings).await.unwrap()
+    observe(&ports(sim), &settings("test", Policy::default())).await.unwrap()
 }
 
 /// What an autopsy finds on a node that joined the scenario's world so many seconds ago.

@@ -1,12 +1,13 @@
 //! No run stands still without a word: it acts, or waits until a time that is still to come, or ends.
 
+use fastnode::controller::surgeon::Fixes;
 use fastnode::event::{Event, EventKind};
 use fastnode::plan::{Verdict, Wait};
 use fastnode::policy::{Amount, Gate, OnStuck, Policy, Restarts, Surge, Timeout};
 use fastnode::sim::Scenario;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::rotations::{Run, rotate_by};
+use crate::rotations::{Run, rotate_with};
 
 /// An act takes no longer than this to show, its retries included.
 const IN_HAND: SignedDuration = SignedDuration::from_secs(90);
@@ -51,6 +52,34 @@ impl Liveness {
         }
     }
 }
+
+/// The second replacement never joins.
+const LATE_FAILURE: &str = "late-failure";
+const LATE_FAILURE_TOML: &str = r#"
+    about = "a replacement after the canary never joins"
+    cluster = "late"
+    [[groups]]
+    name = "general"
+    nodes = 4
+    zones = ["us-west-2a"]
+    [[faults.never_joins]]
+    launches = [2]
+"#;
+
+/// The third one's aws-node is restarted.
+const LATE_RESTART: &str = "late-restart";
+const LATE_RESTART_TOML: &str = r#"
+    about = "a replacement after the canary restarts"
+    cluster = "late"
+    [[groups]]
+    name = "general"
+    nodes = 6
+    zones = ["us-west-2a", "us-west-2b"]
+    [[faults.restarts]]
+    daemonset = "aws-node"
+    node = 3
+    times = 1
+"#;
 
 /// `no-capacity`, and there never will be any.
 const NEVER_CAPACITY: &str = "never-capacity";
@@ -129,8 +158,10 @@ fn wrong(scenario: &str, flags: &str, run: &Run) -> Vec<String> {
     faults
 }
 
-fn run(scenario: &str, flags: &Flags) -> Run {
+fn run(scenario: &str, flags: &Flags, fixes: Option<Fixes>) -> Run {
     let scenario = match scenario {
+        LATE_FAILURE => Scenario::parse(LATE_FAILURE_TOML, LATE_FAILURE).unwrap(),
+        LATE_RESTART => Scenario::parse(LATE_RESTART_TOML, LATE_RESTART).unwrap(),
         NEVER_CAPACITY => {
             let mut scenario = Scenario::load("no-capacity").unwrap();
             scenario.faults.no_capacity.iter_mut().for_each(|fault| fault.until_s = None);
@@ -140,12 +171,15 @@ fn run(scenario: &str, flags: &Flags) -> Run {
     };
     let mut policy = scenario.policy();
     (flags.1)(&mut policy);
-    rotate_by(&scenario, &policy, 1, &[])
+    rotate_with(fixes, (&scenario, &policy), 1, &[])
 }
 
 fn check(scenario: &str) {
-    let faults: Vec<String> = FLAGS.iter().flat_map(|flags| wrong(scenario, flags.0, &run(scenario, flags))).collect();
-    assert!(faults.is_empty(), "{}", faults.join("\n  "));
+    for fixes in [None, Some(Fixes::Suggest)] {
+        let faults = FLAGS.iter().flat_map(|flags| wrong(scenario, flags.0, &run(scenario, flags, fixes)));
+        let faults: Vec<String> = faults.collect();
+        assert!(faults.is_empty(), "--fixes {fixes:?}: {}", faults.join("\n  "));
+    }
 }
 
 #[test]
@@ -153,9 +187,11 @@ fn one_run() {
     let Ok(flags) = std::env::var("FASTNODE_FLAGS") else { return };
     let scenario = std::env::var("FASTNODE_SCENARIO").expect("FASTNODE_SCENARIO names the scenario");
     let flags = FLAGS.iter().find(|(words, _)| *words == flags).expect("FASTNODE_FLAGS is one of those tried");
-    let run = run(&scenario, flags);
-    run.print();
-    assert_eq!(wrong(&scenario, flags.0, &run), Vec::<String>::new());
+    for fixes in [None, Some(Fixes::Suggest)] {
+        let run = run(&scenario, flags, fixes);
+        run.print();
+        assert_eq!(wrong(&scenario, flags.0, &run), Vec::<String>::new(), "{fixes:?}");
+    }
 }
 
 #[test]
@@ -191,4 +227,14 @@ fn target_changes_ends_under_all_flags() {
 #[test]
 fn never_capacity_ends_under_all_flags() {
     check(NEVER_CAPACITY);
+}
+
+#[test]
+fn a_late_failure_ends_under_all_flags() {
+    check(LATE_FAILURE);
+}
+
+#[test]
+fn a_late_restart_ends_under_all_flags() {
+    check(LATE_RESTART);
 }

@@ -6,10 +6,10 @@ use fastnode::sim::Scenario;
 
 use crate::rotations::{Run, rotate_by};
 
-/// The group names its version by number, and another one while its nodes drain.
+/// The group's template is given another version while its nodes drain; the group names its version by number.
 const NUMBERED: &str = r#"
-name = "retarget-number"
-about = "the group's numbered template version is changed while nodes drain"
+name = "retarget"
+about = "the group's template version is changed while nodes drain"
 cluster = "x"
 [[groups]]
 name = "g"
@@ -24,8 +24,19 @@ at_s = 100.0
 group = "g"
 "#;
 
-fn scenario(text: &str) -> Scenario {
-    Scenario::parse(text, "retargets.toml").unwrap()
+fn numbered() -> Scenario {
+    Scenario::parse(NUMBERED, "retargets.toml").unwrap()
+}
+
+/// A smaller group that names no number, whose template changes between the start and the first launch.
+fn early(at_s: f64) -> Scenario {
+    let mut scenario = numbered();
+    let group = &mut scenario.groups[0];
+    (group.nodes, group.version) = (3, "$Latest".to_owned());
+    group.zones.truncate(2);
+    scenario.workloads[0].replicas = 3;
+    scenario.faults.retarget[0].at_s = at_s;
+    scenario
 }
 
 fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Run {
@@ -37,7 +48,7 @@ fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Run {
 
 #[test]
 fn another_number_is_another_target() {
-    let scenario = scenario(NUMBERED);
+    let scenario = numbered();
     let usual = scenario.policy();
     let one = Policy { surge: Surge::Fixed(Amount::Count(1)), ..usual.clone() };
     let unavailable = Policy { surge: Surge::Fixed(Amount::Count(0)), unavailable: Amount::Count(1), ..usual.clone() };
@@ -54,28 +65,10 @@ fn another_number_is_another_target() {
     }
 }
 
-/// The template changes between the start and the first launch.
-const EARLY: &str = r#"
-name = "retarget-canary"
-about = "the template changes before the canary is launched"
-cluster = "x"
-[[groups]]
-name = "g"
-nodes = 3
-zones = ["us-west-2a", "us-west-2b"]
-[[workloads]]
-name = "web"
-replicas = 3
-[[faults.retarget]]
-at_s = 1.9
-group = "g"
-"#;
-
 #[test]
 fn a_canary_that_another_target_launched_costs_no_old_node() {
-    let mut scenario = scenario(EARLY);
     for (seed, at_s) in [(1, 0.5), (2, 1.9), (3, 4.0)] {
-        scenario.faults.retarget[0].at_s = at_s;
+        let scenario = early(at_s);
         let policy = scenario.policy();
         let stopped = run(&scenario, &policy, seed);
         let report = stopped.result.as_ref().unwrap();

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use fastnode::controller::{self, Ports, Settings};
+use fastnode::controller::surgeon::{ClusterSurgeon, Fixes, Surgeon};
+use fastnode::controller::{self, Settings};
 use fastnode::event::{Event, Report};
+use fastnode::fixes::Catalogue;
 use fastnode::model::NodeName;
 use fastnode::plan::Verdict;
 use fastnode::policy::{OnTargetChange, Policy};
@@ -13,8 +15,10 @@ use fastnode::sim::{Counts, Scenario, Simulation, World};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
+use crate::balance;
 use crate::harness::on_virtual_time;
 use crate::liveness::Liveness;
+use crate::runs::{ports, settings};
 
 /// No rotation here takes so long; one that does hangs.
 const TOO_LONG: Duration = Duration::from_secs(12 * 3600);
@@ -72,6 +76,7 @@ impl Run {
         let mut faults = self.verdict.clone();
         faults.extend(self.stands_still.clone());
         faults.extend(self.beats_its_bound());
+        faults.extend(balance::faults(&self.events));
         let named = |name: &NodeName| self.result.as_ref().is_ok_and(|r| r.nodes_skipped.contains_key(name));
         match &self.result {
             Ok(report) if report.outcome == Verdict::Done && self.outdated.is_empty() => {}
@@ -93,6 +98,20 @@ impl Run {
 struct Heard {
     lines: Vec<String>,
     stands_still: Option<String>,
+    /// What is done about new nodes that are slow or fail.
+    fixes: Option<Fixes>,
+}
+
+fn surgeon(
+    sim: &Simulation,
+    (scenario, policy): (&Scenario, &Policy),
+    fixes: Option<Fixes>,
+) -> Option<Rc<dyn Surgeon>> {
+    fixes.map(|fixes| {
+        let run = (scenario.cluster.as_str().into(), policy.clone());
+        let waiter = Some("example.com/fastnode:1".into());
+        Rc::new(ClusterSurgeon::new(&ports(sim), run, fixes, Catalogue::shipped().unwrap(), waiter)) as Rc<dyn Surgeon>
+    })
 }
 
 /// One life of the controller on a world; `None` if it died.
@@ -102,16 +121,8 @@ async fn live(
     seed: u64,
     heard: &mut Heard,
 ) -> Option<Result<Report, String>> {
-    let ports = Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
-    let settings = Settings {
-        cluster: scenario.cluster.as_str().into(),
-        policy: policy.clone(),
-        namespace: "kube-system".to_owned(),
-        identity: format!("test@simulation/{}", heard.lines.len()),
-        own_node: None,
-        own_pod: None,
-        seed,
-    };
+    let identity = format!("test@simulation/{}", heard.lines.len());
+    let settings = Settings { identity, seed, ..settings(&scenario.cluster, policy.clone()) };
     let (sink, mut events) = mpsc::channel::<Event>(256);
     let (_stop, interrupt) = watch::channel(None);
     let mut liveness = Liveness::of(policy);
@@ -122,7 +133,9 @@ async fn live(
         }
     };
     let act = async {
-        let rotation = controller::rotate(ports, settings, async |_, _, _| true, sink, interrupt);
+        let surgeon = surgeon(sim, (scenario, policy), heard.fixes);
+        let rotation =
+            controller::rotate_and_mend(ports(sim), settings, surgeon, async |_, _, _| true, sink, interrupt);
         tokio::select! {
             biased;
             result = tokio::time::timeout(TOO_LONG, rotation) => {
@@ -149,12 +162,19 @@ fn rotate(scenario: &Scenario, seed: u64, crashes: &[u64]) -> Run {
     rotate_by(scenario, &scenario.policy(), seed, crashes)
 }
 
-/// Rotates by a policy of one's own, dying after each so many actions.
+/// Rotates by a policy of one's own, dying after each so many actions. What fails is looked into, as the program does
+/// by itself; now and then it is not.
 pub fn rotate_by(scenario: &Scenario, policy: &Policy, seed: u64, crashes: &[u64]) -> Run {
+    let fixes = (!seed.is_multiple_of(5)).then_some(Fixes::Suggest);
+    rotate_with(fixes, (scenario, policy), seed, crashes)
+}
+
+/// The same with or without.
+pub fn rotate_with(fixes: Option<Fixes>, (scenario, policy): (&Scenario, &Policy), seed: u64, crashes: &[u64]) -> Run {
     on_virtual_time(async || {
         let mut sim = World::start(scenario, seed);
         sim.judge_by(policy);
-        let mut heard = Heard::default();
+        let mut heard = Heard { lines: Vec::new(), stands_still: None, fixes };
         for action in crashes {
             sim.crash_at(*action);
             match live(&sim, (scenario, policy), seed, &mut heard).await {
@@ -185,8 +205,8 @@ fn built_in(name: &str) -> Run {
 /// Runs the random scenario of a seed; what is wrong with it, and how to run it again.
 fn check_seed(seed: u64, crashed: bool) -> Option<String> {
     let scenario = Scenario::random(seed);
-    let crashes = if crashed { crashes(seed).to_vec() } else { Vec::new() };
-    let mut faults = match std::panic::catch_unwind(|| rotate(&scenario, seed, &crashes)) {
+    let crashes = crashes(seed, crashed);
+    let faults = match std::panic::catch_unwind(|| rotate(&scenario, seed, &crashes)) {
         Err(_) => vec!["it panicked".to_owned()],
         Ok(run) => {
             let mut faults = run.faults();
@@ -197,26 +217,36 @@ fn check_seed(seed: u64, crashed: bool) -> Option<String> {
             faults
         }
     };
+    replay(seed, crashed, faults, "rotations::one_seed")
+}
+
+/// What is wrong with a seed's run, and how this test runs it again; `None` where nothing is.
+pub fn replay(seed: u64, crashed: bool, mut faults: Vec<String>, test: &str) -> Option<String> {
     if faults.is_empty() {
         return None;
     }
     faults.insert(0, format!("seed {seed}:"));
     let crash = if crashed { "FASTNODE_CRASH=1 " } else { "" };
-    faults.push(format!(
-        "again: {crash}FASTNODE_SEED={seed} cargo test --test simulation -- --exact rotations::one_seed --nocapture"
-    ));
+    faults
+        .push(format!("again: {crash}FASTNODE_SEED={seed} cargo test --test simulation -- --exact {test} --nocapture"));
     Some(faults.join("\n  "))
 }
 
-fn check_seeds(seeds: std::ops::Range<u64>, crashed: bool) {
+pub fn check_seeds(seeds: std::ops::Range<u64>, check: impl Fn(u64) -> Option<String>) {
     let count = seeds.end - seeds.start;
-    let faults: Vec<String> = seeds.filter_map(|seed| check_seed(seed, crashed)).collect();
+    let faults: Vec<String> = seeds.filter_map(check).collect();
     assert!(faults.is_empty(), "{} of {count} seeds failed\n{}", faults.len(), faults.join("\n"));
 }
 
-/// After how many actions each life of a seed's rotation ends.
-pub fn crashes(seed: u64) -> [u64; 2] {
-    [1 + seed * 7 % 90, 1 + seed * 13 % 70]
+/// After how many actions each life of a seed's rotation ends, where it is `crashed`.
+pub fn crashes(seed: u64, crashed: bool) -> Vec<u64> {
+    if crashed { vec![1 + seed * 7 % 90, 1 + seed * 13 % 70] } else { Vec::new() }
+}
+
+/// The seed in `FASTNODE_SEED`, and where its rotation is to end by `FASTNODE_CRASH`.
+pub fn asked() -> Option<(u64, Vec<u64>)> {
+    let seed = std::env::var("FASTNODE_SEED").ok()?.parse().expect("FASTNODE_SEED is a number");
+    Some((seed, crashes(seed, std::env::var_os("FASTNODE_CRASH").is_some())))
 }
 
 #[test]
@@ -233,26 +263,24 @@ fn evictions_whose_answers_are_lost_are_told_by_what_became_of_the_pods() {
 
 #[test]
 fn seeds_0_to_99() {
-    check_seeds(0..100, false);
+    check_seeds(0..100, |seed| check_seed(seed, false));
 }
 
 #[test]
 fn seeds_100_to_199() {
-    check_seeds(100..200, false);
+    check_seeds(100..200, |seed| check_seed(seed, false));
 }
 
 #[test]
 fn crashed_twice_and_started_again_seeds_200_to_259() {
-    check_seeds(200..260, true);
+    check_seeds(200..260, |seed| check_seed(seed, true));
 }
 
 /// The random scenario of the seed in `FASTNODE_SEED`, or the one named in `FASTNODE_SCENARIO` under that seed,
 /// every event printed; with `FASTNODE_CRASH=1` crashed as above.
 #[test]
 fn one_seed() {
-    let Ok(seed) = std::env::var("FASTNODE_SEED") else { return };
-    let seed: u64 = seed.parse().expect("FASTNODE_SEED is a number");
-    let crashes = if std::env::var_os("FASTNODE_CRASH").is_some() { crashes(seed).to_vec() } else { Vec::new() };
+    let Some((seed, crashes)) = asked() else { return };
     let named = std::env::var("FASTNODE_SCENARIO").ok().map(|name| Scenario::load(&name).unwrap());
     let scenario = named.unwrap_or_else(|| Scenario::random(seed));
     println!("{}", toml::to_string(&scenario).unwrap());

@@ -3,7 +3,8 @@
 use fastnode::plan::Verdict;
 use fastnode::sim::Scenario;
 
-use crate::rotations::{Run, crashes, rotate_by};
+use crate::balance;
+use crate::rotations::{Run, asked, check_seeds, crashes, replay, rotate_by};
 
 /// What is wrong with a run that may end incomplete, but has to be right about it.
 fn faults(run: &Run) -> Vec<String> {
@@ -11,6 +12,7 @@ fn faults(run: &Run) -> Vec<String> {
     let mut faults: Vec<String> = run.verdict.iter().filter(|v| !v.contains("twice")).cloned().collect();
     faults.extend(run.stands_still.clone());
     faults.extend(run.beats_its_bound());
+    faults.extend(balance::faults(&run.events));
     match &run.result {
         Err(e) if e.starts_with("refused before anything") => {}
         Err(e) => faults.push(e.clone()),
@@ -36,33 +38,23 @@ fn faults(run: &Run) -> Vec<String> {
 
 fn check_seed(seed: u64, crashed: bool) -> Option<String> {
     let scenario = Scenario::troubled(seed);
-    let crashes = if crashed { crashes(seed).to_vec() } else { Vec::new() };
+    let crashes = crashes(seed, crashed);
     let run = std::panic::catch_unwind(|| rotate_by(&scenario, &scenario.policy(), seed, &crashes));
-    let found = run.map_or_else(|_| vec!["it panicked".to_owned()], |run| faults(&run));
-    let crash = if crashed { "FASTNODE_CRASH=1 " } else { "" };
-    (!found.is_empty()).then(|| {
-        format!(
-            "seed {seed}:\n  {}\n  again: {crash}FASTNODE_SEED={seed} cargo test --test simulation -- --exact \
-             troubled::one_seed --nocapture",
-            found.join("\n  ")
-        )
-    })
-}
-
-fn check_seeds(seeds: std::ops::Range<u64>, crashed: bool) {
-    let count = seeds.end - seeds.start;
-    let faults: Vec<String> = seeds.filter_map(|seed| check_seed(seed, crashed)).collect();
-    assert!(faults.is_empty(), "{} of {count} seeds failed\n{}", faults.len(), faults.join("\n"));
+    let found = run.map_or_else(
+        |_| vec!["it panicked".to_owned()],
+        |run| faults(&run).into_iter().chain(run.untold().filter(|_| !crashed)).collect(),
+    );
+    replay(seed, crashed, found, "troubled::one_seed")
 }
 
 #[test]
 fn seeds_0_to_119() {
-    check_seeds(0..120, false);
+    check_seeds(0..120, |seed| check_seed(seed, false));
 }
 
 #[test]
 fn crashed_twice_and_started_again_seeds_120_to_159() {
-    check_seeds(120..160, true);
+    check_seeds(120..160, |seed| check_seed(seed, true));
 }
 
 /// Seeds that went wrong once, by what it was.
@@ -96,16 +88,15 @@ fn some_seeds() {
     let Ok(seeds) = std::env::var("FASTNODE_SEEDS") else { return };
     let (from, to) = seeds.split_once("..").expect("FASTNODE_SEEDS is from..to");
     let number = |text: &str| text.parse().expect("FASTNODE_SEEDS is from..to");
-    check_seeds(number(from)..number(to), std::env::var_os("FASTNODE_CRASH").is_some());
+    let crashed = std::env::var_os("FASTNODE_CRASH").is_some();
+    check_seeds(number(from)..number(to), |seed| check_seed(seed, crashed));
 }
 
 /// The troubled scenario of the seed in `FASTNODE_SEED`, every event printed.
 #[test]
 fn one_seed() {
-    let Ok(seed) = std::env::var("FASTNODE_SEED") else { return };
-    let seed: u64 = seed.parse().expect("FASTNODE_SEED is a number");
+    let Some((seed, crashes)) = asked() else { return };
     let scenario = Scenario::troubled(seed);
-    let crashes = if std::env::var_os("FASTNODE_CRASH").is_some() { crashes(seed).to_vec() } else { Vec::new() };
     println!("{}", toml::to_string(&scenario).unwrap());
     let run = rotate_by(&scenario, &scenario.policy(), seed, &crashes);
     run.print();

@@ -1,6 +1,8 @@
 //! How nodes started: stages, chains, the critical path, and what a change is worth.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
+#[path = "../worlds/runs.rs"]
+mod runs;
 #[path = "../worlds/mod.rs"]
 mod worlds;
 

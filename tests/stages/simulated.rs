@@ -1,34 +1,25 @@
 //! The simulator's new nodes, measured as real ones are.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use fastnode::cloud::Cloud;
 use fastnode::cluster::evidence::Evidence;
-use fastnode::controller::{Ports, Settings, observe};
+use fastnode::controller::observe;
 use fastnode::model::{GroupName, Text};
 use fastnode::policy::Policy;
 use fastnode::readiness::stages::{Measurement, Stage, Step, boots};
-use fastnode::sim::{self, Scenario, World};
+use fastnode::sim::{Scenario, World};
+
+use crate::runs::{on_virtual_time, ports, settings};
 
 /// The nodes that a group launches beyond its own, measured once they are functional.
 fn launched(scenario: &str, more: u32) -> Measurement {
     let text = format!("name = 'test'\nabout = 'test'\ncluster = 'test'\n{scenario}");
     let scenario = Scenario::parse(&text, "test.toml").unwrap();
-    let runtime = sim::runtime().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    on_virtual_time(async {
         let sim = World::start(&scenario, 1);
-        let ports =
-            Ports { cloud: Rc::new(sim.cloud.clone()), cluster: Rc::new(sim.cluster.clone()), clock: sim.clock };
-        let mut settings = Settings {
-            cluster: "test".into(),
-            policy: Policy::default(),
-            namespace: "kube-system".into(),
-            identity: "me".into(),
-            own_node: None,
-            own_pod: None,
-            seed: 1,
-        };
+        let ports = ports(&sim);
+        let mut settings = settings("test", Policy::default());
         let name = GroupName::from("g");
         let before = observe(&ports, &settings).await.unwrap();
         sim.cloud.set_desired(&name, before.groups[&name].desired + more).await.unwrap();

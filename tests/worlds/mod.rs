@@ -9,12 +9,15 @@
     reason = "each test binary uses its own part; what is missing is the test's own fault"
 )]
 
+mod group;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fastnode::cluster::Kind;
 use fastnode::model::*;
 use fastnode::observe::{RotationRecord, Snapshot};
+use group::plain_group;
 use jiff::{SignedDuration, Timestamp};
 
 pub const ROTATION: &str = "20261123-120000-abcd";
@@ -171,23 +174,11 @@ pub fn group(desired: u32) -> NodeGroup {
     ]
     .map(|(k, v)| (Text::from(k), Text::from(v)));
     NodeGroup {
-        name: GROUP.into(),
         min: 3,
-        max: 10,
-        desired,
-        zones: ["a", "b", "c"].map(Zone::from).to_vec(),
         target: Target::Template(template("2")),
         suspended: BTreeSet::from([Process(Process::AZ_REBALANCE.into())]),
         tags: BTreeMap::from(tags),
-        new_instances_protected: false,
-        managed_by: None,
-        operator: None,
-        refreshing: false,
-        warm_pool: false,
-        reuses: false,
-        attachments: Default::default(),
-        subnets: Default::default(),
-        weighted: false,
+        ..plain_group(GROUP, &["a", "b", "c"], desired, 10)
     }
 }
 

@@ -27,8 +27,6 @@ const JOIN: SignedDuration = SignedDuration::from_mins(5);
 const BY_SPEC: usize = 2;
 
 const KUBE_PROXY: &str = "kube-proxy";
-const OS: &str = "kubernetes.io/os";
-const COMPUTE_TYPE: &str = "eks.amazonaws.com/compute-type";
 
 /// What is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,8 +151,7 @@ pub fn suspects(policy: &Policy, snapshot: &Snapshot, scope: &Scope, evidence: &
 
 /// Fargate has no DaemonSets, and on Windows none of the signatures is true.
 fn is_left_out(node: &Node) -> bool {
-    let label = |key: &str| node.labels.get(key).map(|value| &**value);
-    label(OS) == Some("windows") || label(COMPUTE_TYPE) == Some("fargate")
+    node.is_windows() || node.compute_type() == Some("fargate")
 }
 
 fn is_of(pod: &Pod, set: &Uid) -> bool {

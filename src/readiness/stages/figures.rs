@@ -90,6 +90,17 @@ impl Figures {
         }
     }
 
+    /// What each DaemonSet has of the critical paths altogether: seconds a node.
+    pub fn waits(&self) -> BTreeMap<&ObjectKey, f64> {
+        let mut waits: BTreeMap<&ObjectKey, f64> = BTreeMap::new();
+        for share in &self.critical_path {
+            if let Some(daemonset) = &share.daemonset {
+                *waits.entry(daemonset).or_default() += share.mean_s;
+            }
+        }
+        waits
+    }
+
     /// The median of a stage, seconds.
     pub fn median(&self, stage: Stage) -> Option<f64> {
         self.stages.get(&stage).map(|s| s.seconds.p50)

@@ -192,13 +192,8 @@ fn launch(policy: &Policy, snapshot: &Snapshot, figures: &Figures) -> f64 {
 
 /// The DaemonSet that takes most of the paths, where it takes a second of each or more.
 fn lever(policy: &Policy, snapshot: &Snapshot, figures: &Figures) -> Option<Lever> {
-    let mut sums: BTreeMap<&ObjectKey, f64> = BTreeMap::new();
-    for share in &figures.critical_path {
-        if let Some(daemonset) = &share.daemonset {
-            *sums.entry(daemonset).or_default() += share.mean_s;
-        }
-    }
-    let (daemonset, seconds) = sums.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, s)| *s >= 1.0)?;
+    let longest = figures.waits().into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    let (daemonset, seconds) = longest.filter(|(_, seconds)| *seconds >= 1.0)?;
     let launch = launch(policy, snapshot, figures);
     let worth = worth(policy, snapshot, launch, (launch - seconds).max(0.0));
     Some(Lever { daemonset: daemonset.clone(), seconds, worth })

@@ -73,7 +73,7 @@ pub enum Step {
 
 impl Step {
     /// What is waited for, after the DaemonSet's name.
-    pub fn words(self) -> &'static str {
+    fn words(self) -> &'static str {
         match self {
             Self::Provisioned => "launch",
             Self::Joined => "boot and registration",
@@ -85,6 +85,14 @@ impl Step {
             Self::Started => "containers to start",
             Self::Restarted => "restarts",
             Self::Ready => "Ready",
+        }
+    }
+
+    /// The same with the name: `kube-system/aws-node: restarts`; `node: Ready` of no DaemonSet.
+    pub fn of(self, daemonset: Option<&ObjectKey>) -> String {
+        match daemonset {
+            Some(set) => format!("{set}: {}", self.words()),
+            None => format!("node: {}", self.words()),
         }
     }
 }
@@ -109,13 +117,9 @@ impl Segment {
     }
 }
 
-/// `kube-system/aws-node restarts`, `node Ready`.
 impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.daemonset {
-            Some(set) => write!(f, "{set}: {}", self.step.words()),
-            None => write!(f, "node: {}", self.step.words()),
-        }
+        f.write_str(&self.step.of(self.daemonset.as_ref()))
     }
 }
 
