@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Care, New, Stage};
+use super::{Care, New};
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::controller::engine::Engine;
