@@ -31,3 +31,5 @@ mod runs;
 mod starts;
 #[path = "simulation/troubled.rs"]
 mod troubled;
+#[path = "simulation/verdicts.rs"]
+mod verdicts;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::mem::discriminant;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -43,6 +44,9 @@ impl PlainLines {
 
     /// The lines of an event, none for most.
     pub fn lines(&mut self, event: &Event) -> Vec<String> {
+        if let EventKind::Progress { waits, .. } = &event.kind {
+            self.keep(waits);
+        }
         let mut lines = self.overdue(event.time);
         match &event.kind {
             EventKind::Wait(wait) => lines.extend(self.remember(event.time, wait)),
@@ -80,6 +84,19 @@ impl PlainLines {
             self.due.insert((due, wait.subject.clone()));
         }
         None
+    }
+
+    /// Forgets what is not waited for any more.
+    fn keep(&mut self, waits: &[Wait]) {
+        if self.due.is_empty() {
+            return;
+        }
+        let mut stay: BTreeMap<&Subject, Vec<_>> = BTreeMap::new();
+        for wait in waits {
+            stay.entry(&wait.subject).or_default().push(discriminant(&wait.reason));
+        }
+        self.waiting.retain(|who, wait| stay.get(who).is_some_and(|for_| for_.contains(&discriminant(&wait.reason))));
+        self.due.retain(|(_, subject)| self.waiting.contains_key(subject));
     }
 
     fn remove(&mut self, subject: &Subject) {

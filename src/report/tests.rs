@@ -8,7 +8,7 @@ use super::view::View;
 use super::{Summary, closing};
 use crate::event::{About, Chosen, Event, EventKind};
 use crate::model::Text;
-use crate::plan::{Progress, Verdict};
+use crate::plan::{Progress, Subject, Verdict, Wait, WaitReason};
 use crate::readiness::stages::{Launch, Moments, NodeStart, Segment, Step};
 
 const PLAIN: Paint = Paint { color: false };
@@ -31,6 +31,24 @@ fn verbose_lines_tell_of_pods_and_every_wait() {
 #[test]
 fn quiet_lines_tell_of_what_went_wrong() {
     insta::assert_snapshot!(lines(Detail::Quiet));
+}
+
+#[test]
+fn a_wait_that_is_over_gets_no_line_when_its_time_comes() {
+    let at = |second| Event { time: jiff::Timestamp::from_second(second).unwrap(), kind: EventKind::Tick };
+    let event = |second, kind| Event { kind, ..at(second) };
+    let wait = Wait {
+        subject: Subject::Group("g".into()),
+        reason: WaitReason::Launch { missing: 1, failure: None },
+        since: Some(at(0).time),
+        until: None,
+    };
+    let progress = |waits: Vec<Wait>| EventKind::Progress { groups: Default::default(), in_hand: Vec::new(), waits };
+    for (still, told) in [(vec![], 0), (vec![wait.clone()], 1)] {
+        let mut plain = PlainLines::new(Detail::Nodes, PLAIN);
+        let events = [event(1, EventKind::Wait(wait.clone())), event(30, progress(still)), at(90)];
+        assert_eq!(events.iter().flat_map(|e| plain.lines(e)).count(), told);
+    }
 }
 
 #[test]

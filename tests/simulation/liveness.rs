@@ -56,6 +56,7 @@ impl Liveness {
 /// The second replacement never joins.
 const LATE_FAILURE: &str = "late-failure";
 const LATE_FAILURE_TOML: &str = r#"
+    name = "late-failure"
     about = "a replacement after the canary never joins"
     cluster = "late"
     [[groups]]
@@ -69,6 +70,7 @@ const LATE_FAILURE_TOML: &str = r#"
 /// The third one's aws-node is restarted.
 const LATE_RESTART: &str = "late-restart";
 const LATE_RESTART_TOML: &str = r#"
+    name = "late-restart"
     about = "a replacement after the canary restarts"
     cluster = "late"
     [[groups]]
