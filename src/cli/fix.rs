@@ -221,12 +221,18 @@ impl Fix {
         } else {
             let shown = self.look(&remedy).await?;
             let open = shown.iter().any(Proposal::is_open);
-            if self.deed == Deed::Show || !open {
+            // All that was named, or nothing.
+            let barred = self.deed == Deed::Apply && shown.iter().any(is_barred);
+            if self.deed == Deed::Show || !open || barred {
                 self.show(&shown, &ports.cluster, &settings).await?;
-                if open && self.printer.format != Format::Json {
+                if self.deed == Deed::Show && open && self.printer.format != Format::Json {
                     self.printer.out(&format!("\nfastnode fix --cluster {name} FIX --apply applies one\n"));
+                } else if open && barred {
+                    let which = shown.iter().filter(|one| is_barred(one)).map(|one| one.remedial.name.as_str());
+                    let which = which.collect::<Vec<_>>().join(", ");
+                    return Err(Failure::new(Exit::Refused, format!("nothing was changed: {which} cannot be applied"))
+                        .hint("leave it out, and the others are applied"));
                 }
-                let barred = self.deed == Deed::Apply && shown.iter().any(is_barred);
                 return Ok(Begun::Idle(if barred { Exit::Refused } else { Exit::Done }));
             }
             let unshown = |proposal| pages::proposal(proposal, None, self.printer.width, self.printer.paint);
@@ -336,8 +342,14 @@ impl Fix {
             let options = Options { baseline: before.map(|(start, _)| start), ..self.options.clone() };
             let proposal = hands.remedy.propose(name, &options).await?;
             if !proposal.is_open() {
-                exit = exit.max(if is_barred(&proposal) { Exit::Refused } else { Exit::Done });
-                all.push(pages::json(&proposal, &Outcome { outcome: "nothing to do", why: None }));
+                // It was to be done when it was looked at: what came before it, or somebody else, has changed that.
+                let why = pages::closed(&proposal);
+                let message = format!("{name} was not applied: {why}");
+                hands.say(EventKind::Error { message, fatal: false }).await;
+                let acted = all.iter().any(|fix: &Value| fix["outcome"] != "nothing to do");
+                let refused = if acted { Exit::Incomplete } else { Exit::Refused };
+                exit = exit.max(if is_barred(&proposal) { refused } else { Exit::Done });
+                all.push(pages::json(&proposal, &Outcome { outcome: "nothing to do", why: Some(why) }));
                 continue;
             }
             let (fix, daemonset): (Text, Text) = (name.as_str().into(), proposal.remedial.daemonset.to_string().into());

@@ -604,8 +604,8 @@ impl<'a, C: Cloud + 'static, K: Cluster + 'static> Engine<'a, C, K> {
                 self.voice.say(clock, event).await;
             }
             self.voice.tick(clock);
-            if let Some(proposed) = self.make_rounds(clock) {
-                self.voice.say(clock, proposed).await;
+            for event in self.make_rounds(clock) {
+                self.voice.say(clock, event).await;
             }
             self.look_up_overdue(clock);
         }

@@ -13,6 +13,8 @@
 //! While something is looked into or mended nothing new is begun; a failed replacement ends the rotation only once
 //! it has been looked into, and not if what made it fail was mended.
 
+mod proof;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
+use self::proof::{COMES_UP, comes_up_by};
 use super::engine::Engine;
 use super::surgeon::{Fixes, LIMIT, Standing, Surgeon, Treated, Ward};
 use crate::clock::Clock;
@@ -27,7 +30,7 @@ use crate::cloud::Cloud;
 use crate::cluster::Cluster;
 use crate::event::{About, EventKind};
 use crate::fixes::verify::middle;
-use crate::fixes::{self, Came, Effect, Options, PodView, Start, compare, judge};
+use crate::fixes::{self, Came, Effect, Options, PodView, Start};
 use crate::model::{InstanceId, Text};
 use crate::observe::Snapshot;
 use crate::observe::mending::{Busy, Failure};
@@ -100,6 +103,8 @@ pub(super) struct Care {
     looked_into: BTreeSet<InstanceId>,
     /// Failed ones that are to be looked into once the hands are free.
     waiting: Vec<InstanceId>,
+    /// The patient has been looked into, and is seen coming up before anything is done.
+    watches: bool,
 }
 
 impl Care {
@@ -123,6 +128,7 @@ impl Care {
             patient: None,
             looked_into: BTreeSet::new(),
             waiting: Vec::new(),
+            watches: false,
         }
     }
 
@@ -160,10 +166,10 @@ impl Care {
         self.begin(async move { News::Examined(id, work.await.unwrap_or_default()) });
     }
 
-    fn mend(&mut self, finding: Finding, rotation: Text) {
-        self.mending = Some(self.starts.clone());
+    fn mend(&mut self, finding: Finding, rotation: Text, before: Vec<Start>) {
         let fix = finding.fix.clone().unwrap_or_default();
-        let options = Options { baseline: middle(&self.starts), rotation: Some(rotation), ..Options::default() };
+        let options = Options { baseline: middle(&before), rotation: Some(rotation), ..Options::default() };
+        self.mending = Some(before);
         let work = self.surgeon.mend(finding, options, self.ward.clone());
         self.begin(async move { News::Mended(fix, work.await) });
     }
@@ -214,6 +220,14 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         }
         let unproved = care.surgeon.standing(&self.snapshot).into_iter().filter(|s| s.mark.effect.is_none());
         care.left = unproved.collect();
+        let applied = care.left.iter().map(|standing| standing.mark.at).min();
+        let applied = applied.filter(|_| care.surgeon.fixes() == Fixes::Apply);
+        for id in care.waiting.clone() {
+            let node = self.snapshot.node_of(&id).filter(|node| applied.is_some_and(|at| node.created >= at));
+            let until = node.and_then(|node| comes_up_by(self.policy, &self.snapshot, node, now));
+            self.snapshot.mending.watched.extend(until.map(|until| (id, until)));
+        }
+        let Some(care) = &mut self.care else { return };
         care.tried.extend(care.left.iter().map(|standing| standing.fix.clone()));
         self.go_on(now);
     }
@@ -283,17 +297,10 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         // before it alone.
         let between = care.mending.is_some() || care.takes_up;
         if let (Some(start), Some(created), false) = (new.start, created, between) {
-            let seen = care.pending.iter().all(|p| created >= p.since);
-            let judged = if seen { std::mem::take(&mut care.pending) } else { Vec::new() };
-            for pending in judged {
-                let Some(care) = &mut self.care else { return };
-                let rule = care.surgeon.rule(&pending.fix);
-                let effect = compare(&pending.before, start, &rule).unwrap_or_else(|| judge(start, &rule));
-                if effect.helped {
-                    care.starts.clear();
-                }
-                self.proved(pending, effect, events);
-            }
+            self.judge_pending(start, created, events);
+        }
+        if new.failed {
+            self.keep(&new, now);
         }
         let Some(care) = &mut self.care else { return };
         if !between {
@@ -331,6 +338,9 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         if holds {
             let what: Text = match (&*care.ward.stands.borrow(), &care.patient) {
                 (Some(stands), _) => stands.clone(),
+                (None, Some(id)) if care.watches => {
+                    format!("{id} to come up all the same, which tells what a fix is worth").into()
+                }
                 (None, Some(_)) => "a fix of its new nodes to be applied".into(),
                 (None, None) => "what its new nodes waited for to be found".into(),
             };
@@ -344,14 +354,18 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
     }
 
     /// Shows an operation the pods it waits for, and says where it stands and what it is about to do. Once a second.
-    pub(super) fn make_rounds(&mut self, now: Timestamp) -> Option<EventKind> {
-        let care = self.care.as_ref().filter(|care| care.stage == Stage::Busy)?;
-        let proposed = care.ward.proposed.borrow_mut().take();
+    pub(super) fn make_rounds(&mut self, now: Timestamp) -> Vec<EventKind> {
+        let mut events = Vec::new();
+        let Some(care) = self.care.as_ref().filter(|care| care.stage == Stage::Busy) else { return events };
+        events.extend(care.ward.proposed.borrow_mut().take());
         if let Some(set) = &*care.ward.set.borrow() {
             *care.ward.pods.borrow_mut() = Some(PodView::all(&self.snapshot, set));
         }
+        if care.watches {
+            self.watch(now, &mut events);
+        }
         self.hold(now);
-        proposed
+        events
     }
 
     /// Takes in what an operation came to.
@@ -387,8 +401,15 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         }
         if care.surgeon.fixes() == Fixes::Apply {
             care.queue = findings.into_iter().filter(|f| f.fix.is_some()).collect();
+            // What is proved, or compared with, needs a node that has come up.
+            let untried = care.queue.iter().find(|f| f.fix.as_ref().is_some_and(|fix| !care.tried.contains(fix)));
+            let unknown = |finding| care.before(finding, self.policy, &self.snapshot).is_empty();
+            let tells = !care.pending.is_empty() || untried.is_some_and(unknown);
+            care.watches = tells && self.snapshot.mending.watched.contains_key(&id);
             care.patient = Some(id);
-            self.treat(now);
+            if !care.watches {
+                self.treat(now);
+            }
         } else {
             let mut proposed = BTreeMap::new();
             for finding in findings.iter().filter(|f| f.fix.is_some()) {
@@ -411,7 +432,11 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         while !care.queue.is_empty() {
             let finding = care.queue.remove(0);
             if finding.fix.clone().is_some_and(|fix| care.tried.insert(fix)) {
-                care.mend(finding, self.record.current().id);
+                let before = care.before(&finding, self.policy, &self.snapshot);
+                care.mend(finding, self.record.current().id, before);
+                self.snapshot.mending.watched.clear();
+                // It has a time of its own.
+                self.snapshot.mending.busy = None;
                 return;
             }
         }
@@ -516,12 +541,16 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
         if !care.vain.is_empty() {
             let (fix, daemonset) = care.vain.remove(0);
             care.take_back(fix, daemonset);
+            self.snapshot.mending.busy = None;
             return self.hold(now);
         }
         if !care.left.is_empty() {
             let standing = care.left.remove(0);
             care.take_up(standing);
             return self.hold(now);
+        }
+        if care.patient.is_some() && !care.watches {
+            return self.treat(now);
         }
         if care.stage == Stage::Busy {
             care.stage = if care.surgeon.fixes() == Fixes::Apply { Stage::Watching } else { Stage::Done };
@@ -535,6 +564,9 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
                 break;
             }
             self.snapshot.mending.examined.insert(id);
+        }
+        if care.stage != Stage::Busy {
+            self.snapshot.mending.watched.clear();
         }
         self.hold(now);
     }
@@ -556,6 +588,7 @@ impl<C: Cloud + 'static, K: Cluster + 'static> Engine<'_, C, K> {
 /// By when what begins at `since` is looked into and mended.
 fn within_limit(since: Timestamp) -> Timestamp {
     let limit = SignedDuration::try_from(LIMIT + EXAMINATION).unwrap_or(SignedDuration::MAX);
+    let limit = limit.saturating_add(COMES_UP);
     since.checked_add(limit).unwrap_or(Timestamp::MAX)
 }
 

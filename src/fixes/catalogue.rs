@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{check, is_name};
+use super::check::{check, is_name, several};
 use crate::model::ObjectKey;
 use crate::readiness::diagnosis::Finding;
 
@@ -105,9 +105,21 @@ pub enum Form {
         key: String,
         /// The key at the file's top.
         field: String,
+        /// It has to be another on each node. All nodes have the same ConfigMap: only a value that something fills in
+        /// on each of them, one with a `$` or `{{` in it, counts.
+        #[serde(default)]
+        per_node: bool,
     },
     /// A variable of the container that is not empty.
     Env(String),
+    /// The same of a variable that programs read from a version on: an older image, or one that does not tell its
+    /// version, has nothing of it.
+    EnvSince {
+        /// Its name.
+        name: String,
+        /// `v1.12.1`
+        image_at_least: String,
+    },
     /// An init container whose command and arguments hold each of these.
     InitContainer(Vec<String>),
 }
@@ -384,9 +396,11 @@ fn parse(path: &Path, text: &str) -> Result<Fix, CatalogueError> {
             _ => problem,
         };
         // Its own words are for programs.
-        let several = problem.starts_with("multiple YAML documents");
-        let problem = if several { "it holds several documents: a fix is a file of its own" } else { problem };
-        malformed(at, problem.to_owned())
+        let documents = problem.starts_with("multiple YAML documents");
+        let problem = if documents { "it holds several documents: a fix is a file of its own" } else { problem };
+        let problem = problem.split(", set DuplicateKeyPolicy").next().unwrap_or(problem);
+        let at_once = serde_saphyr::from_str(text).ok().filter(|_| problem.starts_with("expected end of mapping"));
+        malformed(at, at_once.as_ref().and_then(several).unwrap_or_else(|| problem.to_owned()))
     })?;
     check(&fix).map_err(|problem| malformed(String::new(), problem))?;
     Ok(fix)
@@ -438,6 +452,52 @@ mod tests {
         let late = format!("{MINE}patch: {{ wait: {{ for: [{{ tcp: 'a:1' }}], timeout: soon }} }}\n");
         assert!(refused(&late).contains("\"soon\" is not a duration"));
         assert!(refused(&MINE.replace("mine", "My Fix")).contains("patch"));
+    }
+
+    #[test]
+    fn what_could_never_work_is_refused() {
+        let goal = |goal: &str| refused(&format!("{MINE}patch: {{ wait: {{ for: [{goal}] }} }}\n"));
+        let addresses = [
+            "${address:kube-system/kube-dns}",
+            "${service:kube-system/kube-dns}:53",
+            "$(X):99999",
+            "10.0.0.1:0",
+            "https://a:80",
+            "a b:80",
+            " a:80",
+            "${endpoint}",
+            "$(X)",
+            "a",
+            ":80",
+        ];
+        for address in addresses {
+            let error = goal(&format!("{{ tcp: '{address}' }}"));
+            assert!(error.contains("patch.wait.for.tcp") && error.contains(address), "{error}");
+        }
+        for path in ["/", "/x", "/../../etc/x", "/etc//x", "/etc/./x", "etc/x", "/run/$(NODE)/x", "/a:b/x", "/etc/"] {
+            let error = goal(&format!("{{ file: '{path}' }}"));
+            assert!(error.contains("patch.wait.for.file"), "{error}");
+        }
+        assert!(goal("{ node-condition: 'Rea dy' }").contains("node-condition"));
+        for form in ["init-container: []", "init-container: ['']", "env: ''", "argument: { name: x, field: a.b }"] {
+            let error = refused(&format!("{MINE}patch: {{ addon-update: {{}} }}\ndetect: [{{ {form} }}]\n"));
+            assert!(error.contains("detect."), "{error}");
+        }
+        let right =
+            ["fd00::1:80", "[fd00::1]:80", "$(A_B):443", "a.b:1", "${address:a/b}:53", "${service:a/b}", "$(H):$(P)"];
+        let goals: Vec<_> = right.iter().map(|address| format!("{{ tcp: '{address}' }}")).collect();
+        let sound = format!("{MINE}patch: {{ wait: {{ for: [{}, {{ file: /run/x }}] }} }}\n", goals.join(", "));
+        parse(Path::new("mine.yaml"), &sound).unwrap();
+    }
+
+    #[test]
+    fn two_where_one_is_to_be_are_both_named() {
+        let error = refused(&format!("{MINE}patch: {{ wait: {{ for: [{{ file: /a/x, tcp: 'a:1' }}] }} }}\n"));
+        assert!(error.contains("line 6: patch.wait.for: it has file and tcp at once: each is an item"), "{error}");
+        let error = refused(&format!("{MINE}patch:\n  addon-update: {{}}\n  env: {{ name: A, value: b }}\n"));
+        assert!(error.contains("patch: it has addon-update and env at once: a fix makes one change"), "{error}");
+        let error = refused(&format!("{MINE}summary: again\npatch: {{ addon-update: {{}} }}\n"));
+        assert!(error.ends_with("duplicate mapping key: summary"), "{error}");
     }
 
     #[test]

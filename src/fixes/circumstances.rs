@@ -55,7 +55,9 @@ impl<C: Cloud + Addons, K: Manifests> Remedy<C, K> {
         }
         let mut maps: Vec<String> = fix.detect.iter().filter_map(config_map).map(str::to_owned).collect();
         let container = detect::container(manifest, fix.target.container.as_deref());
-        if let Some(container) = container.filter(|_| fix.detect.iter().any(|form| matches!(form, Form::Env(_)))) {
+        if let Some(container) =
+            container.filter(|_| fix.detect.iter().any(|form| matches!(form, Form::Env(_) | Form::EnvSince { .. })))
+        {
             maps.extend(detect::env_maps(container, manifest).into_iter().map(|(map, _)| map));
         }
         if !proxy_modes.is_empty() {

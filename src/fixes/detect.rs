@@ -126,9 +126,17 @@ fn has(form: &Form, manifest: &Value, container: &Value, context: &Context) -> O
             (from["valueFrom"]["fieldRef"]["fieldPath"] == field.as_str())
                 .then(|| format!("{name}={value}, from {field}"))
         }
-        Form::ConfigFile { config_map, key, field } => {
+        Form::ConfigFile { config_map, key, field, per_node } => {
             let value = top(context.configs.get(config_map)?.get(key)?, field).filter(|value| !value.is_empty())?;
+            if *per_node && !is_per_node(&value) {
+                return None;
+            }
             Some(format!("{field}: {value} in {key} of ConfigMap {config_map}"))
+        }
+        Form::EnvSince { name, image_at_least } => {
+            let found = image_version(container)?;
+            let read = version(image_at_least).is_some_and(|least| found >= least);
+            read.then(|| has(&Form::Env(name.clone()), manifest, container, context)).flatten()
         }
         Form::Env(name) => {
             let own = container["env"].as_array().into_iter().flatten().find(|v| v["name"] == name.as_str());
@@ -139,16 +147,39 @@ fn has(form: &Form, manifest: &Value, container: &Value, context: &Context) -> O
         }
         Form::InitContainer(wanted) => {
             // What is not known cannot be waited for.
-            let wanted: Vec<String> =
-                wanted.iter().map(|word| render::filled(word, context)).collect::<Result<_, _>>().ok()?;
+            let filled = |word: &String| Ok::<_, String>((render::filled(word, context)?, word.contains("${")));
+            let wanted: Vec<(String, bool)> = wanted.iter().map(filled).collect::<Result<_, _>>().ok()?;
             let inits = manifest["spec"]["template"]["spec"]["initContainers"].as_array()?;
             let found = inits.iter().find(|init| {
                 let said = words(init).join(" ");
-                wanted.iter().all(|word| said.contains(word.as_str()))
+                wanted.iter().all(|(word, whole)| if *whole { is_in(word, &said) } else { said.contains(word) })
             })?;
             Some(format!("init container {}", found["name"].as_str().unwrap_or("without a name")))
         }
     }
+}
+
+/// Whether a value in a file that all nodes share can be another on each: something fills it in there.
+pub fn is_per_node(value: &str) -> bool {
+    value.contains('$') || value.contains("{{")
+}
+
+/// Whether an address is in a text, and is not the beginning or the end of another.
+fn is_in(address: &str, text: &str) -> bool {
+    text.match_indices(address).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let mut after = text[at + address.len()..].chars();
+        let goes_on = match after.next() {
+            Some('.') => after.next().is_some_and(|c| c.is_ascii_alphanumeric()),
+            next => next.is_some_and(|c| c.is_ascii_alphanumeric()),
+        };
+        !goes_on && !before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '.')
+    })
+}
+
+/// The version that the tag of a container's image tells.
+fn image_version(container: &Value) -> Option<[u32; 4]> {
+    version(container["image"].as_str()?.rsplit_once(':')?.1)
 }
 
 /// A variable that a ConfigMap as a whole brings.
@@ -195,7 +226,7 @@ pub fn unfit(remedial: &Remedial, manifest: &Value, context: &Context) -> Option
     }
     if let Some(least) = image_at_least {
         let image = container["image"].as_str().unwrap_or_default();
-        match version(image.rsplit_once(':').map_or("", |(_, tag)| tag)) {
+        match image_version(container) {
             None => return Some(format!("the image {image} does not tell its version, and {least} is needed")),
             Some(found) if Some(found) < version(least) => {
                 return Some(format!("the image {image} is older than {least}"));
@@ -256,11 +287,12 @@ mod tests {
         for form in forms {
             assert!(override_in(&proxy(form.clone()), &Context::default()).is_some(), "{form}");
         }
-        let file = BTreeMap::from([("config".to_owned(), "mode: iptables\nhostnameOverride: node-1\n".to_owned())]);
+        let file =
+            BTreeMap::from([("config".to_owned(), "mode: iptables\nhostnameOverride: $(NODE_NAME)\n".to_owned())]);
         let configs = BTreeMap::from([("kube-system/kube-proxy-config".to_owned(), file)]);
         let context = Context { configs, ..Context::default() };
         let told = override_in(&proxy(json!({ "command": ["kube-proxy"] })), &context).unwrap();
-        assert!(told.contains("hostnameOverride: node-1"), "{told}");
+        assert!(told.contains("hostnameOverride: $(NODE_NAME)"), "{told}");
     }
 
     #[test]
@@ -276,10 +308,13 @@ mod tests {
         for form in lookalikes {
             assert_eq!(override_in(&proxy(form.clone()), &Context::default()), None, "{form}");
         }
-        let file = BTreeMap::from([("config".to_owned(), "hostnameOverride: \"\"\n".to_owned())]);
-        let configs = BTreeMap::from([("kube-system/kube-proxy-config".to_owned(), file)]);
-        let context = Context { configs, ..Context::default() };
-        assert_eq!(override_in(&proxy(json!({ "command": ["kube-proxy"] })), &context), None);
+        // One name for all nodes is the name of none but one.
+        for value in ["\"\"", "x", "ip-10-0-1-7.us-west-2.compute.internal"] {
+            let file = BTreeMap::from([("config".to_owned(), format!("hostnameOverride: {value}\n"))]);
+            let configs = BTreeMap::from([("kube-system/kube-proxy-config".to_owned(), file)]);
+            let context = Context { configs, ..Context::default() };
+            assert_eq!(override_in(&proxy(json!({ "command": ["kube-proxy"] })), &context), None, "{value}");
+        }
     }
 
     fn aws_node(image: &str) -> Value {
@@ -295,6 +330,40 @@ mod tests {
         assert_eq!(present(&wait, &manifest, &Context::default()).as_deref(), Some("init container wait"));
         manifest["spec"]["template"]["spec"]["initContainers"][1]["command"] = json!(["sh", "-c", "sleep 5"]);
         assert_eq!(present(&wait, &manifest, &Context::default()), None);
+    }
+
+    #[test]
+    fn a_waiter_for_something_else_is_none() {
+        let service = ServiceRecord { address: Some("172.20.0.1".into()), ports: vec![443] };
+        let services = BTreeMap::from([("default/kubernetes".to_owned(), service)]);
+        let context = Context { services, ..Context::default() };
+        let seen = |fix: &str, what: &str| {
+            let mut manifest = aws_node("cni:v1.20.4");
+            manifest["spec"]["template"]["spec"]["initContainers"] =
+                json!([{ "name": "wait", "command": ["fastnode", "await", "tcp", what] }]);
+            present(&Catalogue::shipped().unwrap().find(fix).unwrap(), &manifest, &context).is_some()
+        };
+        for fix in ["aws-node-wait", "aws-node-wait-address", "wait-for:aws-node"] {
+            for what in ["redis:6379", "172.20.0.10:53", "10.172.20.0.1:443", "172.20.0.1.5:443"] {
+                assert!(!seen(fix, what), "{fix}, {what}");
+            }
+            for what in ["172.20.0.1:443", "[172.20.0.1]:443", "$(KUBERNETES_SERVICE_HOST):443"] {
+                assert!(seen(fix, what), "{fix}, {what}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_variable_that_the_image_is_too_old_to_read_is_not_there() {
+        let wait = Catalogue::shipped().unwrap().find("aws-node-wait").unwrap();
+        let seen = |image: &str| {
+            let mut manifest = aws_node(image);
+            manifest["spec"]["template"]["spec"]["containers"][0]["env"] =
+                json!([{ "name": "CLUSTER_ENDPOINT", "value": "https://example.eks.amazonaws.com" }]);
+            present(&wait, &manifest, &Context::default()).is_some()
+        };
+        assert!(seen("cni:v1.12.1-eksbuild.1") && seen("registry:5000/cni:v1.20.4"));
+        assert!(!seen("cni:v1.7.10-eksbuild.1") && !seen("cni:v1.11.4") && !seen("cni@sha256:abc"));
     }
 
     #[test]

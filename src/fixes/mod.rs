@@ -52,4 +52,4 @@ pub use render::{START_OVER, is_waiter};
 pub use rollout::{Ended, PodView};
 pub use standing::Standing;
 pub use undo::Undo;
-pub use verify::{Effect, Start, compare, judge};
+pub use verify::{Effect, Start, compare, judge, judge_all};

@@ -27,15 +27,24 @@ pub struct Effect {
     pub restarts: u32,
     /// It helped.
     pub helped: bool,
+    /// Another fix was new on that node too: what each of them is worth cannot be told apart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub together: bool,
 }
 
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { before_s, after_s, restarts, helped } = self;
-        let what = if *helped { "verified" } else { "no effect" };
+        let Self { before_s, after_s, restarts, helped, together } = self;
+        let what = match (helped, together) {
+            (true, false) => "verified",
+            (false, false) => "no effect",
+            (true, true) => "verified together with another fix",
+            (false, true) => "no effect together with another fix",
+        };
         let times = if *restarts == 1 { "restart" } else { "restarts" };
         match before_s {
             Some(before_s) => write!(f, "{what}: {before_s:.0} s -> {after_s:.0} s, {restarts} {times}"),
+            None if *together => write!(f, "{what}: {after_s:.0} s, {restarts} {times}"),
             None => write!(f, "{what}: none before it was functional -> {after_s:.0} s, {restarts} {times}"),
         }
     }
@@ -45,27 +54,53 @@ impl fmt::Display for Effect {
 /// often than the fix allows.
 pub fn judge(after: Start, rule: &Verify) -> Effect {
     let helped = after.restarts <= rule.restarts;
-    Effect { before_s: None, after_s: after.seconds, restarts: after.restarts, helped }
+    Effect { before_s: None, after_s: after.seconds, restarts: after.restarts, helped, together: false }
+}
+
+/// By how much the starts of two nodes of one kind differ that differ in nothing, seconds: a tenth of the time, and 5
+/// s at least. Restarts come at the kubelet's back-off with its jitter, readiness probes and the stamps of the API
+/// server are whole seconds apart, and a registry or EC2 answers now sooner, now later: one node says no more.
+fn noise(before_s: f64) -> f64 {
+    (before_s * 0.1).max(5.0)
 }
 
 /// Compares a node that started with the fix with those that started without; `None` where there are none.
 ///
-/// It helped where the node was functional sooner by what the fix promises, or restarted less and was no later.
+/// It helped where the node was functional sooner, by what the fix promises and by more than two nodes differ anyway;
+/// or where it restarted less, and was not later by more than that.
 pub fn compare(before: &[Start], after: Start, rule: &Verify) -> Option<Effect> {
     let mut seconds: Vec<f64> = before.iter().map(|start| start.seconds).collect();
     seconds.sort_by(f64::total_cmp);
     let before_s = median(&seconds)?;
     let mut restarts: Vec<f64> = before.iter().map(|start| f64::from(start.restarts)).collect();
     restarts.sort_by(f64::total_cmp);
+    let restarted = median(&restarts)?;
     // The catalogue has checked that it is a duration.
     let sooner_by = humantime::parse_duration(&rule.sooner_by).unwrap_or_default().as_secs_f64();
-    let sooner = before_s - after.seconds >= sooner_by && after.seconds < before_s;
-    let calmer = f64::from(after.restarts) < median(&restarts)? && after.seconds <= before_s;
+    let sooner = before_s - after.seconds >= sooner_by.max(noise(before_s));
+    let calmer = f64::from(after.restarts) < restarted && after.seconds <= before_s + noise(before_s);
     // Restarts that somebody else's fault explains (a chain of two faults, mended one at a time) do not speak
     // against the fix, as long as there are no more of them than before.
-    let no_worse = after.restarts <= rule.restarts || f64::from(after.restarts) <= median(&restarts)?;
+    let no_worse = after.restarts <= rule.restarts || f64::from(after.restarts) <= restarted;
     let helped = (sooner || calmer) && no_worse;
-    Some(Effect { before_s: Some(before_s), after_s: after.seconds, restarts: after.restarts, helped })
+    let (after_s, restarts) = (after.seconds, after.restarts);
+    Some(Effect { before_s: Some(before_s), after_s, restarts, helped, together: false })
+}
+
+/// Judges several fixes that are new on the same node, the oldest first, each with the starts before it: the node
+/// speaks for all of them at once, and what they save together is told of the first.
+pub fn judge_all(befores: &[(Vec<Start>, Verify)], after: Start) -> Vec<Effect> {
+    let together = befores.len() > 1;
+    let mut effects: Vec<Effect> = Vec::new();
+    for (before, rule) in befores {
+        let compared = compare(before, after, rule);
+        let effect = match effects.first() {
+            None => compared.unwrap_or_else(|| judge(after, rule)),
+            Some(first) => Effect { before_s: None, helped: compared.unwrap_or(*first).helped, ..*first },
+        };
+        effects.push(Effect { together, ..effect });
+    }
+    effects
 }
 
 /// The middle of several starts: of the times, and of the restarts the larger of the two middle ones.
@@ -105,7 +140,31 @@ mod tests {
     fn fewer_restarts_help_too_unless_it_takes_longer() {
         let before = [start(100.0, 1), start(104.0, 1)];
         assert!(compare(&before, start(101.0, 0), &Verify::default()).unwrap().helped);
-        assert!(!compare(&before, start(103.0, 0), &Verify::default()).unwrap().helped);
+        assert!(!compare(&before, start(115.0, 0), &Verify::default()).unwrap().helped);
+    }
+
+    #[test]
+    fn what_two_nodes_differ_by_anyway_decides_nothing() {
+        let helped = |before: (f64, u32), after: (f64, u32)| {
+            compare(&[start(before.0, before.1)], start(after.0, after.1), &Verify::default()).unwrap().helped
+        };
+        for seconds in [212.0, 213.0, 215.0, 230.0] {
+            assert!(helped((213.0, 7), (seconds, 5)), "fewer restarts, and {seconds} s");
+            assert!(!helped((213.0, 7), (seconds, 7)), "as many restarts, and {seconds} s");
+        }
+        assert!(helped((114.0, 4), (116.0, 2)));
+        assert!(helped((213.0, 7), (160.0, 7)) && !helped((213.0, 7), (193.0, 7)) && !helped((213.0, 7), (250.0, 5)));
+        assert!(helped((31.0, 1), (35.0, 0)) && !helped((31.0, 0), (27.0, 0)));
+    }
+
+    #[test]
+    fn fixes_that_one_node_shows_at_once_are_told_together_and_saved_once() {
+        let all = [(vec![start(213.0, 7)], Verify::default()), (Vec::new(), Verify::default())];
+        let told: Vec<_> = judge_all(&all, start(32.0, 0)).iter().map(ToString::to_string).collect();
+        let both = "verified together with another fix: ";
+        assert_eq!(told, [format!("{both}213 s -> 32 s, 0 restarts"), format!("{both}32 s, 0 restarts")]);
+        let alone = judge_all(&all[..1], start(32.0, 0));
+        assert_eq!(alone[0].to_string(), "verified: 213 s -> 32 s, 0 restarts");
     }
 
     #[test]

@@ -153,7 +153,9 @@ fn is_replaced(world: &World<'_>, group: &NodeGroup, instance: &Instance) -> Res
     let node = world.snapshot.node_of(&instance.id);
     let failed =
         world.record.failed.contains_key(&instance.id) || node.and_then(|n| world.mark(n)) == Some(NodeMark::Failed);
-    if failed || !world.may_rotate(instance) {
+    // What it failed for was mended since: what is launched in its place is not the same.
+    let mended = failed && world.record.mended.excused.contains(&instance.id);
+    if !mended && (failed || !world.may_rotate(instance)) {
         return broken("a replacement that goes must take its surge along, or the same is launched again".to_owned());
     }
     Ok(())

@@ -27,6 +27,9 @@ pub struct Mending {
     pub examined: BTreeSet<InstanceId>,
     /// Failed ones whose verdict was not to end the rotation.
     pub settled: BTreeSet<InstanceId>,
+    /// Failed ones that stay until it has been seen how long they take to come up, restarts and all, and by when they
+    /// go all the same: what a fix is worth can be told from them.
+    pub watched: BTreeMap<InstanceId, Timestamp>,
     /// What nothing new is begun before.
     pub busy: Option<Busy>,
     /// When the last of that ended.

@@ -78,7 +78,7 @@ pub(super) fn returns_failed(pass: &Pass<'_>, group: &Group<'_>) -> BTreeSet<Ins
     if pass.policy.keep_failed || group.surge() == 0 || group.fault.is_some() {
         return BTreeSet::new();
     }
-    let failed = pass.derived.select(&group.view.failed);
+    let failed = pass.derived.select(&group.view.failed).filter(|(id, _)| watched_until(pass, group, id).is_none());
     let in_time = |m: &Member| {
         let awaited = |until: Timestamp| until > pass.now;
         node_of(pass, m)
@@ -87,10 +87,35 @@ pub(super) fn returns_failed(pass: &Pass<'_>, group: &Group<'_>) -> BTreeSet<Ins
     failed.filter(|(_, m)| in_time(m)).map(|(id, _)| id.clone()).collect()
 }
 
+/// Failed replacements that are replaced where no surge could take them back: what they failed for was mended since,
+/// so what is launched in their place is not the same again. As long as their drain has time, which begins when it is
+/// mended.
+pub(super) fn replaced_failed(pass: &Pass<'_>, group: &Group<'_>) -> BTreeSet<InstanceId> {
+    let stays = pass.policy.keep_failed || group.surge() > 0 || group.fault.is_some() || !group.goes_on(pass);
+    if stays || group.retargets {
+        return BTreeSet::new();
+    }
+    let in_time = |m: &Member| {
+        let since = node_of(pass, m).and_then(began).max(pass.snapshot.mending.ended);
+        let waits = pass.policy.on_stuck == OnStuck::Wait || pass.policy.past_budgets;
+        waits || pass.deadline(since, pass.policy.drain_timeout).is_none_or(|until| until > pass.now)
+    };
+    let failed = pass.derived.select(&group.view.failed);
+    let excused = failed.filter(|(id, m)| pass.rotation.mended.excused.contains(*id) && m.counted && in_time(m));
+    excused.map(|(id, _)| id.clone()).collect()
+}
+
+/// By when a failed replacement goes that stays for now, to be seen coming up; `None` of one that does not stay.
+fn watched_until(pass: &Pass<'_>, group: &Group<'_>, id: &InstanceId) -> Option<Timestamp> {
+    let until = pass.snapshot.mending.watched.get(id).copied();
+    until.filter(|until| *until > pass.now && !group.winds_down(pass))
+}
+
 /// Drains failed replacements and gives them back; those that stay are named.
 pub(super) fn failed<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
     let derived = pass.derived;
     let returns = returns_failed(pass, group);
+    let replaced = replaced_failed(pass, group);
     for (id, member) in derived.select(&group.view.failed) {
         let subject = super::candidates::subject(id, member);
         let why = pass.rotation.failed.get(id).cloned().unwrap_or_else(|| "failed its gate".into());
@@ -101,6 +126,21 @@ pub(super) fn failed<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             pass.show(id, member, Stage::Failed, None);
             let action = changes::fail(late, &pass.rotation.id, &why, pass.now);
             pass.act(action, ActionReason::ReplacementFailed { diagnosis: why.clone() });
+            continue;
+        }
+        if let Some(until) = watched_until(pass, group, id) {
+            let what = "its pods to be Ready, restarts and all".into();
+            pass.wait_until(subject, WaitReason::Mending { what }, None, Some(until));
+            continue;
+        }
+        if replaced.contains(id) {
+            pass.working = true;
+            if pass.in_flight(&ActionKey::Instance(id.clone())) || canary::is_mended(pass, group) {
+                continue;
+            }
+            if node.is_none_or(|node| work(pass, node, member) == Standing::Drained) {
+                terminate::mended(pass, group, (id, member), node, why);
+            }
             continue;
         }
         if !returns.contains(id) {

@@ -26,7 +26,8 @@ pub(super) fn check(pass: &mut Pass<'_>, group: &mut Group<'_>) {
         return;
     }
     // What comes of a failed replacement that is still looked into is not known.
-    if !drain::returns_failed(pass, group).is_empty() || canary::is_examined(pass, group) {
+    let goes = !drain::returns_failed(pass, group).is_empty() || !drain::replaced_failed(pass, group).is_empty();
+    if goes || canary::is_examined(pass, group) {
         return;
     }
     if let Some(why) = kept(pass, group) {

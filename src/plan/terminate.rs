@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use super::group::Group;
 use super::pass::Pass;
 use super::{Action, ActionKey, ActionReason, BlockReason, Stage, WaitReason, candidates, standstill, zones};
-use crate::model::{Instance, InstanceId, Ledger, Lifecycle, Node, Process, Step, marks};
-use crate::observe::Snapshot;
+use crate::model::{Instance, InstanceId, Ledger, Lifecycle, Node, Process, Step, Text, marks};
+use crate::observe::{Member, Snapshot};
 use crate::policy::OnStuck;
 
 /// Terminates an old node that is drained to the end, if nothing forbids it now.
@@ -39,6 +39,31 @@ pub(super) fn drained(pass: &mut Pass<'_>, group: &mut Group<'_>, id: &InstanceI
     } else if surge > 0 {
         let reason = ActionReason::DrainedLast { surge: surge - 1 };
         shrink(pass, group, id, Some(node), reason);
+    }
+}
+
+/// Terminates a failed replacement whose fault is mended: its group launches another.
+pub(super) fn mended(
+    pass: &mut Pass<'_>,
+    group: &mut Group<'_>,
+    (id, member): (&InstanceId, &Member),
+    node: Option<&Node>,
+    why: Text,
+) {
+    if node.is_some() && member.pending {
+        return super::drain::await_service(pass, id, member);
+    }
+    if !pass.is_free(&group.key()) {
+        return pass.wait(group.subject(), WaitReason::AwsBusy { what: "a change of the group is under way".into() });
+    }
+    let action = Action::Terminate {
+        instance: id.clone(),
+        group: group.name.clone(),
+        node: node.map(|n| (n.name.clone(), n.uid.clone())),
+        decrement: None,
+    };
+    if pass.act(action, ActionReason::ReplacementFailed { diagnosis: why }) {
+        group.missing += 1;
     }
 }
 

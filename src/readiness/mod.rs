@@ -169,6 +169,14 @@ fn judge_node(node: &Node, unmet: &mut Vec<Unmet>) -> Option<Timestamp> {
     since
 }
 
+/// Since when a node that failed for its restarts, and is cordoned for it, has been functional in all else; `None`
+/// while it lacks something else.
+pub fn functional_but_for_restarts(policy: &Policy, snapshot: &Snapshot, node: &Node) -> Option<Timestamp> {
+    let lenient = Policy { restarts: Restarts::Warn, ..policy.clone() };
+    let open = Node { unschedulable: false, ..node.clone() };
+    judge(&lenient, snapshot, &open).since
+}
+
 fn judge_restarts(
     policy: &Policy,
     snapshot: &Snapshot,

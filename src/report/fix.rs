@@ -35,12 +35,12 @@ pub fn catalogue_json(all: &Catalogue) -> Value {
 pub fn proposal(proposal: &Proposal, standing: Option<&str>, width: usize, paint: Paint) -> String {
     let mut out = String::new();
     let Proposal { remedial, state, way, .. } = proposal;
-    let (word, colour): (String, fn(Paint, &str) -> String) = match state {
-        State::Missing => ("missing".to_owned(), Paint::yellow),
-        State::Present(form) => (format!("already there: {form}"), Paint::green),
-        State::Applied(record) => (format!("applied {:.0}", record.at), Paint::green),
-        State::Unfit(why) => (format!("does not apply: {why}"), Paint::dim),
+    let colour: fn(Paint, &str) -> String = match state {
+        State::Missing => Paint::yellow,
+        State::Present(_) | State::Applied(_) => Paint::green,
+        State::Unfit(_) => Paint::dim,
     };
+    let word = stands(state);
     let _ = writeln!(out, "{}  {}", paint.bold(&remedial.name), remedial.daemonset);
     let mut line = |mark: &str, text: &str| {
         for (i, part) in wrap(text, width.saturating_sub(4)).iter().enumerate() {
@@ -72,6 +72,21 @@ pub fn proposal(proposal: &Proposal, standing: Option<&str>, width: usize, paint
         }
     }
     out + &coloured(&proposal.diff, paint)
+}
+
+/// How a target stands to a fix.
+fn stands(state: &State) -> String {
+    match state {
+        State::Missing => "missing".to_owned(),
+        State::Present(form) => format!("already there: {form}"),
+        State::Applied(record) => format!("applied {:.0}", record.at),
+        State::Unfit(why) => format!("does not apply: {why}"),
+    }
+}
+
+/// Why there is nothing to do about a fix, or nothing can be done.
+pub fn closed(proposal: &Proposal) -> String {
+    proposal.way.as_ref().map_or_else(|| stands(&proposal.state), ToString::to_string)
 }
 
 /// That no new node has shown yet what a fix is worth, and with what it will be compared.

@@ -7,7 +7,11 @@ use super::text::{count, seconds};
 
 /// The fold.
 #[derive(Debug, Default)]
-pub(super) struct Repairs(Vec<FixReport>);
+pub(super) struct Repairs {
+    fixes: Vec<FixReport>,
+    /// The last replacement that was told of failed: what is verified next is verified by it, and it goes.
+    failed: bool,
+}
 
 impl Repairs {
     pub(super) fn fold(&mut self, kind: &EventKind) {
@@ -17,36 +21,41 @@ impl Repairs {
             }
             EventKind::FixApplied { fix, .. } => self.of(fix).state = FixState::Applied,
             EventKind::FixVerified { fix, effect, .. } => {
+                let failed = self.failed;
                 let report = self.of(fix);
                 report.effect = Some(*effect);
                 report.state = FixState::Applied;
                 if effect.helped {
                     report.state = FixState::Verified;
-                    report.add();
+                    if !failed {
+                        report.add();
+                    }
                 }
             }
             EventKind::FixReverted { fix, .. } => {
                 let report = self.of(fix);
                 (report.state, report.nodes, report.saved_s) = (FixState::Reverted, 0, 0.0);
             }
+            EventKind::ReplacementFailed { .. } => self.failed = true,
             EventKind::ReplacementFunctional { .. } => {
-                self.0.iter_mut().filter(|report| report.state == FixState::Verified).for_each(FixReport::add);
+                self.failed = false;
+                self.fixes.iter_mut().filter(|report| report.state == FixState::Verified).for_each(FixReport::add);
             }
             _ => {}
         }
     }
 
     pub(super) fn report(&self) -> Vec<FixReport> {
-        self.0.clone()
+        self.fixes.clone()
     }
 
     fn of(&mut self, fix: &Text) -> &mut FixReport {
-        let at = self.0.iter().position(|report| report.fix == *fix).unwrap_or_else(|| {
+        let at = self.fixes.iter().position(|report| report.fix == *fix).unwrap_or_else(|| {
             let fix = fix.clone();
-            self.0.push(FixReport { fix, state: FixState::Proposed, effect: None, nodes: 0, saved_s: 0.0 });
-            self.0.len() - 1
+            self.fixes.push(FixReport { fix, state: FixState::Proposed, effect: None, nodes: 0, saved_s: 0.0 });
+            self.fixes.len() - 1
         });
-        &mut self.0[at]
+        &mut self.fixes[at]
     }
 }
 

@@ -135,6 +135,49 @@ fn what_cannot_be_done_is_refused_before_anything() {
         .stdout(contains("        - --register-with-taints=ebs.csi.aws.com/agent-not-ready=true:NoExecute\n"));
 }
 
+/// A fix of the same DaemonSet as aws-node-wait, for something else.
+const OTHER: &str = "
+fix: other
+summary: s
+reason: r
+target: { daemonset: kube-system/aws-node }
+patch: { wait: { for: [{ tcp: '10.9.9.9:6379' }] } }
+revert: restore
+";
+
+#[test]
+fn two_fixes_of_one_daemonset_are_applied_in_turn_or_it_is_said_why_not() {
+    let ((_one, path), (_two, other)) =
+        (scenario(), file("other.yaml", &OTHER.replace("10.9.9.9:6379", "$(KUBERNETES_SERVICE_HOST):443")));
+    let ((_three, apart), apply) = (file("apart.yaml", OTHER), ["fix", "--simulate", &path, "--apply", "--yes"]);
+    let run = |fixes: &[&str]| {
+        let output = fastnode(&apply).args(["-o", "json"]).args(fixes).output().unwrap();
+        (output.status.code(), json(&output.stdout).pop().unwrap()["fixes"].clone())
+    };
+    let (code, fixes) = run(&["--fix-file", &apart, "aws-node-wait", "other"]);
+    assert_eq!((code, &fixes[0]["outcome"], &fixes[1]["outcome"]), (Some(0), &"applied".into(), &"applied".into()));
+    // The one makes the other needless.
+    let (code, fixes) = run(&["--fix-file", &other, "other", "aws-node-wait"]);
+    assert_eq!((code, &fixes[0]["outcome"]), (Some(0), &"applied".into()), "{fixes}");
+    assert_eq!(fixes[1]["outcome"], "nothing to do");
+    assert_eq!(fixes[1]["why"], "already there: init container fastnode-wait-other");
+    let told = fastnode(&apply).args(["-o", "plain", "--fix-file", &other, "other", "aws-node-wait"]).assert().code(0);
+    told.stdout(contains("aws-node-wait was not applied: already there: init container fastnode-wait-other"));
+}
+
+#[test]
+fn where_one_of_several_cannot_be_applied_none_is() {
+    let ((_one, path), (_two, nowhere)) = (scenario(), file("mine.yaml", &OTHER.replace("aws-node", "nope")));
+    let run = ["fix", "--simulate", &path, "--apply", "--yes", "--fix-file", &nowhere];
+    let all = ["kube-proxy-hostname-override", "other", "aws-node-wait"];
+    let output = fastnode(&run).args(all).args(["-o", "json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let [told] = json(&output.stdout).try_into().unwrap();
+    let outcomes: Vec<_> = told["fixes"].as_array().unwrap().iter().map(|fix| fix["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["nothing to do"; 3]);
+    fastnode(&run).args(all).assert().code(3).stderr(contains("nothing was changed: other cannot be applied"));
+}
+
 #[test]
 fn a_file_with_an_unknown_key_is_refused_with_its_place() {
     let ((_one, path), (_two, fix)) = (scenario(), file("mine.yaml", &VAIN.replace("reason:", "raeson:")));

@@ -153,8 +153,8 @@ fn rows() -> [Row; 8] {
                 ),
                 (
                     "the configuration file",
-                    Scenario(|text| format!("proxy_config = {{ hostnameOverride = 'node-1' }}\n{text}")),
-                    "already there: hostnameOverride: node-1 in config of ConfigMap kube-system/kube-proxy-config",
+                    Scenario(|text| format!("proxy_config = {{ hostnameOverride = '$(NODE_NAME)' }}\n{text}")),
+                    "already there: hostnameOverride: $(NODE_NAME) in config of ConfigMap kube-system/kube-proxy-config",
                 ),
             ],
             foreign: (

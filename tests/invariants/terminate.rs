@@ -148,5 +148,12 @@ fn replacement_what_goes_without_decrement_is_replaced_by_the_target() {
         node: Some(("new-0".into(), "uid-new-0".into())),
         decrement: None,
     };
-    assert_eq!(judged(&failed, terminate), rule::REPLACEMENT, "the same would be launched again");
+    assert_eq!(judged(&failed, terminate.clone()), rule::REPLACEMENT, "the same would be launched again");
+    let mended = changed(failed, |s| {
+        record_mut(s).failed.insert("i-new-0".into(), "aws-node restarted".into());
+        record_mut(s).mended.excused.insert("i-new-0".into());
+    });
+    assert_eq!(judged(&mended, terminate.clone()), NOTHING, "its fault was mended since");
+    let moved = changed(mended, |s| group_mut(s).target = Target::Template(template("3")));
+    assert_eq!(judged(&moved, terminate), rule::REPLACEMENT, "what is launched in its place is proved by nothing");
 }

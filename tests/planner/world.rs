@@ -147,8 +147,12 @@ impl World {
 
     pub fn change_group(&mut self, name: &str, change: impl FnOnce(&mut NodeGroup)) {
         let mut states = self.states();
-        change(&mut states.iter_mut().find(|s| s.group.name.as_str() == name).unwrap().group);
+        let group = &mut states.iter_mut().find(|s| s.group.name.as_str() == name).unwrap().group;
+        change(group);
+        let refreshing = group.refreshing;
         self.snapshot.apply_groups(states, self.now);
+        // Another call tells it, and a reading of the groups keeps it.
+        self.snapshot.change_group(&name.into(), |group| group.refreshing = refreshing);
     }
 
     pub fn change_instance(&mut self, id: &str, change: impl FnOnce(&mut Instance)) {

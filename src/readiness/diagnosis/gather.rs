@@ -14,6 +14,7 @@ use super::{
 use crate::clock::Clock;
 use crate::cloud::{self, Cloud, evidence::Evidence as CloudEvidence};
 use crate::cluster::{self, evidence::Evidence as ClusterEvidence, evidence::LogRun, manifests::Manifests};
+use crate::fixes;
 use crate::model::{GroupName, InstanceId, ObjectKey, Text};
 use crate::observe::Snapshot;
 use crate::policy::Policy;
@@ -154,7 +155,7 @@ impl Reader {
             let files = || config.iter().flat_map(|data| data.values());
             self.evidence.proxy_mode = files().find_map(|text| setting(text, "mode:"));
             let name = files().find_map(|text| setting(text, "hostnameOverride:"));
-            self.evidence.proxy_name = name.is_some_and(|name| !name.is_empty());
+            self.evidence.proxy_name = name.is_some_and(|name| fixes::detect::is_per_node(&name));
         }
     }
 

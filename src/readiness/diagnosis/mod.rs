@@ -62,7 +62,7 @@ pub struct Evidence {
     pub service: Option<Text>,
     /// kube-proxy's mode, as its ConfigMap has it.
     pub proxy_mode: Option<Text>,
-    /// That ConfigMap names the node (`hostnameOverride`).
+    /// That ConfigMap names each node (`hostnameOverride`): one name for all of them is nearly none.
     pub proxy_name: bool,
     /// Recent activities of groups that are short of instances, newest first.
     pub activities: BTreeMap<GroupName, Vec<Activity>>,
