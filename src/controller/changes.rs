@@ -44,8 +44,9 @@ struct Life {
     by_others: bool,
     /// Its cordon is being undone, for this reason.
     released: Option<Text>,
-    /// The last comparison whose plan held it.
+    /// The last comparison whose plan held it, and the stage that it showed.
     held: u64,
+    shown: Option<Stage>,
 }
 
 /// Tells events from successive plans.
@@ -135,13 +136,18 @@ impl Changes {
 
     /// An instance that the plan shows.
     fn follow(&mut self, id: &InstanceId, node: &InHand, seen: Seen<'_>, out: &mut Vec<EventKind>) {
-        let known = self.taken_up || self.lives.contains_key(id);
-        let life = self.lives.entry(id.clone()).or_default();
-        life.held = self.compared;
-        if life.gone {
-            return;
+        let mut known = self.taken_up;
+        if let Some(life) = self.lives.get_mut(id) {
+            known = true;
+            let held = std::mem::replace(&mut life.held, self.compared) + 1 == self.compared;
+            let as_before = held && life.shown == Some(node.stage) && life.about.node == node.node;
+            if life.gone || as_before && life.released.is_none() {
+                return;
+            }
         }
         self.open.insert(id.clone());
+        let life = self.lives.entry(id.clone()).or_default();
+        (life.held, life.shown) = (self.compared, Some(node.stage));
         life.about = About {
             group: Some(node.group.clone()),
             zone: node.zone.clone(),
