@@ -19,6 +19,7 @@ use crate::model::{
 use crate::observe::{Role, Snapshot};
 use crate::plan::BlockReason;
 use crate::plan::candidates::{REUSES, suspended};
+use crate::plan::surge::unavailable;
 use crate::policy::{Gate, OnStuck, Policy, Restarts, Surge};
 use crate::readiness::{gated, restarted, should_run, standing_pod};
 
@@ -115,6 +116,11 @@ pub enum Fault {
     },
     /// Neither a surge nor anything unavailable is allowed: nothing could ever be drained.
     NoRoom {
+        /// The group.
+        group: GroupName,
+    },
+    /// Without a surge, no node of a group would be left to serve behind its load balancers.
+    LastServing {
         /// The group.
         group: GroupName,
     },
@@ -437,14 +443,18 @@ fn launched_from(target: &Target, instance: &Instance) -> bool {
 fn no_room(policy: &Policy, group: &NodeGroup) -> Option<Fault> {
     let ours = group.tags.get(marks::TAG_SURGE).and_then(|tag| Ledger::parse(tag).ok()).map_or(0, |l| l.confirmed);
     let own = group.desired.saturating_sub(ours);
-    let unavailable = policy.unavailable.of_down(own);
+    let unavailable = unavailable(policy, group, own);
     let surge = match policy.surge {
         Surge::Fixed(amount) => amount.of(own),
         // The least that `auto` can do with.
         Surge::Auto => u32::from(unavailable == 0),
     };
     if surge == 0 && unavailable == 0 {
-        return Some(Fault::NoRoom { group: group.name.clone() });
+        let group = group.name.clone();
+        return Some(match policy.unavailable.of_down(own) {
+            0 => Fault::NoRoom { group },
+            _ => Fault::LastServing { group },
+        });
     }
     let needed = own + surge;
     (needed > group.max && !policy.raise_max).then(|| Fault::Maximum {
@@ -622,6 +632,11 @@ impl fmt::Display for Fault {
             Self::NoRoom { group } => write!(
                 f,
                 "group {group} allows neither a surge nor an unavailable node: set --surge or --unavailable above 0"
+            ),
+            Self::LastServing { group } => write!(
+                f,
+                "group {group} is behind load balancers, and without a surge none of its nodes would be left to serve \
+                 while one is replaced, which --unavailable cannot allow: set --surge above 0"
             ),
             Self::NodesHeld { held } => {
                 f.write_str("every outdated node is held:")?;

@@ -179,6 +179,32 @@ fn neither_surge_nor_unavailable_is_no_room() {
 }
 
 #[test]
+fn behind_load_balancers_the_last_node_is_not_taken_without_a_surge() {
+    let alone = |s: &mut Snapshot| {
+        let group = group_mut(s);
+        (group.desired, group.max) = (1, 1);
+        group.attachments = [Attachment("arn:aws:elasticloadbalancing:web".into())].into();
+    };
+    let unavailable = |surge, unavailable| Policy { surge, unavailable, ..Policy::default() };
+    let none = Surge::Fixed(Amount::Count(0));
+    let refused = faults(unavailable(none, Amount::Count(1)), alone);
+    assert!(refused.len() == 1 && refused[0].contains("is behind load balancers, and without a surge"), "{refused:?}");
+    let automatic = faults(unavailable(Surge::Auto, Amount::Count(1)), alone);
+    assert!(automatic[0].contains("a maximum of 1, and the surge needs 2"), "{automatic:?}");
+    let two = |s: &mut Snapshot| {
+        alone(s);
+        group_mut(s).desired = 2;
+        group_mut(s).max = 2;
+    };
+    assert_eq!(faults(unavailable(none, Amount::Percent(100)), two), [""; 0]);
+    let plain = |s: &mut Snapshot| {
+        alone(s);
+        group_mut(s).attachments.clear();
+    };
+    assert_eq!(faults(unavailable(none, Amount::Count(1)), plain), [""; 0], "nobody is sent to it");
+}
+
+#[test]
 fn nothing_to_do_is_never_refused() {
     let current = |s: &mut Snapshot| {
         for instance in s.instances.values_mut() {

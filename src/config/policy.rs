@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use toml::Value;
 
 use super::selector;
 use super::{Config, ConfigError, Source};
 use crate::model::{GroupName, NodeName};
-use crate::policy::{Amount, Gate, OnStuck, OnTargetChange, Policy, Restarts, Scope, parse_duration};
+use crate::policy::{Amount, Gate, OnStuck, OnTargetChange, Policy, Restarts, Scope, Timeout, parse_duration};
+use crate::units;
 
 /// What was said about going past disruption budgets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ impl Config {
     /// If a setting has the wrong type or is out of range.
     pub fn policy(&self) -> Result<Policy, ConfigError> {
         let timeout = |key: &str| self.parsed(key, str::parse);
+        let (soak, gate_timeout) = (self.parsed("soak", parse_duration)?, timeout("gate-timeout")?);
+        self.refuse_longer_soak(soak, gate_timeout)?;
         Ok(Policy {
             scope: self.scope()?,
             surge: self.parsed("surge", str::parse)?,
@@ -60,10 +64,10 @@ impl Config {
                 "restarts",
                 &[("zero", Restarts::Zero), ("baseline", Restarts::Baseline), ("warn", Restarts::Warn)],
             )?,
-            soak: self.parsed("soak", parse_duration)?,
+            soak,
             drain_timeout: timeout("drain-timeout")?,
             join_timeout: timeout("join-timeout")?,
-            gate_timeout: timeout("gate-timeout")?,
+            gate_timeout,
             terminate_timeout: timeout("terminate-timeout")?,
             on_stuck: self
                 .choice("on-stuck", &[("wait", OnStuck::Wait), ("skip", OnStuck::Skip), ("stop", OnStuck::Stop)])?,
@@ -78,6 +82,19 @@ impl Config {
                 &[("stop", OnTargetChange::Stop), ("recanary", OnTargetChange::Recanary)],
             )?,
         })
+    }
+
+    /// A node is to be functional within the gate's time-out, and it is functional once it has soaked.
+    fn refuse_longer_soak(&self, soak: SignedDuration, gate: Timeout) -> Result<(), ConfigError> {
+        let Some(limit) = gate.limit().filter(|limit| *limit < soak) else { return Ok(()) };
+        let problem = format!(
+            "{} is longer than the {} of gate-timeout ({}), within which a node has to become functional, its soak \
+             included",
+            units::clock(soak),
+            units::clock(limit),
+            self.get("gate-timeout")?.source,
+        );
+        Err(self.invalid("soak", self.get("soak")?, problem))
     }
 
     fn scope(&self) -> Result<Scope, ConfigError> {

@@ -63,6 +63,11 @@ fn a_wrong_file_is_refused_with_line_key_value_and_what_would_be_right() {
         ),
         ("soak = 10", "failed to read soak (FILE, line 1): \"10\" is not a duration such as 90s, 15m or 1h30m"),
         (
+            "soak = \"20m\"\ngate-timeout = \"1m\"",
+            "failed to read soak (FILE, line 1): 20m00s is longer than the 1m00s of gate-timeout (FILE, line 2), within which \
+             a node has to become functional, its soak included",
+        ),
+        (
             "drain-timeout = \"0s\"",
             "failed to read drain-timeout (FILE, line 1): \"0s\" is not a duration above 0 such as 15m or 1h30m, or never",
         ),

@@ -176,6 +176,9 @@ pub(super) fn with_group(snapshot: &Snapshot, blocks: &[Block]) -> Vec<(NodeName
 
 /// What is held at the end because it could not be put back.
 fn left_behind(block: &Block) -> Option<Text> {
-    let left = matches!(block.reason, BlockReason::Unbalanced { .. } | BlockReason::Ledger { .. });
+    let left = matches!(
+        block.reason,
+        BlockReason::Unbalanced { .. } | BlockReason::Ledger { .. } | BlockReason::FailedStays { .. }
+    );
     left.then(|| format!("{}: {}", block.subject, block.reason).into())
 }

@@ -98,7 +98,17 @@ where
     let (record, resumed) = match begun {
         Ok(begun) => begun,
         Err(e) => {
+            let now = ports.clock.now();
+            let verdict = match &e {
+                Error::Interrupted(_) => Verdict::Interrupted,
+                e => {
+                    voice.say(now, EventKind::Error { message: e.to_string(), fatal: true }).await;
+                    Verdict::Failed
+                }
+            };
+            let report = voice.report(verdict, now, preview, &settings.policy, ports, Vec::new());
             release(lock, true, &mut voice, ports.clock.now()).await;
+            voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report))).await;
             return Err(e);
         }
     };
@@ -145,7 +155,7 @@ where
     }
     let mut voice = engine.voice;
     release(lock, result.is_err(), &mut voice, ports.clock.now()).await;
-    // The last event of every run that began.
+    // The last event of every run.
     voice.say(ports.clock.now(), EventKind::RotationFinished(Box::new(report))).await;
     match own {
         Some(own) => Err(own.leave(&*ports.cluster, &mut interrupt).await),

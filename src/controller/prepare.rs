@@ -230,6 +230,7 @@ pub(super) fn is_of_the_request(fault: &Fault, begun: bool) -> bool {
         Fault::DaemonSetDown { .. }
         | Fault::Maximum { .. }
         | Fault::NoRoom { .. }
+        | Fault::LastServing { .. }
         | Fault::NodesHeld { .. }
         | Fault::NeverFrees { .. } => false,
     }

@@ -86,6 +86,7 @@ fn culprit(reason: &WaitReason) -> (&'static str, Option<&Text>, Option<&ObjectK
         WaitReason::Capacity { .. } => alone("capacity"),
         WaitReason::Standstill { why } => text("standstill", why),
         WaitReason::DrainSlot { .. } => alone("drain slot"),
+        WaitReason::Held { pod, .. } => ("held", None, Some(pod)),
         WaitReason::ServerBusy { .. } => alone("server"),
         WaitReason::PodTermination { .. } => alone("pods"),
         WaitReason::VolumeDetach { .. } => alone("volumes"),

@@ -15,9 +15,11 @@ use crate::observe::RotationRecord;
 /// The key of the ConfigMap under which the record stands, as JSON.
 pub const RECORD: &str = "record";
 
-/// Tries of a write before the last, with a pause after each that doubles.
-const TRIES: u32 = 4;
+/// Tries of a write before the last, with a pause after each that doubles up to the longest: about a minute of a server
+/// that sheds load or loses answers.
+const TRIES: u32 = 14;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The record as it stands in the cluster; a clone is the same record.
 pub struct Record<K> {
@@ -104,7 +106,7 @@ impl<K: Cluster> Record<K> {
 }
 
 /// Writes the ConfigMap, a few times if need be. It is ours alone by the lock: a conflict is our own write whose
-/// reply was lost, or a person's edit, and is written over.
+/// reply was lost, which is read again and found to have landed, or a person's edit, and is written over.
 async fn put<K: Cluster>(
     cluster: &K,
     namespace: &str,
@@ -115,17 +117,39 @@ async fn put<K: Cluster>(
     for _ in 0..TRIES {
         match retry::within(FENCED_DEADLINE, cluster.put_config(namespace, rotation, &config)).await {
             Err(Fault::Cluster(e)) if e.kind == ErrorKind::Conflict => {
-                if let Ok(all) = retry::within(FENCED_DEADLINE, cluster.configs(namespace)).await {
-                    config.version = all.into_iter().find(|c| c.name == config.name).and_then(|c| c.version);
+                match retry::within(FENCED_DEADLINE, cluster.configs(namespace)).await {
+                    Ok(all) => match all.into_iter().find(|c| c.name == config.name) {
+                        Some(there) if there.data == config.data => return Ok(there),
+                        there => config.version = there.and_then(|c| c.version),
+                    },
+                    // The next try meets the same conflict, and asks again.
+                    Err(fault) if retry::may_send_again(&fault) => {}
+                    Err(fault) => return Err(fault),
                 }
+            }
+            // It was read, and is gone since: somebody has deleted it.
+            Err(Fault::Cluster(e)) if e.kind == ErrorKind::NotFound && config.version.is_some() => {
+                config.version = None
             }
             Err(fault) if retry::may_send_again(&fault) => {}
             done => return done,
         }
         sleep(pause).await;
-        pause *= 2;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    retry::within(FENCED_DEADLINE, cluster.put_config(namespace, rotation, &config)).await
+    let last = retry::within(FENCED_DEADLINE, cluster.put_config(namespace, rotation, &config)).await;
+    last.map_err(|fault| match fault {
+        Fault::Cluster(mut e) if e.kind == ErrorKind::Conflict => {
+            let name = &config.name;
+            e.message = format!(
+                "ConfigMap {namespace}/{name}, the rotation's record, was changed by somebody else each time it was to be \
+                 written: {}",
+                e.message
+            );
+            Fault::Cluster(e)
+        }
+        fault => fault,
+    })
 }
 
 fn to_json(record: &RotationRecord) -> String {

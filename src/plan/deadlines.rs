@@ -4,18 +4,16 @@ use super::group::Group;
 use super::pass::Pass;
 use super::{ActionReason, BlockReason, Verdict, WaitReason, candidates, changes, drain};
 use crate::model::{Node, Text};
-use crate::observe::Role;
+use crate::observe::{Member, Role};
 use crate::policy::OnStuck;
 
 /// Gives up a node whose drain has run out, by the policy's answer.
-pub(super) fn drain(pass: &mut Pass<'_>, group: &mut Group<'_>, node: &Node, culprit: &Text) {
-    let Some(deadline) = drain::deadline(pass, node) else { return };
+pub(super) fn drain(pass: &mut Pass<'_>, group: &mut Group<'_>, (node, member): (&Node, &Member), culprit: &Text) {
+    let Some(deadline) = drain::gives_up_at(pass, node, member) else { return };
     if deadline > pass.now {
         return pass.wake(deadline);
     }
     match pass.policy.on_stuck {
-        // Past budgets, pods are deleted from now on: there is nothing to give up.
-        _ if pass.policy.past_budgets => {}
         OnStuck::Wait => {}
         OnStuck::Stop if pass.ending.is_none() => pass.end(Verdict::Stuck),
         OnStuck::Stop | OnStuck::Skip => {

@@ -19,7 +19,7 @@ use crate::observe::{Member, Snapshot};
 /// group, where its zone is getting none); whether it is out, or in none.
 ///
 /// Without a surge the drain itself was allowed by `unavailable`, and the replacement is launched only after the
-/// termination: waiting for one would be waiting for ever.
+/// termination: waiting for one would be waiting for ever. It is enough that another node of the group serves.
 pub(super) fn is_excluded(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node, member: &Member) -> bool {
     if is_out(group, node) {
         return true;
@@ -31,7 +31,7 @@ pub(super) fn is_excluded(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node, m
     let here = proven + group.functional_in.get(&member.zone).copied().unwrap_or(0);
     let anywhere = zones.len() as u32 + group.functional;
     let coming = pass.derived.select(&group.view.young).any(|(_, m)| m.zone == member.zone);
-    let by_unavailable = group.limits.surge == 0 && group.surge() == 0;
+    let by_unavailable = group.limits.surge == 0 && group.surge() == 0 && group.serving() > 0;
     if here > 0 || (anywhere > 0 && !coming) || by_unavailable {
         pass.act(changes::exclude_from_load_balancers(node, pass.now), ActionReason::ReplacementServes);
     } else {
@@ -40,13 +40,18 @@ pub(super) fn is_excluded(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node, m
     false
 }
 
-/// The same for a replacement that is given back: it was chosen because the others are enough.
+/// The same for a replacement that is given back: it was chosen because the others are enough. They may have ceased to
+/// serve since.
 pub(super) fn is_given_back(pass: &mut Pass<'_>, group: &Group<'_>, node: &Node) -> bool {
-    if !is_out(group, node) {
-        pass.act(changes::exclude_from_load_balancers(node, pass.now), ActionReason::GivingBack);
-        return false;
+    if is_out(group, node) {
+        return true;
     }
-    true
+    if group.serving() > 0 {
+        pass.act(changes::exclude_from_load_balancers(node, pass.now), ActionReason::GivingBack);
+    } else {
+        pass.wait(Subject::Node(node.name.clone()), WaitReason::Successor);
+    }
+    false
 }
 
 /// Where a drained node stands that waits for nothing any more: no stage is shown that it has left behind.

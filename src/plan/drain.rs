@@ -18,6 +18,8 @@ use crate::units;
 const SETTLES: SignedDuration = SignedDuration::from_secs(30);
 /// The grace a pod is given that is deleted past its budget, in seconds.
 const PAST_BUDGET_GRACE: u32 = 30;
+/// Past budgets, what is deleted has as long again as the drain had to be gone, and at least so long.
+const DELETED_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 
 /// How a drain stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +57,12 @@ pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, let_go: &BTree
             Standing::Drained => {
                 if !deregister::is_excluded(pass, group, node, member) {
                     pass.show(id, member, Stage::Drained, since);
-                    deadlines::drain(pass, group, node, &"its load balancers wait for a functional node".into());
+                    deadlines::drain(
+                        pass,
+                        group,
+                        (node, member),
+                        &"its load balancers wait for a functional node".into(),
+                    );
                 } else if deregister::is_over(pass, group, node) {
                     pass.show(id, member, deregister::left(group), since);
                     terminate::drained(pass, group, id, node);
@@ -67,7 +74,7 @@ pub(super) fn old<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, let_go: &BTree
                 pass.show(id, member, Stage::Draining, since);
                 terminate::foresee(pass, group, id);
                 deregister::is_excluded(pass, group, node, member);
-                deadlines::drain(pass, group, node, &culprit);
+                deadlines::drain(pass, group, (node, member), &culprit);
             }
         }
     }
@@ -81,8 +88,9 @@ pub(super) fn returns_failed(pass: &Pass<'_>, group: &Group<'_>) -> BTreeSet<Ins
     let failed = pass.derived.select(&group.view.failed).filter(|(id, _)| watched_until(pass, group, id).is_none());
     let in_time = |m: &Member| {
         let awaited = |until: Timestamp| until > pass.now;
-        node_of(pass, m)
-            .is_none_or(|node| !has_run_out(pass, node) && (!m.pending || in_service_by(pass, m).is_none_or(awaited)))
+        node_of(pass, m).is_none_or(|node| {
+            !has_run_out(pass, node, m) && (!m.pending || in_service_by(pass, m).is_none_or(awaited))
+        })
     };
     failed.filter(|(_, m)| in_time(m)).map(|(id, _)| id.clone()).collect()
 }
@@ -146,7 +154,7 @@ pub(super) fn failed<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
         if !returns.contains(id) {
             pass.show(id, member, Stage::Failed, None);
             pass.incomplete = true;
-            pass.block(subject, BlockReason::Skipped { why });
+            pass.block(subject, BlockReason::FailedStays { why });
             continue;
         }
         let standing = node.map(|node| work(pass, node, member));
@@ -188,15 +196,19 @@ pub(super) fn work(pass: &mut Pass<'_>, node: &Node, member: &Member) -> Standin
         pass.act(changes::cordon_again(node), ActionReason::NotCordoned);
         return Standing::Busy { culprit: "it is not cordoned".into() };
     }
-    let deadline = deadline(pass, node);
-    let past = pass.policy.past_budgets && deadline.is_some_and(|d| d <= pass.now);
+    let held = drain.pods.iter().find(|pod| pod.hold.is_some());
+    // Nothing is deleted past its budget for a node that will not be drained.
+    let past = pass.policy.past_budgets && held.is_none() && deadline(pass, node).is_some_and(|d| d <= pass.now);
+    let deadline = gives_up_at(pass, node, member);
     let wave = drain.pods.iter().any(|p| !p.critical);
     let mut first: Option<WaitReason> = None;
     let mut culprit: Option<Text> = None;
     for pod in drain.pods.iter().filter(|p| !(wave && p.critical)) {
         let Some((why, reason)) = evict(pass, node, pod, past) else { continue };
-        culprit.get_or_insert(why);
-        first.get_or_insert(reason);
+        let to_blame = culprit.is_none() || held.is_some_and(|held| held.uid == pod.uid);
+        if to_blame {
+            (culprit, first) = (Some(why), Some(reason));
+        }
     }
     if let Some(pod) = drain.pods.first() {
         let left = drain.pods.len() as u32;
@@ -231,7 +243,16 @@ fn evict(pass: &mut Pass<'_>, node: &Node, pod: &DrainPod, past: bool) -> Option
         Some((why, WaitReason::Budget { pod: pod.key.clone(), budget: by }))
     };
     if let Some(hold) = &pod.hold {
-        return blocked(hold.to_string().into());
+        return match hold {
+            BlockReason::NeverFrees { budget, .. } => blocked(budget.to_string().into()),
+            BlockReason::SeveralBudgets { budgets, .. } => {
+                blocked(budgets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ").into())
+            }
+            other => {
+                let why: Text = other.to_string().into();
+                Some((why.clone(), WaitReason::Held { pod: pod.key.clone(), why }))
+            }
+        };
     }
     let refusal = snapshot.refusals.get(&pod.uid);
     let due = refusal.is_none_or(|r| r.retry_at <= pass.now);
@@ -281,13 +302,24 @@ pub(super) fn began(node: &Node) -> Option<Timestamp> {
 }
 
 /// Whether the time of a drain is over, and the policy waits no longer.
-pub(super) fn has_run_out(pass: &Pass<'_>, node: &Node) -> bool {
-    let waits = pass.policy.on_stuck == OnStuck::Wait || pass.policy.past_budgets;
-    !waits && deadline(pass, node).is_some_and(|d| d <= pass.now)
+pub(super) fn has_run_out(pass: &Pass<'_>, node: &Node, member: &Member) -> bool {
+    pass.policy.on_stuck != OnStuck::Wait && gives_up_at(pass, node, member).is_some_and(|d| d <= pass.now)
 }
 
-/// When the drain runs out.
-pub(super) fn deadline(pass: &Pass<'_>, node: &Node) -> Option<Timestamp> {
+/// When a drain has had its time. Past budgets, pods are deleted once it has run out, and what they leave behind is
+/// waited for once more; but no deletion takes off a pod that must not be evicted at all.
+pub(super) fn gives_up_at(pass: &Pass<'_>, node: &Node, member: &Member) -> Option<Timestamp> {
+    let runs_out = deadline(pass, node)?;
+    let is_held = member.drain.iter().flat_map(|drain| &drain.pods).any(|pod| pod.hold.is_some());
+    if !pass.policy.past_budgets || is_held {
+        return Some(runs_out);
+    }
+    let again = pass.policy.drain_timeout.limit()?.max(DELETED_WITHIN);
+    after(runs_out, again)
+}
+
+/// When the drain's own time runs out.
+fn deadline(pass: &Pass<'_>, node: &Node) -> Option<Timestamp> {
     pass.deadline(began(node), pass.policy.drain_timeout)
 }
 

@@ -15,7 +15,7 @@ use crate::observe::Role;
 
 /// Plans what is left to do for a group that begins nothing new.
 pub(super) fn close<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
-    if !group.begun && !group.is_tagged() && group.view.marked.is_empty() {
+    if !group.begun && !group.is_tagged() && group.view.marked.is_empty() && group.view.failed.is_empty() {
         return;
     }
     let kept = settle_drains(pass, group);
@@ -135,7 +135,7 @@ pub(super) fn give_back<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>) {
             Standing::Busy { culprit } => {
                 pass.show(id, member, Stage::Draining, drain::began(node));
                 // Together with why: what is let go is not chosen once more.
-                if drain::has_run_out(pass, node) && pass.is_free(&ActionKey::Record) {
+                if drain::has_run_out(pass, node, member) && pass.is_free(&ActionKey::Record) {
                     let why = drain::ran_out(pass, &culprit);
                     pass.act(changes::release(node, NodePurpose::Uncordon), ActionReason::TimedOut { culprit });
                     pass.entries.skipped.insert(node.name.clone(), why);

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::model::{GroupName, InstanceId, Ledger, NodeGroup, Process, Text, Zone, marks};
 use crate::observe::{GroupView, Member, Role};
+use crate::policy::OnStuck;
 
 /// How many marks are put on or taken off at once in a group: they are short calls, but there are many.
 const MARKS_AT_ONCE: usize = 20;
@@ -145,7 +146,8 @@ impl<'a> Group<'a> {
 
     /// The fewest functional nodes the policy promises.
     pub(super) fn promised(&self) -> u32 {
-        self.own.saturating_sub(self.limits.unavailable)
+        let behind_balancers = u32::from(!self.record.attachments.is_empty());
+        self.own.saturating_sub(self.limits.unavailable).max(behind_balancers)
     }
 
     /// Whether there is work that neither surge nor unavailable leaves room for.
@@ -246,6 +248,7 @@ pub(super) fn rotate<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, passed: boo
     if stuck {
         let reason = match group.limits.max_needed {
             Some(_) => BlockReason::Maximum { max: group.record.max, needed: group.own + 1 },
+            None if pass.policy.unavailable.of_down(group.own) > 0 => BlockReason::LastServing,
             None => BlockReason::NoRoom,
         };
         pass.incomplete = true;
@@ -510,16 +513,23 @@ fn cordon<'a>(pass: &mut Pass<'a>, group: &mut Group<'a>, id: &InstanceId, choic
     true
 }
 
-/// Nothing is on its way that could make room for its pods: it is given up before it was touched.
+/// Nothing is on its way that could make room for its pods: it is given up before it was touched, or whatever the
+/// policy answers to what is stuck.
 fn give_up_bound(pass: &mut Pass<'_>, id: &InstanceId) {
     let derived = pass.derived;
     if let Some(member) = derived.members.get(id)
         && let Some(node) = member.node.clone()
     {
-        pass.show(id, member, Stage::Skipped, None);
-        let why = "its pods are bound to its zone, and fit on no other node of it";
-        pass.incomplete = true;
-        pass.entries.skipped.insert(node, why.into());
+        let why = Text::from("its pods are bound to its zone, and fit on no other node of it");
+        match pass.policy.on_stuck {
+            OnStuck::Wait => pass.wait(Subject::Node(node), WaitReason::Standstill { why }),
+            OnStuck::Stop => pass.end(Verdict::Stuck),
+            OnStuck::Skip => {
+                pass.show(id, member, Stage::Skipped, None);
+                pass.incomplete = true;
+                pass.entries.skipped.insert(node, why);
+            }
+        }
     }
 }
 

@@ -88,7 +88,9 @@ pub fn preview(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Preview 
         let tag = record.tags.get(marks::TAG_SURGE).and_then(|tag| Ledger::parse(tag).ok());
         let own = record.desired.saturating_sub(tag.map_or(0, |l| l.confirmed));
         let waiting = view.candidates + view.draining.len() as u32;
-        let limits = Limits::from(surge::resolve(policy, record, own, waiting, &Expected::default()));
+        // Where everything is held, the limits tell what they would be for what is outdated.
+        let outdated = if waiting > 0 { waiting } else { view.held.len() as u32 };
+        let limits = Limits::from(surge::resolve(policy, record, own, outdated, &Expected::default()));
         let held = view.hold.is_some();
         let load = GroupLoad {
             group: name.clone(),

@@ -264,6 +264,13 @@ pub enum WaitReason {
         /// The budget.
         budget: Text,
     },
+    /// Somebody to see to a pod that must not be evicted.
+    Held {
+        /// The pod.
+        pod: ObjectKey,
+        /// What holds it, one clause.
+        why: Text,
+    },
     /// The API server, which sheds load or does not answer, to take an eviction.
     ServerBusy {
         /// The pod to be evicted.
@@ -336,6 +343,8 @@ pub enum BlockReason {
     },
     /// No surge and no unavailable: nothing could ever be drained.
     NoRoom,
+    /// No surge, and what may be unavailable is the last node behind the group's load balancers.
+    LastServing,
     /// The instance is in a state that is not ours to change (Standby, Detaching, …).
     Lifecycle {
         /// The state.
@@ -395,6 +404,11 @@ pub enum BlockReason {
         max: u32,
         /// Fewest.
         min: u32,
+    },
+    /// A failed replacement that stays in its group: kept, or there is no surge to give it back with.
+    FailedStays {
+        /// How it failed.
+        why: Text,
     },
     /// The node was given up.
     Skipped {

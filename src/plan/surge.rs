@@ -85,7 +85,7 @@ impl From<Amounts> for Limits {
 /// there are outdated nodes, nor more than the maximum leaves room for (unless it may be raised).
 pub(crate) fn resolve(policy: &Policy, group: &NodeGroup, own: u32, outdated: u32, expected: &Expected) -> Amounts {
     let drains = policy.drains.of(own).max(1);
-    let unavailable = policy.unavailable.of_down(own);
+    let unavailable = unavailable(policy, group, own);
     let (wanted, why) = match policy.surge {
         Surge::Fixed(amount) => (amount.of(own), Wanted::Asked(amount)),
         Surge::Auto => {
@@ -108,6 +108,13 @@ pub(crate) fn resolve(policy: &Policy, group: &NodeGroup, own: u32, outdated: u3
     Amounts { surge, unavailable, drains, max_needed, cause }
 }
 
+/// Functional nodes that a group of `own` may be short of. Behind load balancers one always stays: a node leaves them
+/// only while another one serves, and is terminated only once they have let go of it.
+pub(crate) fn unavailable(policy: &Policy, group: &NodeGroup, own: u32) -> u32 {
+    let unavailable = policy.unavailable.of_down(own);
+    if group.attachments.is_empty() { unavailable } else { unavailable.min(own.saturating_sub(1)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +134,17 @@ mod tests {
         assert!(tight.why.contains("maximum of 12"), "{}", tight.why);
         let raised = Policy { raise_max: true, ..policy };
         assert_eq!(resolve(&raised, &group(12), 10, 10, &expected).surge, 6);
+    }
+
+    #[test]
+    fn behind_load_balancers_one_node_is_always_to_serve() {
+        let policy = |surge| Policy { surge, unavailable: Amount::Percent(100), ..Policy::default() };
+        let balanced = NodeGroup { attachments: [crate::model::Attachment("web".into())].into(), ..group(99) };
+        let fixed = policy(Surge::Fixed(Amount::Count(0)));
+        let limits = |own| Limits::from(resolve(&fixed, &balanced, own, own, &Expected::default()));
+        assert_eq!([0, 1, 2, 3].map(|own| limits(own).unavailable), [0, 0, 1, 2]);
+        let plain = resolve(&fixed, &group(99), 3, 3, &Expected::default());
+        assert_eq!(plain.unavailable, 3, "nobody is sent to a group of no load balancer");
     }
 
     #[test]

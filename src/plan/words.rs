@@ -99,6 +99,7 @@ impl fmt::Display for WaitReason {
             Self::DrainSlot { draining, allowed } => write!(f, "a drain slot: {draining} of {allowed} taken"),
             Self::ZoneBalance { zone } => write!(f, "the end: the last old nodes of {zone} keep the zones balanced"),
             Self::Budget { pod, budget } => write!(f, "budget {budget} to let pod {pod} go"),
+            Self::Held { why, .. } => write!(f, "somebody to see to it: {why}"),
             Self::ServerBusy { pod, message } => {
                 write!(f, "the API server to take the eviction of pod {pod}: {message}")
             }
@@ -127,6 +128,9 @@ impl fmt::Display for BlockReason {
             Self::Weighted => f.write_str("it uses instance weights"),
             Self::Maximum { max, needed } => write!(f, "its maximum of {max} would have to be {needed} (--raise-max)"),
             Self::NoRoom => f.write_str("neither surge nor unavailable: nothing could ever be drained"),
+            Self::LastServing => f.write_str(
+                "it is behind load balancers, and without a surge none of its nodes would be left to serve (--surge 1)",
+            ),
             Self::Lifecycle { state } => write!(f, "in state {state}, which is not ours to change"),
             Self::Protected => f.write_str("somebody protected it from scale-in"),
             Self::OptOut { pod, annotation } => write!(f, "pod {pod} opts out by {annotation} (--ignore-opt-outs)"),
@@ -143,6 +147,7 @@ impl fmt::Display for BlockReason {
             Self::Unbalanced { max, min } => {
                 write!(f, "its zones hold {max} and {min} instances: AZRebalance would terminate undrained nodes")
             }
+            Self::FailedStays { why } => write!(f, "a failed replacement that stays in its group: {why}"),
             Self::Skipped { why } => why.fmt(f),
         }
     }

@@ -525,6 +525,8 @@ fn spending(waits: &[Wait]) -> Option<Text> {
 pub(crate) fn held(blocks: &[Block]) -> BTreeMap<NodeName, Text> {
     let node = |block: &Block| match (&block.subject, &block.reason) {
         (_, BlockReason::NotOurs { .. }) => None,
+        // What others have in hand is left alone; only what they have put aside is still to be rotated.
+        (_, BlockReason::Lifecycle { state }) if &**state != "Standby" => None,
         (Subject::Node(node), reason) => Some((node.clone(), reason.to_string().into())),
         _ => None,
     };

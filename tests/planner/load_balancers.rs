@@ -64,6 +64,18 @@ fn without_a_surge_a_node_leaves_its_load_balancers_though_no_replacement_can_se
 }
 
 #[test]
+fn all_may_be_unavailable_and_one_serves_all_the_same() {
+    for nodes in [[("a", 1), ("b", 1)], [("a", 2), ("b", 1)]] {
+        let drains = Amount::Percent(100);
+        let allowed = Policy { unavailable: Amount::Percent(100), drains, ..policy(0) };
+        let mut world = World::new(allowed).with_group("workers", &nodes, 1);
+        world.change_group("workers", |g| g.attachments = [Attachment(WEB.into())].into());
+        world.begin();
+        assert_eq!(world.play(), Some(Verdict::Done));
+    }
+}
+
+#[test]
 fn a_drain_time_out_shorter_than_the_delay_gives_nothing_up() {
     let drain_timeout = Timeout::After(SignedDuration::from_secs(60));
     let mut world = balanced(Policy { drain_timeout, on_stuck: OnStuck::Skip, ..policy(1) }, Some(600));

@@ -64,6 +64,12 @@ impl Run {
         (!open.is_empty()).then(|| format!("told evicted, and never gone: {open:?}"))
     }
 
+    /// A failed replacement stays in its group, and the report says so.
+    pub fn keeps_a_failure(&self) -> bool {
+        let stays = |left: &fastnode::model::Text| left.contains("a failed replacement that stays in its group");
+        self.result.as_ref().is_ok_and(|report| report.left_behind.iter().any(stays))
+    }
+
     /// The summary's bound is made of what the run itself has measured: no run is faster.
     pub fn beats_its_bound(&self) -> Option<String> {
         let report = self.result.as_ref().ok().filter(|report| report.nodes_rotated > 0)?;
@@ -81,6 +87,7 @@ impl Run {
         match &self.result {
             Ok(report) if report.outcome == Verdict::Done && self.outdated.is_empty() => {}
             Ok(report) if report.outcome == Verdict::Incomplete && !self.outdated.is_empty() => {}
+            Ok(report) if report.outcome == Verdict::Incomplete && self.keeps_a_failure() => {}
             Ok(report) => faults.push(format!("ended {:?}, skipped {:?}", report.outcome, report.nodes_skipped)),
             Err(e) => faults.push(e.clone()),
         }
