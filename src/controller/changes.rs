@@ -44,9 +44,15 @@ struct Life {
     by_others: bool,
     /// Its cordon is being undone, for this reason.
     released: Option<Text>,
-    /// The last comparison whose plan held it, and the stage that it showed.
-    held: u64,
-    shown: Option<Stage>,
+}
+
+/// How a plan showed an instance: most look the same for long.
+#[derive(Debug)]
+struct Shown {
+    /// The last comparison whose plan held it; 0 where it is to be looked at anew.
+    at: u64,
+    stage: Stage,
+    node: Option<NodeName>,
 }
 
 /// Tells events from successive plans.
@@ -54,7 +60,7 @@ struct Life {
 pub(super) struct Changes {
     lives: BTreeMap<InstanceId, Life>,
     /// Those of whom more may be to be told.
-    open: BTreeSet<InstanceId>,
+    open: BTreeMap<InstanceId, Shown>,
     waits: Waits,
     evicted: BTreeMap<Uid, (ObjectKey, NodeName)>,
     /// Pods whose eviction was asked for, and whose answer was lost.
@@ -83,8 +89,8 @@ impl Changes {
                 self.follow(id, node, seen, out);
             }
         }
-        let is_held = |id: &&InstanceId| self.lives.get(*id).is_some_and(|life| life.held == self.compared);
-        let others: Vec<_> = self.open.iter().filter(|id| !is_held(id)).cloned().collect();
+        let others = self.open.iter().filter(|(_, shown)| shown.at != self.compared);
+        let others: Vec<_> = others.map(|(id, _)| id.clone()).collect();
         for id in others {
             if self.lives.get_mut(&id).is_some_and(|life| !life.left_alone(&id, seen, out)) {
                 self.open.remove(&id);
@@ -107,6 +113,9 @@ impl Changes {
                 }
                 Action::ChangeNode { node, purpose: NodePurpose::Uncordon, .. } => {
                     let instance = snapshot.nodes.get(node).and_then(|n| n.instance.as_ref());
+                    if let Some(shown) = instance.and_then(|id| self.open.get_mut(id)) {
+                        shown.at = 0;
+                    }
                     if let Some(life) = instance.and_then(|id| self.lives.get_mut(id)) {
                         let why = given_up(node, plan, snapshot);
                         life.released =
@@ -136,18 +145,18 @@ impl Changes {
 
     /// An instance that the plan shows.
     fn follow(&mut self, id: &InstanceId, node: &InHand, seen: Seen<'_>, out: &mut Vec<EventKind>) {
-        let mut known = self.taken_up;
-        if let Some(life) = self.lives.get_mut(id) {
-            known = true;
-            let held = std::mem::replace(&mut life.held, self.compared) + 1 == self.compared;
-            let as_before = held && life.shown == Some(node.stage) && life.about.node == node.node;
-            if life.gone || as_before && life.released.is_none() {
+        if let Some(shown) = self.open.get_mut(id) {
+            let held = std::mem::replace(&mut shown.at, self.compared) + 1 == self.compared;
+            if held && shown.stage == node.stage && shown.node == node.node {
                 return;
             }
         }
-        self.open.insert(id.clone());
+        let known = self.taken_up || self.lives.contains_key(id);
         let life = self.lives.entry(id.clone()).or_default();
-        (life.held, life.shown) = (self.compared, Some(node.stage));
+        if life.gone {
+            return;
+        }
+        self.open.insert(id.clone(), Shown { at: self.compared, stage: node.stage, node: node.node.clone() });
         life.about = About {
             group: Some(node.group.clone()),
             zone: node.zone.clone(),
