@@ -349,7 +349,8 @@ impl Life {
             return true;
         }
         if self.left.is_none() {
-            return role == Some(&Role::Young);
+            // One that has arrived is followed again once a plan holds it.
+            return role == Some(&Role::Young) && self.arrived != Some(Stage::Functional);
         }
         let why = match role {
             Some(Role::Skipped) => given_up_or_marked(id, self.about.node.as_ref(), seen),
